@@ -1,0 +1,147 @@
+//! What can be wrong before a batch runs, and what can become of one item of it.
+
+use std::error::Error;
+use std::fmt;
+
+use crate::panic::Panic;
+
+/// A setting that cannot be used. Returned when an executor or a limiter is built, before anything runs.
+///
+/// ```
+/// use batch_executor::{BatchExecutor, ConfigError};
+///
+/// let error = BatchExecutor::builder().workers(0).build().unwrap_err();
+/// assert_eq!(error, ConfigError::ZeroWorkers);
+/// assert_eq!(error.to_string(), "the worker count is 0; a batch needs at least 1 worker");
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// `Fixed(0)`, or [`AdaptiveWorkers`](crate::AdaptiveWorkers) with a `min` or `max` of 0.
+    #[error("the worker count is 0; a batch needs at least 1 worker")]
+    ZeroWorkers,
+    /// One of the numbers that [`AutoWorkers`](crate::AutoWorkers) multiplies or caps with is 0.
+    #[error("AutoWorkers::{setting} is 0; the worker count would be 0")]
+    ZeroAutoWorkers {
+        /// The name of the setter: `cpus`, `per_cpu` or `cap`.
+        setting: &'static str,
+    },
+    /// More workers than [`MAX_WORKERS`](crate::MAX_WORKERS).
+    #[error("{requested} workers are too many; the most is {most}")]
+    TooManyWorkers {
+        /// The number that was asked for.
+        requested: usize,
+        /// The largest that is accepted.
+        most: usize,
+    },
+    /// [`AdaptiveWorkers`](crate::AdaptiveWorkers) with a `min` above its `max`.
+    #[error("AdaptiveWorkers::min({min}) is above max({max})")]
+    EmptyWorkerRange {
+        /// The least number of workers that was asked for.
+        min: usize,
+        /// The greatest number of workers that was asked for.
+        max: usize,
+    },
+    /// `stop_after_failures(0)`: the batch would stop before its first item.
+    #[error("stop_after_failures is 0; a batch can stop after 1 failure at the earliest")]
+    ZeroFailures,
+    /// `stack_size(0)`.
+    #[error("the stack size is 0 bytes; leave it unset for the platform's default")]
+    ZeroStackSize,
+    /// A thread name with a NUL byte in it, which no platform accepts.
+    #[error("the thread name {name:?} contains a NUL byte")]
+    ThreadName {
+        /// The name as it was given.
+        name: String,
+    },
+    /// A rate of 0 permits.
+    #[error("a rate limit of 0 permits would never let anything start")]
+    ZeroPermits,
+    /// A rate per period of no length.
+    #[error("the period of the rate limit has no length")]
+    ZeroPeriod,
+}
+
+/// Why a rate limiter gave no permit: any error, boxed.
+///
+/// Its text is that of the error inside, which [`source`](Error::source) returns for a downcast.
+///
+/// ```
+/// use batch_executor::LimiterError;
+/// use std::error::Error;
+///
+/// let error = LimiterError::new("the quota server is down");
+/// assert_eq!(error.to_string(), "the quota server is down");
+///
+/// let io = std::io::Error::other("connection refused");
+/// let error = LimiterError::new(io);
+/// assert!(error.source().unwrap().is::<std::io::Error>());
+/// ```
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct LimiterError(#[source] Box<dyn Error + Send + Sync>);
+
+impl LimiterError {
+    /// Wraps any error, or a text.
+    pub fn new(cause: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        LimiterError(cause.into())
+    }
+}
+
+impl From<Box<dyn Error + Send + Sync>> for LimiterError {
+    fn from(cause: Box<dyn Error + Send + Sync>) -> Self {
+        LimiterError(cause)
+    }
+}
+
+/// Why an item has no value.
+///
+/// `Failed`, `Panicked` and `RateLimiter` count as failures. `Skipped` does not: the item was never started.
+///
+/// ```
+/// use batch_executor::{BatchExecutor, ItemError};
+///
+/// let executor = BatchExecutor::builder().stop_on_error(false).build()?;
+/// let result = executor.run([2, 1, 0], |n| match n {
+///     0 => panic!("zero"),
+///     1 => Err("one is odd"),
+///     n => Ok(n / 2),
+/// })?;
+/// let texts: Vec<String> = result.failures().filter_map(|item| item.error()).map(ToString::to_string).collect();
+/// assert_eq!(texts, ["one is odd", "panicked: zero"]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum ItemError<E> {
+    /// The operation returned this error.
+    Failed(E),
+    /// The operation panicked, or the rate limiter did when it was asked for this item's permit.
+    Panicked(Panic),
+    /// The rate limiter gave no permit; the operation was not called.
+    RateLimiter(LimiterError),
+    /// The batch stopped before this item was started.
+    Skipped,
+}
+
+impl<E> ItemError<E> {
+    /// Whether the item counts as failed: everything but [`Skipped`](ItemError::Skipped).
+    #[must_use]
+    pub fn is_failure(&self) -> bool {
+        !matches!(self, ItemError::Skipped)
+    }
+}
+
+impl<E: fmt::Display> fmt::Display for ItemError<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ItemError::Failed(error) => error.fmt(f),
+            ItemError::Panicked(panic) => write!(f, "panicked: {panic}"),
+            ItemError::RateLimiter(error) => write!(f, "no permit from the rate limiter: {error}"),
+            ItemError::Skipped => f.write_str("skipped: the batch stopped before this item started"),
+        }
+    }
+}
+
+/// The text says everything, so there is no `source`, and nothing is asked of `E` but a text.
+impl<E: fmt::Debug + fmt::Display> Error for ItemError<E> {}

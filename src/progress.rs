@@ -1,0 +1,105 @@
+//! How far a batch is: what `on_progress` is told.
+
+use std::time::Duration;
+
+use crate::result::Counts;
+
+/// How far a batch is.
+///
+/// `completed == succeeded + failed`, and it is one more in each call than in the call before.
+///
+/// ```
+/// use batch_executor::BatchExecutor;
+///
+/// let mut seen = Vec::new();
+/// BatchExecutor::new()
+///     .batch(["a", "b", "c"])
+///     .on_progress(|p| seen.push(format!("{}/{}", p.completed, p.total)))
+///     .run(|_| Ok::<(), String>(()))?;
+/// assert_eq!(seen, ["1/3", "2/3", "3/3"]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Progress {
+    /// Items decided so far: run, or refused by the rate limiter.
+    pub completed: usize,
+    /// Items in the batch.
+    pub total: usize,
+    /// Those of the completed that have a value.
+    pub succeeded: usize,
+    /// Those of the completed that failed, panicked or got no permit.
+    pub failed: usize,
+    /// Time since the batch began. Completions that are reported together carry the same time.
+    pub elapsed: Duration,
+}
+
+impl Progress {
+    pub(crate) fn new(counts: Counts, total: usize, elapsed: Duration) -> Self {
+        let Counts { succeeded, failed } = counts;
+        Progress { completed: counts.decided(), total, succeeded, failed, elapsed }
+    }
+
+    /// Items completed per second, on average since the batch began. 0 until time has passed.
+    ///
+    /// ```
+    /// # batch_executor::BatchExecutor::new().batch([1]).on_progress(|p| {
+    /// assert!(p.rate() >= 0.0);
+    /// # }).run(|_| Ok::<(), String>(())).unwrap();
+    /// ```
+    #[must_use]
+    #[allow(clippy::cast_precision_loss, reason = "a rate needs no more than 52 bits")]
+    pub fn rate(&self) -> f64 {
+        if self.elapsed.is_zero() { 0.0 } else { self.completed as f64 / self.elapsed.as_secs_f64() }
+    }
+
+    /// The time that the rest takes if it goes on at [`rate`](Progress::rate). `None` while there is no rate, or where
+    /// the time is too long for a [`Duration`].
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// # batch_executor::BatchExecutor::new().batch([1]).on_progress(|p| {
+    /// assert_eq!(p.completed, p.total);
+    /// assert_eq!(p.eta(), Some(Duration::ZERO));      // the last call: nothing is left
+    /// # }).run(|_| Ok::<(), String>(())).unwrap();
+    /// ```
+    #[must_use]
+    #[allow(clippy::cast_precision_loss, reason = "an estimate needs no more than 52 bits")]
+    pub fn eta(&self) -> Option<Duration> {
+        let left = self.total - self.completed;
+        if left == 0 {
+            return Some(Duration::ZERO);
+        }
+        Duration::try_from_secs_f64(left as f64 / self.rate()).ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn progress(completed: usize, elapsed: Duration) -> Progress {
+        Progress::new(Counts { succeeded: completed, failed: 0 }, 100, elapsed)
+    }
+
+    #[test]
+    fn a_quarter_in_one_second_leaves_three() {
+        let p = progress(25, Duration::from_secs(1));
+        assert!((p.rate() - 25.0).abs() < 1e-9);
+        assert_eq!(p.eta(), Some(Duration::from_secs(3)));
+    }
+
+    #[test]
+    fn without_time_there_is_no_rate_and_no_estimate() {
+        let p = progress(25, Duration::ZERO);
+        assert!(p.rate().abs() < f64::EPSILON);
+        assert_eq!(p.eta(), None);
+        assert_eq!(progress(100, Duration::ZERO).eta(), Some(Duration::ZERO));
+    }
+
+    #[test]
+    fn an_estimate_longer_than_a_duration_is_none() {
+        assert_eq!(progress(0, Duration::MAX).eta(), None);
+    }
+}

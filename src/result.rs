@@ -1,0 +1,268 @@
+//! What a batch leaves behind: every item with its outcome, in input order, and the counts.
+
+use std::fmt;
+use std::slice;
+use std::time::Duration;
+use std::vec;
+
+use crate::error::ItemError;
+
+/// One item and what became of it.
+///
+/// ```
+/// use batch_executor::BatchExecutor;
+///
+/// let executor = BatchExecutor::builder().stop_on_error(false).build()?;
+/// let result = executor.run(["7", "x"], |text| text.parse::<u32>())?;
+/// let [good, bad] = result.items() else { unreachable!() };
+/// assert_eq!((good.id, good.outcome.as_ref().ok()), ("7", Some(&7)));
+/// assert_eq!((bad.id, bad.error().unwrap().to_string().as_str()), ("x", "invalid digit found in string"));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct BatchItem<I, T, E> {
+    /// The item itself, as it came in.
+    pub id: I,
+    /// Its value, or why it has none.
+    pub outcome: Result<T, ItemError<E>>,
+}
+
+impl<I, T, E> BatchItem<I, T, E> {
+    pub(crate) fn skipped(id: I) -> Self {
+        BatchItem { id, outcome: Err(ItemError::Skipped) }
+    }
+
+    /// Why the item has no value, if it has none.
+    pub fn error(&self) -> Option<&ItemError<E>> {
+        self.outcome.as_ref().err()
+    }
+
+    fn is_failure(&self) -> bool {
+        self.error().is_some_and(ItemError::is_failure)
+    }
+
+    fn indexed(self, index: usize) -> BatchItem<usize, (), E> {
+        BatchItem { id: index, outcome: self.outcome.map(drop) }
+    }
+}
+
+/// How many items were decided, and how.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Counts {
+    pub(crate) succeeded: usize,
+    pub(crate) failed: usize,
+}
+
+impl Counts {
+    pub(crate) fn decided(self) -> usize {
+        self.succeeded + self.failed
+    }
+
+    pub(crate) fn add(&mut self, more: Counts) {
+        self.succeeded += more.succeeded;
+        self.failed += more.failed;
+    }
+}
+
+/// All items of a batch with their outcomes, in input order.
+///
+/// `total() == successful() + failed() + skipped()`, always. Its text is one line for people.
+///
+/// ```
+/// use batch_executor::BatchExecutor;
+///
+/// let executor = BatchExecutor::builder().workers(4).stop_on_error(false).build()?;
+/// let result = executor.run(0..10, |n| if n % 5 == 3 { Err("three") } else { Ok(n * n) })?;
+/// assert_eq!((result.total(), result.successful(), result.failed(), result.skipped()), (10, 8, 2, 0));
+/// assert_eq!(result.failures().map(|item| item.id).collect::<Vec<_>>(), [3, 8]);
+/// assert_eq!(result.values().sum::<i32>(), 285 - 9 - 64);
+/// assert!(result.to_string().starts_with("8 of 10 succeeded, 2 failed in "));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[must_use = "a batch that collects errors reports them here and nowhere else"]
+pub struct BatchResult<I, T, E> {
+    items: Vec<BatchItem<I, T, E>>,
+    counts: Counts,
+    elapsed: Duration,
+    workers: usize,
+}
+
+impl<I, T, E> BatchResult<I, T, E> {
+    pub(crate) fn new(
+        items: Vec<BatchItem<I, T, E>>,
+        counts: Counts,
+        elapsed: Duration,
+        workers: usize,
+    ) -> Self {
+        BatchResult { items, counts, elapsed, workers }
+    }
+
+    /// How many items there were.
+    #[must_use]
+    pub fn total(&self) -> usize {
+        self.items.len()
+    }
+
+    /// How many items have a value.
+    #[must_use]
+    pub fn successful(&self) -> usize {
+        self.counts.succeeded
+    }
+
+    /// How many items failed, panicked, or were refused by the rate limiter.
+    #[must_use]
+    pub fn failed(&self) -> usize {
+        self.counts.failed
+    }
+
+    /// How many items were never started, because the batch stopped before.
+    #[must_use]
+    pub fn skipped(&self) -> usize {
+        self.total() - self.counts.decided()
+    }
+
+    /// Whether every item has a value.
+    #[must_use]
+    pub fn is_success(&self) -> bool {
+        self.counts.succeeded == self.total()
+    }
+
+    /// How long the batch took: from the first item taken out of the iterator until the last worker was done.
+    #[must_use]
+    pub fn elapsed(&self) -> Duration {
+        self.elapsed
+    }
+
+    /// The most workers that ran at the same time. 0 for an empty batch.
+    #[must_use]
+    pub fn workers(&self) -> usize {
+        self.workers
+    }
+
+    /// All items, in input order.
+    #[must_use]
+    pub fn items(&self) -> &[BatchItem<I, T, E>] {
+        &self.items
+    }
+
+    /// All items, in input order.
+    pub fn iter(&self) -> slice::Iter<'_, BatchItem<I, T, E>> {
+        self.items.iter()
+    }
+
+    /// All items, in input order, by value.
+    #[must_use]
+    pub fn into_items(self) -> Vec<BatchItem<I, T, E>> {
+        self.items
+    }
+
+    /// The failed items, in input order; skipped ones are not among them. Looks at every item.
+    pub fn failures(&self) -> impl Iterator<Item = &BatchItem<I, T, E>> {
+        self.items.iter().filter(|item| item.is_failure())
+    }
+
+    /// The values there are, in input order.
+    pub fn values(&self) -> impl Iterator<Item = &T> {
+        self.items.iter().filter_map(|item| item.outcome.as_ref().ok())
+    }
+
+    /// The values of all items, in input order.
+    ///
+    /// # Errors
+    ///
+    /// The whole result is handed back if any item has no value.
+    ///
+    /// ```
+    /// use batch_executor::BatchExecutor;
+    ///
+    /// let squares = BatchExecutor::new().run(1..=4, |n| Ok::<_, String>(n * n))?;
+    /// assert_eq!(squares.into_values().unwrap(), [1, 4, 9, 16]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn into_values(self) -> Result<Vec<T>, Self> {
+        if self.is_success() {
+            Ok(self.items.into_iter().filter_map(|item| item.outcome.ok()).collect())
+        } else {
+            Err(self)
+        }
+    }
+
+    /// The same outcomes without items and values: each item becomes its index.
+    pub(crate) fn without_items(self) -> BatchResult<usize, (), E> {
+        let items = self.items.into_iter().enumerate().map(|(index, item)| item.indexed(index)).collect();
+        BatchResult { items, counts: self.counts, elapsed: self.elapsed, workers: self.workers }
+    }
+}
+
+impl<I, T, E> IntoIterator for BatchResult<I, T, E> {
+    type Item = BatchItem<I, T, E>;
+    type IntoIter = vec::IntoIter<Self::Item>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.items.into_iter()
+    }
+}
+
+impl<'r, I, T, E> IntoIterator for &'r BatchResult<I, T, E> {
+    type Item = &'r BatchItem<I, T, E>;
+    type IntoIter = slice::Iter<'r, BatchItem<I, T, E>>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.items.iter()
+    }
+}
+
+impl<I, T, E> fmt::Display for BatchResult<I, T, E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} of {} succeeded", self.successful(), self.total())?;
+        if self.failed() > 0 {
+            write!(f, ", {} failed", self.failed())?;
+        }
+        if self.skipped() > 0 {
+            write!(f, ", {} skipped", self.skipped())?;
+        }
+        let (time, unit) = readable(self.elapsed);
+        write!(f, " in {time:.1} {unit}")
+    }
+}
+
+/// A duration in the unit that a person would give it in.
+fn readable(time: Duration) -> (f64, &'static str) {
+    let seconds = time.as_secs_f64();
+    match seconds {
+        1.0.. => (seconds, "s"),
+        0.001.. => (seconds * 1e3, "ms"),
+        _ => (seconds * 1e6, "µs"),
+    }
+}
+
+/// The counts, not the items: a batch may have a million of them, of types that have no text.
+impl<I, T, E> fmt::Debug for BatchResult<I, T, E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BatchResult")
+            .field("total", &self.total())
+            .field("successful", &self.successful())
+            .field("failed", &self.failed())
+            .field("skipped", &self.skipped())
+            .field("elapsed", &self.elapsed)
+            .field("workers", &self.workers)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_is_told_in_the_unit_that_suits_it() {
+        let told = |time| {
+            let result = BatchResult::<(), (), ()>::new(vec![], Counts { succeeded: 0, failed: 0 }, time, 0);
+            result.to_string()
+        };
+        assert_eq!(told(Duration::from_millis(1900)), "0 of 0 succeeded in 1.9 s");
+        assert_eq!(told(Duration::from_micros(2500)), "0 of 0 succeeded in 2.5 ms");
+        assert_eq!(told(Duration::from_nanos(300)), "0 of 0 succeeded in 0.3 µs");
+    }
+}

@@ -1,0 +1,271 @@
+//! How many workers a batch starts with: plain numbers in, a plain number out.
+
+use std::num::NonZero;
+use std::thread;
+
+use crate::error::ConfigError;
+
+/// The most workers that an executor accepts.
+///
+/// Far above what helps, and far below what breaks: a Linux process that asks for 16,000 threads can be aborted inside a
+/// thread that had already started, where no error can be returned.
+pub const MAX_WORKERS: usize = 4096;
+
+/// How many items of a batch run at once.
+///
+/// The limit holds for each batch. The calling thread is one of the workers.
+///
+/// | | runs at once | for |
+/// |---|---|---|
+/// | `Sequential` | 1, on the calling thread | the default; no threads, no surprises |
+/// | `Fixed(n)` | n | a number you know, such as a server's connection limit |
+/// | `auto()` | twice the CPUs, at most 32, at most the batch | work that computes and waits by turns |
+/// | `adaptive()` | between 1 and 256, found while the batch runs | work of which you know nothing |
+///
+/// ```
+/// use batch_executor::{AutoWorkers, BatchExecutor, Workers};
+///
+/// assert_eq!(Workers::default(), Workers::Sequential);
+/// assert_eq!(Workers::from(8), Workers::Fixed(8));
+///
+/// let executor = BatchExecutor::builder().workers(AutoWorkers::new().cpus(4)).build()?;
+/// assert_eq!(executor.workers_for(3), 3);           // few for a small batch
+/// assert_eq!(executor.workers_for(1000), 8);        // more for a larger one
+/// # Ok::<(), batch_executor::ConfigError>(())
+/// ```
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Workers {
+    /// One after another, on the calling thread.
+    #[default]
+    Sequential,
+    /// So many at once. `Fixed(1)` is [`Sequential`](Workers::Sequential).
+    Fixed(usize),
+    /// Worked out from the CPUs and the size of the batch.
+    Auto(AutoWorkers),
+    /// Adjusted while the batch runs, by what is measured.
+    Adaptive(AdaptiveWorkers),
+}
+
+impl Workers {
+    /// [`AutoWorkers`] with its defaults.
+    #[must_use]
+    pub fn auto() -> Self {
+        Workers::Auto(AutoWorkers::new())
+    }
+
+    /// [`AdaptiveWorkers`] with its defaults.
+    #[must_use]
+    pub fn adaptive() -> Self {
+        Workers::Adaptive(AdaptiveWorkers::new())
+    }
+
+    /// Refuses what cannot work, and looks the CPUs up once for all batches to come.
+    pub(crate) fn validated(self) -> Result<Self, ConfigError> {
+        match self {
+            Workers::Sequential => Ok(self),
+            Workers::Fixed(workers) => accepted(workers).map(|()| self),
+            Workers::Auto(auto) => auto.validated().map(Workers::Auto),
+            Workers::Adaptive(adaptive) => adaptive.validated().map(Workers::Adaptive),
+        }
+    }
+
+    /// How many a batch of this size starts with; at least 1.
+    pub(crate) fn for_batch(self, batch_size: usize) -> usize {
+        let workers = match self {
+            Workers::Sequential => 1,
+            Workers::Fixed(workers) => workers.min(batch_size),
+            Workers::Auto(auto) => auto.for_batch(batch_size),
+            Workers::Adaptive(adaptive) => adaptive.first(batch_size),
+        };
+        workers.max(1)
+    }
+
+    /// The most that any batch can have.
+    pub(crate) fn most(self) -> usize {
+        match self {
+            Workers::Adaptive(adaptive) => adaptive.max,
+            other => other.for_batch(usize::MAX),
+        }
+    }
+}
+
+impl From<usize> for Workers {
+    fn from(workers: usize) -> Self {
+        Workers::Fixed(workers)
+    }
+}
+
+impl From<AutoWorkers> for Workers {
+    fn from(auto: AutoWorkers) -> Self {
+        Workers::Auto(auto)
+    }
+}
+
+impl From<AdaptiveWorkers> for Workers {
+    fn from(adaptive: AdaptiveWorkers) -> Self {
+        Workers::Adaptive(adaptive)
+    }
+}
+
+fn accepted(workers: usize) -> Result<(), ConfigError> {
+    match workers {
+        0 => Err(ConfigError::ZeroWorkers),
+        1..=MAX_WORKERS => Ok(()),
+        requested => Err(ConfigError::TooManyWorkers { requested, most: MAX_WORKERS }),
+    }
+}
+
+/// A worker count worked out beforehand: the least of the batch size, CPUs × `per_cpu`, and `cap`.
+///
+/// The formula is that of Python's `ThreadPoolExecutor` in spirit (`min(32, cpus + 4)` there), with the batch size
+/// added so that small batches start few threads. It does not know what the items do: items that mostly wait want more.
+///
+/// ```
+/// use batch_executor::AutoWorkers;
+///
+/// let auto = AutoWorkers::new().cpus(8);                  // per_cpu(2), cap(32)
+/// assert_eq!(auto.for_batch(3), 3);
+/// assert_eq!(auto.for_batch(1_000), 16);
+/// assert_eq!(auto.cpus(64).for_batch(1_000), 32);
+/// assert_eq!(auto.per_cpu(1).for_batch(1_000), 8);
+/// assert_eq!(auto.cap(5).for_batch(1_000), 5);
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AutoWorkers {
+    cpus: Option<usize>,
+    per_cpu: usize,
+    cap: usize,
+}
+
+impl AutoWorkers {
+    /// The CPUs that this process may use, 2 workers for each, at most 32.
+    ///
+    /// The CPUs are looked up when the executor is built. Their number is the smaller of what `num_cpus` and
+    /// [`available_parallelism`](thread::available_parallelism) say: the first rounds a fraction of a CPU up and can
+    /// miss a limit set on a parent group, the second does not.
+    #[must_use]
+    pub const fn new() -> Self {
+        AutoWorkers { cpus: None, per_cpu: 2, cap: 32 }
+    }
+
+    /// Reckons with so many CPUs instead of looking them up.
+    #[must_use]
+    pub const fn cpus(mut self, cpus: usize) -> Self {
+        self.cpus = Some(cpus);
+        self
+    }
+
+    /// So many workers for each CPU. Default 2.
+    #[must_use]
+    pub const fn per_cpu(mut self, workers: usize) -> Self {
+        self.per_cpu = workers;
+        self
+    }
+
+    /// Never more workers than this. Default 32.
+    #[must_use]
+    pub const fn cap(mut self, workers: usize) -> Self {
+        self.cap = workers;
+        self
+    }
+
+    /// The worker count for a batch of `batch_size` items: 0 for none, and as many as the formula says for more.
+    ///
+    /// Without [`cpus`](AutoWorkers::cpus) each call looks the CPUs up, which reads a few files on Linux.
+    #[must_use]
+    pub fn for_batch(self, batch_size: usize) -> usize {
+        let cpus = self.cpus.unwrap_or_else(available_cpus);
+        batch_size.min(cpus.saturating_mul(self.per_cpu)).min(self.cap)
+    }
+
+    fn validated(mut self) -> Result<Self, ConfigError> {
+        let cpus = *self.cpus.get_or_insert_with(available_cpus);
+        for (setting, value) in [("cpus", cpus), ("per_cpu", self.per_cpu), ("cap", self.cap)] {
+            if value == 0 {
+                return Err(ConfigError::ZeroAutoWorkers { setting });
+            }
+        }
+        accepted(self.for_batch(usize::MAX)).map(|()| self)
+    }
+}
+
+impl Default for AutoWorkers {
+    fn default() -> Self {
+        AutoWorkers::new()
+    }
+}
+
+/// A worker count that is adjusted while the batch runs, between `min` and `max`.
+///
+/// A batch starts with as many workers as there are CPUs, and doubles them for as long as that is measured to raise the
+/// number of items completed per second. See [`Workers::adaptive`].
+///
+/// ```
+/// use batch_executor::{AdaptiveWorkers, BatchExecutor};
+/// use std::{thread, time::Duration};
+///
+/// let executor = BatchExecutor::builder().workers(AdaptiveWorkers::new().max(64)).build()?;
+/// let result = executor.run(0..200, |_| {
+///     thread::sleep(Duration::from_millis(5));                // waiting: more workers help
+///     Ok::<(), String>(())
+/// })?;
+/// assert!((1..=64).contains(&result.workers()));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AdaptiveWorkers {
+    pub(crate) min: usize,
+    pub(crate) max: usize,
+    cpus: Option<usize>,
+}
+
+impl AdaptiveWorkers {
+    /// Between 1 and 256 workers.
+    #[must_use]
+    pub const fn new() -> Self {
+        AdaptiveWorkers { min: 1, max: 256, cpus: None }
+    }
+
+    /// Never fewer workers than this, as long as there are items. Default 1.
+    #[must_use]
+    pub const fn min(mut self, workers: usize) -> Self {
+        self.min = workers;
+        self
+    }
+
+    /// Never more workers than this. Default 256. Lower it where each item takes much memory or a file descriptor.
+    #[must_use]
+    pub const fn max(mut self, workers: usize) -> Self {
+        self.max = workers;
+        self
+    }
+
+    /// One worker a CPU to begin with, within the bounds and the batch.
+    fn first(self, batch_size: usize) -> usize {
+        let cpus = self.cpus.unwrap_or_else(available_cpus);
+        cpus.clamp(self.min, self.max).min(batch_size)
+    }
+
+    fn validated(mut self) -> Result<Self, ConfigError> {
+        accepted(self.min)?;
+        accepted(self.max)?;
+        if self.min > self.max {
+            return Err(ConfigError::EmptyWorkerRange { min: self.min, max: self.max });
+        }
+        self.cpus.get_or_insert_with(available_cpus);
+        Ok(self)
+    }
+}
+
+impl Default for AdaptiveWorkers {
+    fn default() -> Self {
+        AdaptiveWorkers::new()
+    }
+}
+
+/// The CPUs that this process may use; at least 1.
+pub(crate) fn available_cpus() -> usize {
+    let parallelism = thread::available_parallelism().map_or(usize::MAX, NonZero::get);
+    num_cpus::get().min(parallelism).max(1)
+}
