@@ -3,6 +3,7 @@
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+mod adaptive;
 mod batch;
 mod batch_error;
 mod engine;

@@ -81,10 +81,18 @@ impl Workers {
         workers.max(1)
     }
 
+    /// Between which the number moves while a batch runs, if it does.
+    pub(crate) fn adaptive_bounds(self) -> Option<AdaptiveWorkers> {
+        match self {
+            Workers::Adaptive(adaptive) => Some(adaptive),
+            _ => None,
+        }
+    }
+
     /// The most that any batch can have.
     pub(crate) fn most(self) -> usize {
         match self {
-            Workers::Adaptive(adaptive) => adaptive.max,
+            Workers::Adaptive(adaptive) => adaptive.most(),
             other => other.for_batch(usize::MAX),
         }
     }
@@ -215,8 +223,8 @@ impl Default for AutoWorkers {
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AdaptiveWorkers {
-    pub(crate) min: usize,
-    pub(crate) max: usize,
+    min: usize,
+    max: usize,
     cpus: Option<usize>,
 }
 
@@ -239,6 +247,10 @@ impl AdaptiveWorkers {
     pub const fn max(mut self, workers: usize) -> Self {
         self.max = workers;
         self
+    }
+
+    pub(crate) const fn most(self) -> usize {
+        self.max
     }
 
     /// One worker a CPU to begin with, within the bounds and the batch.

@@ -1,32 +1,38 @@
-//! What the calling thread does when somebody wants to hear of progress: it reports, and leaves the work to helpers.
+//! What the calling thread does when there is something to do beside the work: it reports progress, opens seats when
+//! the limit rises, and leaves the work to helpers.
 
 use std::time::Duration;
 
 use crate::panic::{self, Panic};
 use crate::pool::Invitation;
 
+use super::carve::Status;
 use super::job::Job;
 use super::tally::{Bell, Report};
 
 /// How long the caller waits for helpers that are on their way before it works itself.
 const PATIENCE: Duration = Duration::from_millis(1);
 
-/// Reports what helpers complete until the batch is over. While there is no helper, the caller works and reports by
+/// Watches what helpers complete until the batch is over. While there is no helper, the caller works and reports by
 /// turns. A panic of `on_progress` stops the batch and is handed back; helpers may then still be running.
 pub(super) fn coordinate<I, T, E, F>(
     job: &Job<'_, I, T, E, F>,
     helpers: Option<&Invitation<'_>>,
-    mut report: Report<'_>,
+    seats: usize,
+    mut report: Option<Report<'_>>,
 ) -> Result<(), Panic>
 where
     F: Fn(usize, &I) -> Result<T, E>,
 {
-    let Some(bell) = &job.bell else { unreachable!("a batch that reports has a bell") };
+    let Some(bell) = &job.bell else { unreachable!("a batch that is coordinated has a bell") };
     let ended = panic::catch(|| {
-        let mut turns = Turns::new(helpers);
+        let mut turns = Turns::new(helpers, seats);
         loop {
             let status = job.carve.status(job.stop.end());
-            report.up_to(status.counts);
+            if let Some(report) = &mut report {
+                report.up_to(status.counts);
+            }
+            turns.follow(&status);
             if status.running > 0 {
                 turns.yield_seat();
                 bell.wait();
@@ -49,15 +55,29 @@ struct Turns<'p> {
     helpers: Option<&'p Invitation<'p>>,
     seated: bool,
     patience: Duration,
+    /// Seats that are open or taken, the caller's among them.
+    granted: usize,
+    sent_away: usize,
 }
 
 impl<'p> Turns<'p> {
-    fn new(helpers: Option<&'p Invitation<'p>>) -> Self {
+    fn new(helpers: Option<&'p Invitation<'p>>, seats: usize) -> Self {
         let patience = match helpers {
             Some(helpers) if helpers.is_heard() => PATIENCE,
             _ => Duration::ZERO,
         };
-        Turns { helpers, seated: helpers.is_none(), patience }
+        Turns { helpers, seated: helpers.is_none(), patience, granted: seats, sent_away: 0 }
+    }
+
+    /// Opens seats when the limit has risen. One that has fallen closes none: workers too many are sent away.
+    fn follow(&mut self, status: &Status) {
+        let (Some(helpers), Some(limit)) = (self.helpers, status.limit) else { return };
+        self.granted -= status.sent_away - self.sent_away;
+        self.sent_away = status.sent_away;
+        if limit > self.granted {
+            helpers.add_seats(limit - self.granted);
+            self.granted = limit;
+        }
     }
 
     /// A helper works: it is the caller's turn no longer.

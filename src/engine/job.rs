@@ -21,6 +21,8 @@ pub(super) struct Job<'a, I, T, E, F> {
     pub(super) carve: Carve<'a, BatchItem<I, T, E>>,
     /// Rung for a caller that coordinates.
     pub(super) bell: Option<Bell>,
+    /// Whether the caller wants to hear of every claim, or only of a limit that moved.
+    pub(super) reports: bool,
 }
 
 impl<I, T, E, F> Job<'_, I, T, E, F>
@@ -33,7 +35,9 @@ where
         let mut pace = Pace::new();
         let mut since = Instant::now();
         while let Some(chunk) = worker.claim(self.claim_size(&pace), self.stop.end()) {
-            self.ring();
+            if self.reports || worker.moved_limit {
+                self.ring();
+            }
             let items = chunk.slots.len();
             worker.did(self.run_chunk(chunk));
             let now = Instant::now();

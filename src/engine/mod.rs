@@ -10,6 +10,7 @@ mod tally;
 use std::thread;
 use std::time::Instant;
 
+use crate::adaptive::Controller;
 use crate::batch_error::{BatchError, StopReason};
 use crate::error::ItemError;
 use crate::panic::{self, Panic};
@@ -52,12 +53,15 @@ impl Engine {
         }
         let workers = self.workers.for_batch(slots.len());
         let report = on_progress.map(|on_progress| Report::new(on_progress, slots.len(), since));
+        let controller = self.workers.adaptive_bounds().map(|bounds| Controller::new(bounds, workers));
+        let coordinated = report.is_some() || controller.is_some();
         let job = Job {
             op,
             limiter: self.limiter.as_deref(),
             stop: Stop::new(self.on_failure),
-            carve: Carve::new(&mut slots, workers),
-            bell: report.is_some().then(Bell::new),
+            carve: Carve::new(&mut slots, workers, controller),
+            bell: coordinated.then(Bell::new),
+            reports: report.is_some(),
         };
         let ended = self.work_on(&job, workers, report);
         let status = job.carve.status(0);
@@ -83,12 +87,14 @@ impl Engine {
         report: Option<Report<'_>>,
     ) -> Result<(), Panic> {
         let help = || job.work();
-        match report {
-            None if workers == 1 => job.work(),
-            None => self.pool.lend(workers - 1, &help, |_| job.work()),
-            Some(report) if workers == 1 => return coordinate(job, None, report),
-            Some(report) => {
-                return self.pool.lend(workers, &help, |helpers| coordinate(job, Some(helpers), report));
+        match (job.bell.is_some(), workers) {
+            (false, 1) => job.work(),
+            (false, _) => self.pool.lend(workers - 1, &help, |_| job.work()),
+            (true, 1) if self.workers.adaptive_bounds().is_none() => return coordinate(job, None, 1, report),
+            (true, _) => {
+                return self
+                    .pool
+                    .lend(workers, &help, |helpers| coordinate(job, Some(helpers), workers, report));
             }
         }
         Ok(())

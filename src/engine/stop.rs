@@ -129,7 +129,9 @@ mod tests {
 
     fn end_after(on_failure: OnFailure, failures: &[usize]) -> (usize, Option<StopReason>) {
         let stop = Stop::new(on_failure);
-        failures.iter().for_each(|&index| stop.failed(index));
+        for &index in failures {
+            stop.failed(index);
+        }
         (stop.end(), stop.reason())
     }
 
