@@ -1,13 +1,12 @@
 //! One batch: its steps, and the verbs that run it.
 
 use std::fmt;
-use std::sync::Mutex;
-use std::sync::PoisonError;
 
 use crate::batch_error::BatchError;
 use crate::engine::{Engine, OnProgress};
 use crate::progress::Progress;
 use crate::result::BatchResult;
+use crate::sync::Mutex;
 
 /// What [`run`](Batch::run) returns: every outcome, or what was reached when the batch stopped.
 type Outcome<I, T, E> = Result<BatchResult<I, T, E>, BatchError<I, T, E>>;
@@ -137,7 +136,7 @@ impl<'a, It: Iterator> Batch<'a, It> {
 
 /// The task of one item. Every item is run once, so it is there.
 fn take<F>(slot: &Mutex<Option<F>>) -> F {
-    let task = slot.lock().unwrap_or_else(PoisonError::into_inner).take();
+    let task = slot.lock().take();
     task.unwrap_or_else(|| unreachable!("an item was run twice"))
 }
 

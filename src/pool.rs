@@ -10,13 +10,12 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::MutexGuard;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 use std::{hint, mem, process};
 
-use crate::sync::{Condvar, Mutex};
+use crate::sync::{Condvar, Mutex, MutexGuard};
 
 /// What a helper runs. It must not unwind; if it does all the same, the thread ends and the batch goes on without it.
 type Work<'a> = &'a (dyn Fn() + Sync);

@@ -1,7 +1,9 @@
 //! Locks that outlive a panic: a poisoned one is as good as any other, since no user code runs under them.
 
-use std::sync::{MutexGuard, PoisonError};
+use std::sync::PoisonError;
 use std::time::Duration;
+
+pub(crate) use std::sync::MutexGuard;
 
 #[derive(Debug, Default)]
 pub(crate) struct Mutex<T>(std::sync::Mutex<T>);
