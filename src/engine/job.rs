@@ -1,8 +1,9 @@
 //! One batch while it runs, and what everybody who works on it does.
 
+use std::mem;
 use std::time::Instant;
 
-use crate::error::ItemError;
+use crate::error::{ItemError, LimiterError};
 use crate::panic;
 use crate::rate_limit::RateLimiter;
 use crate::result::{BatchItem, Counts};
@@ -71,39 +72,79 @@ where
         let Chunk { start, slots } = chunk;
         let mut failed = 0;
         let mut at = 0;
-        loop {
-            let caught = panic::catch(|| {
-                while let Some(slot) = slots.get_mut(at) {
-                    let Some(outcome) = self.attempt(start + at, &slot.id) else { break };
-                    if outcome.is_err() {
-                        failed += 1;
-                        self.stop.failed(start + at);
-                    }
-                    slot.outcome = outcome;
-                    at += 1;
-                }
-            });
-            let Err(panic) = caught else { break };
-            slots[at].outcome = Err(ItemError::Panicked(panic));
-            failed += 1;
-            self.stop.failed(start + at);
+        while let Err(panic) = panic::catch(|| self.fill(start, slots, &mut at, &mut failed)) {
+            self.put_failure(&mut slots[at], ItemError::Panicked(panic), start + at, &mut failed);
             at += 1;
         }
         Counts { succeeded: at - failed, failed }
     }
 
-    /// One item, if it may start.
-    fn attempt(&self, index: usize, item: &I) -> Option<Result<T, ItemError<E>>> {
-        if !self.stop.allows(index) {
-            return None;
-        }
-        if let Some(limiter) = self.limiter {
-            match limiter.reserve() {
-                Err(error) => return Some(Err(ItemError::RateLimiter(error))),
-                Ok(wait) if self.stop.wait_to_start(index, wait) => {}
-                Ok(_) => return None,
+    /// Fills slots from `at` on. Unwinds with `at` at the item whose operation panicked.
+    ///
+    /// Each way to an outcome writes it where it belongs: through a common variable it would be stored in two parts and
+    /// read back as one, which stalls for longer than everything else here takes.
+    #[inline]
+    fn fill(&self, start: usize, slots: &mut [BatchItem<I, T, E>], at: &mut usize, failed: &mut usize) {
+        for slot in &mut slots[*at..] {
+            let index = start + *at;
+            match self.admit(index) {
+                Admission::Granted => match (self.op)(index, &slot.id) {
+                    Ok(value) => put(slot, Ok(value)),
+                    Err(error) => self.put_failure(slot, ItemError::Failed(error), index, failed),
+                },
+                Admission::Refused(error) => {
+                    self.put_failure(slot, ItemError::RateLimiter(error), index, failed);
+                }
+                Admission::Stopped => return,
             }
+            *at += 1;
         }
-        Some((self.op)(index, item).map_err(ItemError::Failed))
     }
+
+    #[cold]
+    fn put_failure(
+        &self,
+        slot: &mut BatchItem<I, T, E>,
+        error: ItemError<E>,
+        index: usize,
+        failed: &mut usize,
+    ) {
+        put(slot, Err(error));
+        self.stop.failed(index);
+        *failed += 1;
+    }
+
+    /// Whether the item at `index` may start; waits at the limiter for that.
+    #[inline]
+    fn admit(&self, index: usize) -> Admission {
+        match self.limiter {
+            None if self.stop.allows(index) => Admission::Granted,
+            None => Admission::Stopped,
+            Some(limiter) => self.admit_limited(index, limiter),
+        }
+    }
+
+    fn admit_limited(&self, index: usize, limiter: &dyn RateLimiter) -> Admission {
+        if !self.stop.allows(index) {
+            return Admission::Stopped;
+        }
+        match limiter.reserve() {
+            Ok(wait) if self.stop.wait_to_start(index, wait) => Admission::Granted,
+            Ok(_) => Admission::Stopped,
+            Err(error) => Admission::Refused(error),
+        }
+    }
+}
+
+enum Admission {
+    Granted,
+    Refused(LimiterError),
+    /// The batch has stopped below this item.
+    Stopped,
+}
+
+/// Puts an outcome where `Skipped` stood. That has nothing to drop, and forgetting it saves looking.
+#[inline]
+fn put<I, T, E>(slot: &mut BatchItem<I, T, E>, outcome: Result<T, ItemError<E>>) {
+    mem::forget(mem::replace(&mut slot.outcome, outcome));
 }

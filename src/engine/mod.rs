@@ -112,15 +112,22 @@ impl Engine {
     }
 }
 
-/// All items, none of them started; whether memory ran out before the iterator did. A size hint is taken for what it is.
-fn collect<I, T, E>(items: impl Iterator<Item = I>) -> (Vec<BatchItem<I, T, E>>, bool) {
+/// All items, none of them started; whether memory ran out before the iterator did. A size hint is taken for a hint:
+/// what it asks for is reserved if it can be, and nothing relies on it.
+fn collect<I, T, E>(mut items: impl Iterator<Item = I>) -> (Vec<BatchItem<I, T, E>>, bool) {
     let mut slots = Vec::new();
     let _ = slots.try_reserve(items.size_hint().0);
-    for item in items {
-        if slots.len() == slots.capacity() && slots.try_reserve(1).is_err() {
+    loop {
+        // An extension that cannot outgrow its room runs without a check for each item.
+        let room = slots.capacity() - slots.len();
+        slots.extend(items.by_ref().take(room).map(BatchItem::skipped));
+        if slots.len() < slots.capacity() {
+            return (slots, false);
+        }
+        let Some(item) = items.next() else { return (slots, false) };
+        if slots.try_reserve(1).is_err() {
             return (slots, true);
         }
         slots.push(BatchItem::skipped(item));
     }
-    (slots, false)
 }
