@@ -25,8 +25,8 @@ pub enum StopReason {
         /// The number given to `stop_after_failures`.
         limit: usize,
     },
-    /// There was no memory for one more item; nothing was started. Items that the iterator had not yet given stay in
-    /// it and go with it.
+    /// There was no memory for one more item; nothing was started. The items that there was room for are handed back, the
+    /// one in hand and those still in the iterator are dropped.
     OutOfMemory {
         /// How many items there was room for.
         items: usize,

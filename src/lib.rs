@@ -1,5 +1,49 @@
 //! Runs many blocking operations: not more than so many at once, not faster than so many a second, with progress, and
 //! with every outcome in input order.
+//!
+//! ```
+//! use batch_executor::{BatchExecutor, RateLimit, Workers};
+//!
+//! let executor = BatchExecutor::builder()
+//!     .workers(Workers::auto())                   // Sequential (default), a number, auto() or adaptive()
+//!     .stop_on_error(false)                       // default true
+//!     .rate_limiter(RateLimit::per_second(500))
+//!     .build()?;
+//!
+//! let result = executor
+//!     .batch(["10", "20", "thirty"])
+//!     .on_progress(|p| eprintln!("{}/{}", p.completed, p.total))
+//!     .run(|text| text.parse::<u32>())?;          // |&I| -> Result<T, E>
+//!
+//! println!("{result}");                           // 2 of 3 succeeded, 1 failed in 4.1 ms
+//! for item in result.failures() {
+//!     eprintln!("{}: {}", item.id, item.error().unwrap());
+//! }
+//! # assert_eq!(result.successful(), 2);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # Where to look
+//!
+//! - [`BatchExecutor`] and its [builder](BatchExecutorBuilder): what is set once. [`Workers`]: how many at once.
+//!   [`RateLimit`] and [`RateLimiter`]: how fast.
+//! - [`Batch`]: one run, with [`on_progress`](Batch::on_progress) and the verbs [`run`](Batch::run) and
+//!   [`run_tasks`](Batch::run_tasks).
+//! - [`BatchResult`], [`BatchItem`], [`ItemError`]: what comes out. [`BatchError`]: what comes out when the batch stopped,
+//!   everything done until then included.
+//!
+//! # What holds
+//!
+//! Outcome k belongs to item k. Any number of workers returns what one returns; with `stop_on_error` that is the failure
+//! with the lowest index. A panic is an outcome of its item. A batch may be started inside an item's operation, on the
+//! same executor, at any depth. When the system refuses a thread, the batch runs on those there are. `run` returns when
+//! nothing of the batch is running any more, which is why items, operation and values may borrow from the caller.
+//!
+//! # What it is not for
+//!
+//! Async code (give a whole batch to one `spawn_blocking`), CPU-bound loops over slices (rayon's adaptors), operations that
+//! must be killed: one that runs is waited for. A process that was forked while another thread used an executor
+//! should not use that executor.
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
@@ -13,6 +57,8 @@ mod panic;
 mod pool;
 mod progress;
 mod rate_limit;
+#[cfg(doctest)]
+mod readme;
 mod result;
 mod sync;
 mod workers;
