@@ -1,0 +1,344 @@
+//! The examples do what they say. Each test runs a built example as its user would.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+use std::env::{self, consts::EXE_SUFFIX};
+use std::path::{Path, PathBuf};
+use std::process::{self, Command, Output};
+use std::{fs, str};
+
+/// `target/<profile>/examples/<name>`, found from this test's place in `target/<profile>/deps`.
+#[track_caller]
+fn example(name: &str) -> Command {
+    let test = env::current_exe().unwrap();
+    let profile = test.ancestors().nth(2).unwrap();
+    let path = profile.join("examples").join(format!("{name}{EXE_SUFFIX}"));
+    assert!(path.is_file(), "{} is missing: `cargo build --examples` makes it", path.display());
+    Command::new(path)
+}
+
+/// What an example left behind.
+struct Ran(Output);
+
+impl Ran {
+    fn new(command: &mut Command) -> Self {
+        Ran(command.output().unwrap())
+    }
+
+    #[track_caller]
+    fn stdout(&self) -> &str {
+        str::from_utf8(&self.0.stdout).unwrap()
+    }
+
+    #[track_caller]
+    fn stderr(&self) -> &str {
+        str::from_utf8(&self.0.stderr).unwrap()
+    }
+
+    #[track_caller]
+    fn exited_with(&self, status: i32) -> &Self {
+        assert_eq!(self.0.status.code(), Some(status), "{}", self.stderr());
+        self
+    }
+
+    /// The result is the last line on stderr, and here are those before it.
+    #[track_caller]
+    fn complaints(&self, counts: &str) -> Vec<&str> {
+        let mut lines: Vec<&str> = self.stderr().lines().collect();
+        let last = lines.pop().unwrap();
+        assert!(last.starts_with(&format!("{counts} in ")), "{}", self.stderr());
+        lines
+    }
+}
+
+/// A folder of files that goes when the test ends.
+struct Tree(PathBuf);
+
+impl Tree {
+    fn new(name: &str) -> Self {
+        let tree = Tree(Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}-{}", process::id())));
+        tree.remove(); // a test that was killed left it, and the system gave the same process id again
+        fs::create_dir_all(&tree.0).unwrap();
+        tree
+    }
+
+    fn with(self, name: impl AsRef<Path>, content: impl AsRef<[u8]>) -> Self {
+        let path = self.0.join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, content).unwrap();
+        self
+    }
+
+    /// `checksum FOLDER`, run in the tree.
+    fn checksum(&self, folder: &str) -> Ran {
+        Ran::new(example("checksum").arg(folder).current_dir(&self.0))
+    }
+
+    fn remove(&self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+impl Drop for Tree {
+    fn drop(&mut self) {
+        self.remove();
+    }
+}
+
+#[test]
+fn checksum_without_a_folder_says_how_to_use_it() {
+    for arguments in [&[][..], &["one", "two"]] {
+        let ran = Ran::new(example("checksum").args(arguments));
+        ran.exited_with(2);
+        assert_eq!((ran.stdout(), ran.stderr()), ("", "usage: checksum FOLDER\n"));
+    }
+}
+
+#[test]
+fn a_folder_that_is_not_there_is_reported() {
+    let ran = Tree::new("nowhere").checksum("nowhere");
+    let complaints = ran.exited_with(1).complaints("0 of 0 succeeded");
+    assert_eq!(complaints.len(), 1, "{complaints:?}");
+    assert!(complaints[0].contains("nowhere: "), "{complaints:?}");
+}
+
+#[test]
+fn an_empty_folder_is_no_error() {
+    let tree = Tree::new("empty");
+    let ran = tree.checksum(".");
+    assert!(ran.exited_with(0).complaints("0 of 0 succeeded").is_empty());
+    assert_eq!(ran.stdout(), "");
+}
+
+#[test]
+fn checksums_are_sorted_by_path_and_progress_fills_no_log() {
+    let names = ["b", "a/z", "a.txt", "a/b/c", "a-b", "B", "a/b.c", "c/0", "a b", "10", "9"];
+    let tree = names.into_iter().fold(Tree::new("sorted"), |tree, name| tree.with(name, name));
+    let ran = tree.checksum(".");
+    assert!(ran.exited_with(0).complaints("11 of 11 succeeded").is_empty());
+
+    let printed: Vec<&Path> = ran.stdout().lines().map(|line| Path::new(&line[66..])).collect();
+    let mut sorted = printed.clone();
+    sorted.sort_unstable();
+    sorted.dedup();
+    assert_eq!(printed, sorted);
+    assert_eq!(printed.len(), names.len());
+}
+
+#[test]
+fn bulk_api_is_refused_without_a_limit_and_never_with_one() {
+    // A proxy in the environment must not be asked for what is on loopback.
+    let ran = Ran::new(example("bulk_api").env("ALL_PROXY", "http://127.0.0.1:9"));
+    ran.exited_with(0);
+    let (unlimited, limited) = ran.stdout().split_once("80 a second:").unwrap();
+    let refused = |run: &str| -> usize {
+        let (before, _) = run.split_once(" answers were 429").unwrap();
+        before.rsplit(' ').next().unwrap().parse().unwrap()
+    };
+    assert!(refused(unlimited) > 0, "{unlimited}");
+    assert_eq!(refused(limited), 0, "{limited}");
+    assert!(limited.contains("193 of 200 succeeded, 7 failed in "), "{limited}");
+    assert!(
+        limited.contains("\n  tenant 40: http status: 404\n  tenant 70: http status: 500\n"),
+        "{limited}"
+    );
+}
+
+#[test]
+fn seed_shows_a_result_for_each_call() {
+    let ran = Ran::new(&mut example("seed"));
+    ran.exited_with(0);
+    let expected = [
+        "one task: 3",
+        "one after another: [3, 5, 7]",
+        "three at once: [3, 5, 7]",
+        "a function: [3, 5, 7]",
+        "progress: 1 of 3",
+        "progress: 2 of 3",
+        "progress: 3 of 3",
+        "with progress: 3 of 3 succeeded in ",
+        "the first error stops: item 1 failed: no such user (1 of 4 succeeded, 1 failed, 2 skipped in ",
+        "all errors: 2 of 4 succeeded, 2 failed in ",
+        "  nobody: no such user",
+        "  nobody: no such user",
+        "auto, with 2 workers for 2: 3 of 3 succeeded in ",
+        "100 a second: 3 of 3 succeeded in ",
+        "lengths that differ: 3 tasks but 2 item ids; nothing was run",
+    ];
+    let printed: Vec<&str> = ran.stdout().lines().collect();
+    assert_eq!(printed.len(), expected.len(), "{}", ran.stdout());
+    for (printed, expected) in printed.iter().zip(expected) {
+        assert!(printed.starts_with(expected), "{printed:?} is not {expected:?}");
+    }
+}
+
+#[cfg(unix)]
+mod unix {
+    use std::os::fd::OwnedFd;
+    use std::os::unix::fs::symlink;
+    use std::os::unix::net::UnixStream;
+    use std::process::Stdio;
+
+    use super::*;
+
+    const OF_ABC: &str = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+
+    #[test]
+    fn checksum_follows_no_links() {
+        let tree = Tree::new("links").with("in/abc", "abc").with("out/other", "other");
+        symlink("../out", tree.0.join("in/folder")).unwrap();
+        symlink("../out/other", tree.0.join("in/file")).unwrap();
+        symlink("nothing", tree.0.join("in/dangling")).unwrap();
+        let ran = tree.checksum("in");
+        assert!(ran.exited_with(0).complaints("1 of 1 succeeded").is_empty());
+        assert_eq!(ran.stdout(), format!("{OF_ABC}  in/abc\n"));
+    }
+
+    #[test]
+    fn a_name_that_would_break_the_line_is_escaped_and_the_line_marked() {
+        let tree = Tree::new("escaped").with("in/a\\b\nc\rd", "abc").with("in/plain", "abc");
+        let expected = format!("\\{OF_ABC}  in/a\\\\b\\nc\\rd\n{OF_ABC}  in/plain\n");
+        assert_eq!(tree.checksum("in").exited_with(0).stdout(), expected);
+    }
+
+    /// A pipe that nobody reads is one whose other end is closed before the example starts.
+    #[test]
+    fn output_that_nobody_reads_is_no_panic() {
+        fn unread() -> Stdio {
+            let (end, other) = UnixStream::pair().unwrap();
+            drop(other);
+            OwnedFd::from(end).into()
+        }
+        let tree = Tree::new("unread").with("abc", "abc").with("b", "b");
+        let checksum = || {
+            let mut command = example("checksum");
+            command.arg(".").current_dir(&tree.0);
+            command
+        };
+        let ran = Ran(checksum()
+            .stdout(unread())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap()
+            .wait_with_output()
+            .unwrap());
+        assert!(ran.exited_with(0).complaints("2 of 2 succeeded").is_empty());
+        let silent = checksum().stdout(unread()).stderr(unread()).status().unwrap();
+        assert_eq!(silent.code(), Some(0));
+        let usage = example("checksum").stderr(unread()).status().unwrap();
+        assert_eq!(usage.code(), Some(2));
+    }
+}
+
+#[cfg(target_os = "linux")]
+mod linux {
+    use std::ffi::OsStr;
+    use std::io::{self, Write};
+    use std::os::unix::ffi::OsStrExt;
+    use std::process::Stdio;
+
+    use super::*;
+
+    /// In the order of their paths. No `\r`, which coreutils escapes only since its version 9.
+    const ODD_NAMES: [&[u8]; 12] = [
+        b" space ",
+        b"#hash",
+        b"*star",
+        b"-dash",
+        b"back\\slash",
+        b"empty",
+        b"large",
+        b"line: OK\nnext",
+        b"not \xff\xfe UTF-8",
+        b"sub/folder/file",
+        b"sub/folder\\n/file",
+        "über".as_bytes(),
+    ];
+
+    fn content(name: &[u8]) -> Vec<u8> {
+        match name {
+            b"empty" => vec![],
+            b"large" => b"seventeen bytes, ".repeat(180_000),
+            name => name.to_vec(),
+        }
+    }
+
+    fn sha256sum() -> Command {
+        let mut command = Command::new("sha256sum");
+        command.env("LC_ALL", "C");
+        command
+    }
+
+    #[test]
+    fn checksum_agrees_with_coreutils() {
+        let version = sha256sum().arg("--version").output();
+        if !version.is_ok_and(|output| output.stdout.starts_with(b"sha256sum (GNU coreutils)")) {
+            // Not `eprintln!`, which the test harness keeps to itself.
+            let _ = writeln!(io::stderr(), "SKIPPED checksum_agrees_with_coreutils: no GNU sha256sum here");
+            return;
+        }
+        let paths = ODD_NAMES.map(|name| Path::new("odd").join(OsStr::from_bytes(name)));
+        let mut tree = Tree::new("coreutils");
+        for (path, name) in paths.iter().zip(ODD_NAMES) {
+            tree = tree.with(path, content(name));
+        }
+
+        let theirs = sha256sum().args(&paths).current_dir(&tree.0).output().unwrap();
+        assert!(theirs.status.success());
+        let ours = tree.checksum("odd");
+        assert!(ours.exited_with(0).complaints("12 of 12 succeeded").is_empty());
+        assert!(ours.0.stdout == theirs.stdout, "{}", String::from_utf8_lossy(&ours.0.stdout));
+
+        for options in [&["-c"][..], &["-c", "--strict"]] {
+            let mut summing = example("checksum");
+            summing.arg("odd").current_dir(&tree.0).stdout(Stdio::piped()).stderr(Stdio::null());
+            let mut summing = summing.spawn().unwrap();
+            let sums = summing.stdout.take().unwrap();
+            let checked = sha256sum().args(options).stdin(sums).current_dir(&tree.0).output().unwrap();
+            assert!(summing.wait().unwrap().success());
+            assert!(checked.status.success(), "{}", String::from_utf8_lossy(&checked.stdout));
+            assert!(checked.stderr.is_empty(), "{}", String::from_utf8_lossy(&checked.stderr));
+        }
+    }
+
+    /// A folder whose path is so long that the path of anything in it is longer than Linux takes. Such a file can be
+    /// listed, and not even root can open it.
+    fn folder_of_the_longest_path(tree: &Tree) -> PathBuf {
+        const PATH_MAX: usize = 4096;
+        let mut folder = tree.0.join("deep");
+        while folder.as_os_str().len() + 101 < PATH_MAX {
+            folder.push("d".repeat(100));
+        }
+        fs::create_dir_all(&folder).unwrap();
+        folder
+    }
+
+    #[track_caller]
+    fn one_cannot_be_read(tree: &Tree, name: &str, counts: &str) {
+        let ran = Ran::new(example("checksum").arg(&tree.0));
+        let complaints = ran.exited_with(1).complaints(counts);
+        assert_eq!(complaints.len(), 1, "{complaints:?}");
+        assert!(complaints[0].contains(&format!("/{name}: ")), "{complaints:?}");
+        assert!(complaints[0].ends_with("(os error 36)"), "{complaints:?}"); // ENAMETOOLONG
+        let read: Vec<&str> = ran.stdout().lines().map(|line| line.rsplit('/').next().unwrap()).collect();
+        assert_eq!(read, ["before", "even-deeper"]);
+    }
+
+    #[test]
+    fn an_unreadable_file_is_reported_and_the_rest_is_summed() {
+        let tree = Tree::new("unreadable-file").with("before", "b").with("even-deeper", "a");
+        let name = "f".repeat(140);
+        let touch = Command::new("touch").arg(&name).current_dir(folder_of_the_longest_path(&tree)).status();
+        assert!(touch.unwrap().success());
+        one_cannot_be_read(&tree, &name, "2 of 3 succeeded, 1 failed");
+    }
+
+    #[test]
+    fn an_unreadable_folder_is_reported_and_the_rest_is_summed() {
+        let tree = Tree::new("unreadable-folder").with("before", "b").with("even-deeper", "a");
+        let name = "f".repeat(140);
+        let mkdir = Command::new("mkdir").arg(&name).current_dir(folder_of_the_longest_path(&tree)).status();
+        assert!(mkdir.unwrap().success());
+        one_cannot_be_read(&tree, &name, "2 of 2 succeeded");
+    }
+}
