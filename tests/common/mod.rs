@@ -1,0 +1,333 @@
+//! What the tests share: settings to try, places to meet, counters, and a limit for everything that might hang.
+
+#![allow(dead_code, reason = "every test file uses its own part of this")]
+
+use std::collections::HashSet;
+use std::panic::{self, AssertUnwindSafe};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, Once, PoisonError, mpsc};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use batch_executor::{AdaptiveWorkers, BatchExecutor, BatchResult, ItemError, Workers};
+
+/// The worker settings that every claim is tried with.
+pub(crate) fn settings() -> [Workers; 6] {
+    [
+        Workers::Sequential,
+        Workers::Fixed(1),
+        Workers::Fixed(2),
+        Workers::Fixed(8),
+        Workers::auto(),
+        Workers::adaptive(),
+    ]
+}
+
+/// Settings that have at least two workers on any machine.
+pub(crate) fn parallel_settings() -> [Workers; 3] {
+    [Workers::Fixed(2), Workers::Fixed(8), Workers::from(AdaptiveWorkers::new().min(4).max(4))]
+}
+
+/// An executor that runs everything and collects the errors.
+#[track_caller]
+pub(crate) fn collecting(workers: impl Into<Workers>) -> BatchExecutor {
+    BatchExecutor::builder().workers(workers).stop_on_error(false).build().expect("good settings")
+}
+
+/// An executor that stops on the first error.
+#[track_caller]
+pub(crate) fn stopping(workers: impl Into<Workers>) -> BatchExecutor {
+    BatchExecutor::builder().workers(workers).build().expect("good settings")
+}
+
+/// Runs a test's body on a thread of its own, and fails if it is not back within a minute.
+#[track_caller]
+pub(crate) fn within_a_minute<R: Send + 'static>(body: impl FnOnce() -> R + Send + 'static) -> R {
+    let (ended, end) = mpsc::channel();
+    let thread = thread::spawn(move || {
+        let result = panic::catch_unwind(AssertUnwindSafe(body));
+        let _ = ended.send(result);
+    });
+    match end.recv_timeout(Duration::from_secs(60)) {
+        Ok(Ok(result)) => {
+            let _ = thread.join();
+            result
+        }
+        Ok(Err(payload)) => panic::resume_unwind(payload),
+        Err(mpsc::RecvTimeoutError::Timeout | mpsc::RecvTimeoutError::Disconnected) => {
+            panic!("the test hangs: it is not back within a minute")
+        }
+    }
+}
+
+/// Looks again and again, up to a deadline that a loaded machine keeps too; whether it came.
+pub(crate) fn comes(condition: impl Fn() -> bool) -> bool {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !condition() {
+        if Instant::now() > deadline {
+            return false;
+        }
+        thread::sleep(Duration::from_millis(1));
+    }
+    true
+}
+
+#[track_caller]
+pub(crate) fn wait_until(what: &str, condition: impl Fn() -> bool) {
+    assert!(comes(condition), "waited in vain until {what}");
+}
+
+/// Everybody waits until so many have come; panics if they do not come, so that nothing hangs.
+#[derive(Default)]
+pub(crate) struct Meeting {
+    arrived: Mutex<usize>,
+    changed: Condvar,
+}
+
+impl Meeting {
+    #[track_caller]
+    pub(crate) fn of(&self, expected: usize) {
+        let mut arrived = self.arrived.lock().unwrap_or_else(PoisonError::into_inner);
+        *arrived += 1;
+        self.changed.notify_all();
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while *arrived < expected {
+            let left = deadline.saturating_duration_since(Instant::now());
+            assert!(!left.is_zero(), "only {arrived} of {expected} came");
+            arrived = self.changed.wait_timeout(arrived, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+}
+
+/// A door that is shut until somebody opens it. Whoever waits too long in front of it panics.
+#[derive(Default)]
+pub(crate) struct Gate {
+    open: Mutex<bool>,
+    changed: Condvar,
+}
+
+impl Gate {
+    pub(crate) fn open(&self) {
+        *self.open.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        self.changed.notify_all();
+    }
+
+    pub(crate) fn is_open(&self) -> bool {
+        *self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    #[track_caller]
+    pub(crate) fn pass(&self) {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while !*open {
+            let left = deadline.saturating_duration_since(Instant::now());
+            assert!(!left.is_zero(), "the gate stayed shut");
+            open = self.changed.wait_timeout(open, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+}
+
+/// How many are inside, and the most that ever were.
+#[derive(Default)]
+pub(crate) struct Peak {
+    inside: AtomicUsize,
+    most: AtomicUsize,
+}
+
+impl Peak {
+    pub(crate) fn enter(&self) -> Inside<'_> {
+        let inside = self.inside.fetch_add(1, Ordering::SeqCst) + 1;
+        self.most.fetch_max(inside, Ordering::SeqCst);
+        Inside(self)
+    }
+
+    pub(crate) fn inside(&self) -> usize {
+        self.inside.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn most(&self) -> usize {
+        self.most.load(Ordering::SeqCst)
+    }
+}
+
+pub(crate) struct Inside<'p>(&'p Peak);
+
+impl Drop for Inside<'_> {
+    fn drop(&mut self) {
+        self.0.inside.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+/// How often each item was run.
+pub(crate) struct Census(Vec<AtomicUsize>);
+
+impl Census {
+    pub(crate) fn of(items: usize) -> Self {
+        Census((0..items).map(|_| AtomicUsize::new(0)).collect())
+    }
+
+    pub(crate) fn count(&self, index: usize) {
+        self.0[index].fetch_add(1, Ordering::SeqCst);
+    }
+
+    pub(crate) fn runs(&self) -> Vec<usize> {
+        self.0.iter().map(|runs| runs.load(Ordering::SeqCst)).collect()
+    }
+
+    pub(crate) fn total(&self) -> usize {
+        self.runs().iter().sum()
+    }
+
+    #[track_caller]
+    pub(crate) fn assert_each_ran_once(&self) {
+        let runs = self.runs();
+        assert!(runs.iter().all(|&runs| runs == 1), "not every item ran exactly once: {runs:?}");
+    }
+
+    #[track_caller]
+    pub(crate) fn assert_none_ran_twice(&self) {
+        let runs = self.runs();
+        assert!(runs.iter().all(|&runs| runs <= 1), "an item ran twice: {runs:?}");
+    }
+}
+
+/// Makes values, and knows how many of them are still there.
+#[derive(Clone, Default)]
+pub(crate) struct Register(Arc<[AtomicUsize; 2]>);
+
+impl Register {
+    pub(crate) fn make(&self) -> Registered {
+        self.0[0].fetch_add(1, Ordering::SeqCst);
+        Registered(self.clone())
+    }
+
+    pub(crate) fn made(&self) -> usize {
+        self.0[0].load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn dropped(&self) -> usize {
+        self.0[1].load(Ordering::SeqCst)
+    }
+
+    /// Every value was made, so many of them, and dropped once.
+    #[track_caller]
+    pub(crate) fn assert_all_dropped(&self, made: usize) {
+        assert_eq!((self.made(), self.dropped()), (made, made), "values made and dropped");
+    }
+}
+
+pub(crate) struct Registered(Register);
+
+impl Drop for Registered {
+    fn drop(&mut self) {
+        self.0.0[1].fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+/// A normal batch on this executor gives what it should, at full occupancy too where that is fixed.
+#[track_caller]
+pub(crate) fn assert_still_works(executor: &BatchExecutor) {
+    let census = Census::of(100);
+    let calls = AtomicUsize::new(0);
+    let result = executor
+        .batch(0..100usize)
+        .on_progress(|_| {
+            calls.fetch_add(1, Ordering::SeqCst);
+        })
+        .run(|&n| {
+            census.count(n);
+            Ok::<_, String>(n * n)
+        })
+        .expect("a batch without failures");
+    census.assert_each_ran_once();
+    assert_eq!(calls.into_inner(), 100, "calls of on_progress");
+    assert_each_outcome_at_its_index(&result, |&n| Some(n * n));
+
+    let workers = executor.workers_for(100);
+    let meeting = Meeting::default();
+    let together = executor.run(0..workers, |_| {
+        meeting.of(workers);
+        Ok::<_, String>(())
+    });
+    let together = together.expect("all workers met");
+    assert_eq!(together.workers(), workers, "workers that still come");
+}
+
+/// Outcome k belongs to item k, whose id is k; `expected` says its value, none for a failure.
+#[track_caller]
+pub(crate) fn assert_each_outcome_at_its_index<T: PartialEq + std::fmt::Debug, E>(
+    result: &BatchResult<usize, T, E>,
+    expected: impl Fn(&usize) -> Option<T>,
+) {
+    for (index, item) in result.iter().enumerate() {
+        assert_eq!(item.id, index, "the item at index {index}");
+        let value = item.outcome.as_ref().ok();
+        assert_eq!(value, expected(&index).as_ref(), "the value at index {index}");
+    }
+    assert_counts_add_up(result);
+}
+
+/// The counts say what the items say.
+#[track_caller]
+pub(crate) fn assert_counts_add_up<I, T, E>(result: &BatchResult<I, T, E>) {
+    let skipped = result.iter().filter(|item| matches!(item.error(), Some(ItemError::Skipped))).count();
+    let counted = (result.values().count(), result.failures().count(), skipped, result.items().len());
+    let told = (result.successful(), result.failed(), result.skipped(), result.total());
+    assert_eq!(told, counted, "successful, failed, skipped, total");
+    assert_eq!(told.0 + told.1 + told.2, told.3);
+    assert_eq!(result.is_success(), told.0 == told.3);
+}
+
+/// Says nothing of panics that a test means to happen, which are those that begin with this word. Hooks are for the
+/// whole process, so it tells them from those that nobody meant.
+pub(crate) const MEANT: &str = "meant: ";
+
+pub(crate) fn silence_meant_panics() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let other = panic::take_hook();
+        panic::set_hook(Box::new(move |info| {
+            let payload = info.payload();
+            let text = payload
+                .downcast_ref::<&str>()
+                .copied()
+                .or_else(|| payload.downcast_ref::<String>().map(String::as_str));
+            if !text.is_some_and(|text| text.starts_with(MEANT)) {
+                other(info);
+            }
+        }));
+    });
+}
+
+/// The text of what `catch_unwind` caught.
+pub(crate) fn text_of(payload: &(dyn std::any::Any + Send)) -> &str {
+    payload
+        .downcast_ref::<&str>()
+        .copied()
+        .or_else(|| payload.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("not a text")
+}
+
+/// What the body panics with.
+#[track_caller]
+pub(crate) fn panic_of<R>(body: impl FnOnce() -> R) -> String {
+    match panic::catch_unwind(AssertUnwindSafe(body)) {
+        Ok(_) => panic!("there was no panic"),
+        Err(payload) => text_of(&*payload).to_owned(),
+    }
+}
+
+/// The numbers of this process's threads whose names begin so. Linux cuts names at 15 bytes.
+#[cfg(target_os = "linux")]
+pub(crate) fn threads_named(name: &str) -> HashSet<String> {
+    let tasks = std::fs::read_dir("/proc/self/task").expect("a /proc");
+    tasks
+        .filter_map(Result::ok)
+        .filter(|task| {
+            // A thread may end between the listing and the reading.
+            std::fs::read_to_string(task.path().join("comm")).is_ok_and(|comm| comm.starts_with(name))
+        })
+        .map(|task| task.file_name().to_string_lossy().into_owned())
+        .collect()
+}

@@ -1,0 +1,149 @@
+//! Promise 1: input order, and nothing lost.
+
+mod common;
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use batch_executor::Workers;
+use proptest::prelude::*;
+
+use common::{
+    Census, Meeting, assert_counts_add_up, assert_each_outcome_at_its_index, collecting, parallel_settings,
+    settings, stopping, wait_until, within_a_minute,
+};
+
+#[test]
+fn outcome_k_belongs_to_item_k() {
+    within_a_minute(|| {
+        for workers in settings() {
+            let census = Census::of(2_000);
+            let result = collecting(workers).run(0..2_000usize, |&n| {
+                census.count(n);
+                if n % 97 == 0 {
+                    thread::yield_now();
+                }
+                if n % 10 == 7 { Err(n) } else { Ok(n * 3) }
+            });
+            let result = result.unwrap();
+            census.assert_each_ran_once();
+            assert_eq!(result.total(), 2_000, "{workers:?}");
+            assert_each_outcome_at_its_index(&result, |&n| (n % 10 != 7).then_some(n * 3));
+            for item in result.failures() {
+                let text = item.error().map(ToString::to_string);
+                assert_eq!(text, Some(item.id.to_string()), "the error of another item, {workers:?}");
+            }
+        }
+    });
+}
+
+#[test]
+fn items_that_finish_backwards_come_back_forwards() {
+    within_a_minute(|| {
+        for workers in parallel_settings() {
+            let executor = collecting(workers);
+            let together = executor.workers_for(100);
+            let meeting = Meeting::default();
+            let finished = AtomicUsize::new(0);
+            let result = executor.run(0..together, |&n| {
+                meeting.of(together);
+                wait_until("every item above is done", || {
+                    finished.load(Ordering::SeqCst) == together - 1 - n
+                });
+                finished.fetch_add(1, Ordering::SeqCst);
+                Ok::<_, String>(n + 100)
+            });
+            let result = result.unwrap();
+            assert_eq!(result.workers(), together);
+            assert_each_outcome_at_its_index(&result, |&n| Some(n + 100));
+        }
+    });
+}
+
+#[test]
+fn equal_ids_each_keep_their_own_outcome() {
+    within_a_minute(|| {
+        for workers in settings() {
+            let tasks = (0..300usize).map(|n| move || if n % 3 == 0 { Err(n) } else { Ok(n) });
+            let result = collecting(workers).execute_batch(tasks, vec!["same"; 300]).unwrap();
+            assert_eq!((result.total(), result.successful(), result.failed()), (300, 200, 100));
+            assert!(result.iter().all(|item| item.id == "same"));
+            let values: Vec<usize> = result.values().copied().collect();
+            let expected: Vec<usize> = (0..300).filter(|n| n % 3 != 0).collect();
+            assert_eq!(values, expected, "{workers:?}");
+        }
+    });
+}
+
+#[test]
+fn the_items_themselves_come_back_and_no_copies() {
+    within_a_minute(|| {
+        for workers in settings() {
+            let items: Vec<Box<usize>> = (0..100).map(Box::new).collect();
+            let addresses: Vec<*const usize> = items.iter().map(|item| &raw const **item).collect();
+            let result = collecting(workers).run(items, |item| Ok::<_, String>(**item)).unwrap();
+            let returned: Vec<*const usize> = result.iter().map(|item| &raw const *item.id).collect();
+            assert_eq!(returned, addresses, "{workers:?}");
+        }
+    });
+}
+
+#[test]
+fn a_stopped_batch_returns_every_item_too() {
+    within_a_minute(|| {
+        for workers in settings() {
+            let error = stopping(workers)
+                .run(0..500usize, |&n| if n == 100 { Err("stop here") } else { Ok(n) })
+                .unwrap_err();
+            let partial = error.into_partial().unwrap();
+            assert_counts_add_up(&partial);
+            let ids: Vec<usize> = partial.into_items().into_iter().map(|item| item.id).collect();
+            assert_eq!(ids, (0..500).collect::<Vec<_>>(), "{workers:?}");
+        }
+    });
+}
+
+#[test]
+fn slow_items_among_quick_ones_move_nothing() {
+    within_a_minute(|| {
+        for workers in parallel_settings() {
+            let result = collecting(workers).run(0..5_000usize, |&n| {
+                // Now and then a slow one, so that claims of many sizes mix.
+                if n % 701 == 0 {
+                    thread::sleep(Duration::from_millis(1));
+                }
+                Ok::<_, String>(n)
+            });
+            assert_eq!(result.unwrap().into_values().unwrap(), (0..5_000).collect::<Vec<_>>());
+        }
+    });
+}
+
+#[test]
+fn no_items_give_no_outcomes() {
+    for workers in settings() {
+        let result = collecting(workers).run(Vec::<u8>::new(), |_| Ok::<_, String>(())).unwrap();
+        assert_eq!((result.total(), result.workers()), (0, 0));
+        assert!(result.is_success());
+        assert_eq!(result.into_values().unwrap(), []);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_items_come_back_in_order(items in prop::collection::vec(any::<u16>(), 0..400), workers in 1..12usize) {
+        let result = collecting(Workers::Fixed(workers))
+            .run(items.clone(), |&n| if n % 5 == 0 { Err(n) } else { Ok(u32::from(n) + 1) })
+            .unwrap();
+        assert_counts_add_up(&result);
+        prop_assert_eq!(result.total(), items.len());
+        for (item, expected) in result.iter().zip(&items) {
+            prop_assert_eq!(item.id, *expected);
+            let value = (expected % 5 != 0).then_some(u32::from(*expected) + 1);
+            prop_assert_eq!(item.outcome.as_ref().ok().copied(), value);
+        }
+    }
+}
