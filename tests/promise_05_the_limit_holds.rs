@@ -1,0 +1,319 @@
+//! Promise 5: never more at once than the worker count, never more started than there were permits.
+
+mod common;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use batch_executor::{
+    AdaptiveWorkers, AutoWorkers, BatchExecutor, BatchExecutorBuilder, ItemError, LimiterError, RateLimit,
+    RateLimiter, Workers, limiter_fn,
+};
+
+use common::{Census, Meeting, Peak, collecting, settings, within_a_minute};
+
+/// Settings with the most that may run at once.
+fn limits() -> [(Workers, usize); 7] {
+    [
+        (Workers::Sequential, 1),
+        (Workers::Fixed(1), 1),
+        (Workers::Fixed(2), 2),
+        (Workers::Fixed(8), 8),
+        (Workers::from(AutoWorkers::new().cpus(2).per_cpu(2)), 4),
+        (Workers::from(AutoWorkers::new().cpus(64).cap(3)), 3),
+        (Workers::from(AdaptiveWorkers::new().min(2).max(4)), 4),
+    ]
+}
+
+/// Stays until somebody else too many comes in, or a moment.
+fn linger(peak: &Peak, limit: usize) {
+    let since = Instant::now();
+    while peak.inside() <= limit && since.elapsed() < Duration::from_millis(2) {
+        thread::yield_now();
+    }
+}
+
+#[test]
+fn no_more_items_run_at_once_than_there_are_workers() {
+    within_a_minute(|| {
+        for (workers, limit) in limits() {
+            let executor = collecting(workers);
+            let peak = Peak::default();
+            let result = executor.run(0..30 * limit, |_| {
+                let _inside = peak.enter();
+                linger(&peak, limit);
+                Ok::<_, String>(())
+            });
+            let result = result.unwrap();
+            assert!(peak.most() <= limit, "{} at once, {workers:?}", peak.most());
+            assert!((peak.most()..=limit).contains(&result.workers()), "workers() says {}", result.workers());
+        }
+    });
+}
+
+#[test]
+fn no_more_items_run_at_once_with_a_callback_either() {
+    within_a_minute(|| {
+        for (workers, limit) in limits() {
+            let executor = collecting(workers);
+            // The first batch finds no threads, the second finds them: the caller takes and leaves its seat otherwise.
+            for _ in 0..2 {
+                let peak = Peak::default();
+                let result = executor.batch(0..30 * limit).on_progress(|_| thread::yield_now()).run(|_| {
+                    let _inside = peak.enter();
+                    linger(&peak, limit);
+                    Ok::<_, String>(())
+                });
+                let result = result.unwrap();
+                assert!(peak.most() <= limit, "{} at once, {workers:?}", peak.most());
+                assert!(result.workers() <= limit);
+            }
+        }
+    });
+}
+
+#[test]
+fn short_batches_with_a_callback_keep_the_limit() {
+    within_a_minute(|| {
+        for limit in [2, 3] {
+            let executor = collecting(limit);
+            for _ in 0..300 {
+                let peak = Peak::default();
+                let result = executor.batch(0..12).on_progress(|_| {}).run(|_| {
+                    let _inside = peak.enter();
+                    thread::yield_now();
+                    Ok::<_, String>(())
+                });
+                assert!(peak.most() <= limit, "{} at once", peak.most());
+                assert!(result.unwrap().workers() <= limit);
+            }
+        }
+    });
+}
+
+#[test]
+fn the_limit_is_reached_with_and_without_a_callback() {
+    within_a_minute(|| {
+        for (workers, _) in limits() {
+            let executor = collecting(workers);
+            let together = executor.workers_for(100);
+            for reports in [false, true] {
+                let meeting = Meeting::default();
+                let batch = executor.batch(0..100usize);
+                let batch = if reports { batch.on_progress(|_| {}) } else { batch };
+                let result = batch.run(|&n| {
+                    if n < together {
+                        meeting.of(together);
+                    }
+                    Ok::<_, String>(())
+                });
+                let result = result.unwrap();
+                assert!(result.is_success(), "not all workers came, {workers:?}");
+                assert!(result.workers() >= together);
+            }
+        }
+    });
+}
+
+#[test]
+fn the_limit_holds_for_each_batch_and_not_for_all_together() {
+    within_a_minute(|| {
+        let executor = collecting(3);
+        let meeting = Meeting::default();
+        thread::scope(|scope| {
+            for _ in 0..2 {
+                scope.spawn(|| {
+                    let peak = Peak::default();
+                    let result = executor.run(0..60usize, |&n| {
+                        let _inside = peak.enter();
+                        if n < 3 {
+                            meeting.of(6);
+                        }
+                        linger(&peak, 3);
+                        Ok::<_, String>(())
+                    });
+                    assert!(result.unwrap().is_success());
+                    assert!(peak.most() <= 3, "{} at once", peak.most());
+                });
+            }
+        });
+    });
+}
+
+#[test]
+fn sequential_runs_on_the_calling_thread_in_order() {
+    for workers in [Workers::Sequential, Workers::Fixed(1)] {
+        for reports in [false, true] {
+            let caller = thread::current().id();
+            let next = AtomicUsize::new(0);
+            let executor = collecting(workers);
+            let batch = executor.batch(0..50usize);
+            let batch = if reports { batch.on_progress(|_| {}) } else { batch };
+            let result = batch.run(|&n| {
+                assert_eq!(thread::current().id(), caller);
+                assert_eq!(next.fetch_add(1, Ordering::SeqCst), n);
+                Ok::<_, String>(())
+            });
+            assert!(result.unwrap().is_success(), "{workers:?}");
+        }
+    }
+}
+
+/// A limiter that counts its permits, refusing some.
+fn counting(
+    workers: Workers,
+    refuses: fn(usize) -> bool,
+) -> (BatchExecutorBuilder, Arc<AtomicUsize>, Arc<AtomicUsize>) {
+    let (asked, given) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let counters = (Arc::clone(&asked), Arc::clone(&given));
+    let limiter = limiter_fn(move || {
+        if refuses(counters.0.fetch_add(1, Ordering::SeqCst)) {
+            return Err(LimiterError::new("refused"));
+        }
+        counters.1.fetch_add(1, Ordering::SeqCst);
+        Ok(Duration::ZERO)
+    });
+    (BatchExecutor::builder().workers(workers).rate_limiter(limiter), asked, given)
+}
+
+#[test]
+fn every_started_item_has_a_permit_of_its_own() {
+    within_a_minute(|| {
+        for workers in settings() {
+            let (builder, asked, given) = counting(workers, |_| false);
+            let (started, census) = (AtomicUsize::new(0), Census::of(500));
+            let executor = builder.stop_on_error(false).build().unwrap();
+            let result = executor.run(0..500usize, |&n| {
+                let started = started.fetch_add(1, Ordering::SeqCst) + 1;
+                let given = given.load(Ordering::SeqCst);
+                assert!(started <= given, "{started} items started with {given} permits");
+                census.count(n);
+                if n % 9 == 0 { Err("a failure costs a permit too") } else { Ok(()) }
+            });
+            assert!(result.unwrap().iter().all(|item| !matches!(item.error(), Some(ItemError::Panicked(_)))));
+            census.assert_each_ran_once();
+            assert_eq!(asked.load(Ordering::SeqCst), 500, "permits asked for, {workers:?}");
+        }
+    });
+}
+
+#[test]
+fn an_item_without_a_permit_is_not_run() {
+    within_a_minute(|| {
+        for workers in settings() {
+            let (builder, asked, given) = counting(workers, |n| n % 3 == 2);
+            let census = Census::of(300);
+            let executor = builder.stop_on_error(false).build().unwrap();
+            let result = executor
+                .run(0..300usize, |&n| {
+                    census.count(n);
+                    Ok::<_, String>(())
+                })
+                .unwrap();
+            assert_eq!((asked.load(Ordering::SeqCst), given.load(Ordering::SeqCst)), (300, 200));
+            assert_eq!(
+                (result.successful(), result.failed(), census.total()),
+                (200, 100, 200),
+                "{workers:?}"
+            );
+            for (item, runs) in result.iter().zip(census.runs()) {
+                assert_eq!(runs, usize::from(item.outcome.is_ok()), "item {}", item.id);
+            }
+        }
+    });
+}
+
+#[test]
+fn a_stopped_batch_uses_no_more_permits_than_it_took() {
+    within_a_minute(|| {
+        for workers in settings() {
+            let (builder, asked, given) = counting(workers, |_| false);
+            let census = Census::of(1_000);
+            let executor = builder.build().unwrap();
+            let error = executor.run(0..1_000usize, |&n| {
+                census.count(n);
+                if n == 40 { Err("forty") } else { Ok(()) }
+            });
+            let partial = error.unwrap_err().into_partial().unwrap();
+            let started = partial.successful() + partial.failed();
+            assert_eq!(census.total(), started);
+            let (asked, given) = (asked.load(Ordering::SeqCst), given.load(Ordering::SeqCst));
+            assert_eq!(asked, given);
+            assert!(started <= given, "{started} started with {given} permits, {workers:?}");
+            // One that was taken and not used for each other worker at most.
+            assert!(given < started + executor.workers_for(1_000).max(256), "{given} permits for {started}");
+            if matches!(workers, Workers::Sequential) {
+                assert_eq!(given, 41);
+            }
+        }
+    });
+}
+
+/// Each permit says when it may be used. At any moment, as many items have started as there were permits due.
+#[test]
+fn no_item_starts_before_its_permit_may_be_used() {
+    const APART: Duration = Duration::from_millis(2);
+
+    within_a_minute(|| {
+        for workers in settings() {
+            let since = Instant::now();
+            let permits = AtomicUsize::new(0);
+            let limiter = limiter_fn(move || {
+                let number = u32::try_from(permits.fetch_add(1, Ordering::SeqCst)).unwrap();
+                Ok((number * APART).saturating_sub(since.elapsed()))
+            });
+            let executor =
+                BatchExecutor::builder().workers(workers).stop_on_error(false).rate_limiter(limiter);
+            let started = AtomicUsize::new(0);
+            let result = executor.build().unwrap().run(0..40, |_| {
+                let started = started.fetch_add(1, Ordering::SeqCst) + 1;
+                let due = since.elapsed().as_nanos() / APART.as_nanos() + 1;
+                assert!(started as u128 <= due, "{started} started when {due} permits were due");
+                Ok::<_, String>(())
+            });
+            let result = result.unwrap();
+            assert!(result.is_success(), "{:?}, {workers:?}", result.failures().next().unwrap());
+        }
+    });
+}
+
+#[test]
+fn executors_that_share_a_limiter_keep_one_limit_between_them() {
+    within_a_minute(|| {
+        let interval = Duration::from_millis(1);
+        let limit = Arc::new(RateLimit::every(interval));
+        let executor = || {
+            let limit = Arc::clone(&limit);
+            BatchExecutor::builder().workers(4).rate_limiter(limit).build().unwrap()
+        };
+        let (one, two) = (executor(), executor());
+        let since = Instant::now();
+        thread::scope(|scope| {
+            for executor in [&one, &two] {
+                scope.spawn(|| assert!(executor.run(0..30, |_| Ok::<_, String>(())).is_ok()));
+            }
+        });
+        // 60 permits, the first of them at once; a loaded machine only makes it longer.
+        assert!(since.elapsed() >= 59 * interval);
+    });
+}
+
+#[test]
+fn a_task_run_alone_takes_a_permit_too() {
+    let (builder, asked, _) = counting(Workers::Sequential, |n| n == 1);
+    let executor = builder.build().unwrap();
+    assert_eq!(executor.execute(|| Ok::<_, String>(1)).unwrap(), 1);
+    let refused = executor.execute(|| -> Result<(), String> { unreachable!("it has no permit") });
+    assert!(matches!(refused, Err(ItemError::RateLimiter(_))));
+    assert_eq!(asked.load(Ordering::SeqCst), 2);
+}
+
+#[test]
+fn a_limiter_may_stand_behind_any_pointer() {
+    let limit = RateLimit::per_second(1_000_000);
+    let boxed: Box<dyn RateLimiter> = Box::new(Arc::new(limit));
+    let executor = BatchExecutor::builder().workers(2).rate_limiter(boxed).build().unwrap();
+    assert!(executor.run(0..50, |_| Ok::<_, String>(())).unwrap().is_success());
+}
