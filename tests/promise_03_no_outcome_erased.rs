@@ -125,7 +125,7 @@ fn collecting_keeps_every_error_and_every_value() {
                 match (&item.outcome, n % 4) {
                     (Err(ItemError::Failed(text)), 0) => assert_eq!(*text, format!("error {n}")),
                     (Err(ItemError::Panicked(panic)), 1) => {
-                        assert_eq!(panic.message(), format!("{MEANT}{n}"))
+                        assert_eq!(panic.message(), format!("{MEANT}{n}"));
                     }
                     (Ok(value), 2 | 3) => assert_eq!(*value, n),
                     (outcome, _) => panic!("item {n} has {outcome:?}, {workers:?}"),
