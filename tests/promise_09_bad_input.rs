@@ -1,0 +1,239 @@
+//! Promise 9: bad input is refused with words, before anything runs. The words are part of the contract.
+
+mod common;
+
+use std::error::Error;
+use std::time::Duration;
+
+use batch_executor::{
+    AdaptiveWorkers, AutoWorkers, BatchError, BatchExecutor, BatchExecutorBuilder, ConfigError, ItemError,
+    LimiterError, MAX_WORKERS, RateLimit, StopReason, Workers,
+};
+
+use common::{Census, MEANT, collecting, panic_of, settings, silence_meant_panics, stopping};
+
+#[track_caller]
+fn assert_refused(builder: BatchExecutorBuilder, error: &ConfigError, text: &str) {
+    let refused = builder.build().expect_err("a bad setting");
+    assert_eq!(refused, *error);
+    assert_eq!(refused.to_string(), text);
+    assert!(refused.source().is_none());
+}
+
+fn workers(workers: impl Into<Workers>) -> BatchExecutorBuilder {
+    BatchExecutor::builder().workers(workers)
+}
+
+#[test]
+fn zero_workers_are_refused() {
+    let text = "the worker count is 0; a batch needs at least 1 worker";
+    assert_refused(workers(0), &ConfigError::ZeroWorkers, text);
+    assert_refused(workers(Workers::Fixed(0)), &ConfigError::ZeroWorkers, text);
+    assert_refused(workers(AdaptiveWorkers::new().min(0)), &ConfigError::ZeroWorkers, text);
+    assert_refused(workers(AdaptiveWorkers::new().min(0).max(0)), &ConfigError::ZeroWorkers, text);
+}
+
+#[test]
+fn too_many_workers_are_refused_and_the_most_are_not() {
+    let too_many = |requested| ConfigError::TooManyWorkers { requested, most: MAX_WORKERS };
+    assert_eq!(MAX_WORKERS, 4096);
+    assert_refused(workers(4097), &too_many(4097), "4097 workers are too many; the most is 4096");
+    assert_refused(
+        workers(usize::MAX),
+        &too_many(usize::MAX),
+        "18446744073709551615 workers are too many; the most is 4096",
+    );
+    assert_refused(
+        workers(AdaptiveWorkers::new().max(5000)),
+        &too_many(5000),
+        "5000 workers are too many; the most is 4096",
+    );
+    assert_refused(
+        workers(AutoWorkers::new().cpus(10_000).cap(usize::MAX)),
+        &too_many(20_000),
+        "20000 workers are too many; the most is 4096",
+    );
+    assert_eq!(workers(4096).build().unwrap().workers_for(1_000_000), 4096);
+}
+
+#[test]
+fn a_factor_of_zero_is_refused_by_its_name() {
+    let zero = |setting| ConfigError::ZeroAutoWorkers { setting };
+    let auto = AutoWorkers::new;
+    let text = |setting| format!("AutoWorkers::{setting} is 0; the worker count would be 0");
+    assert_refused(workers(auto().cpus(0)), &zero("cpus"), &text("cpus"));
+    assert_refused(workers(auto().per_cpu(0)), &zero("per_cpu"), &text("per_cpu"));
+    assert_refused(workers(auto().cap(0)), &zero("cap"), &text("cap"));
+}
+
+#[test]
+fn a_range_of_workers_the_wrong_way_round_is_refused() {
+    assert_refused(
+        workers(AdaptiveWorkers::new().min(9).max(3)),
+        &ConfigError::EmptyWorkerRange { min: 9, max: 3 },
+        "AdaptiveWorkers::min(9) is above max(3)",
+    );
+}
+
+#[test]
+fn a_failure_limit_of_zero_is_refused() {
+    assert_refused(
+        BatchExecutor::builder().stop_after_failures(0),
+        &ConfigError::ZeroFailures,
+        "stop_after_failures is 0; a batch can stop after 1 failure at the earliest",
+    );
+    assert!(BatchExecutor::builder().stop_after_failures(0).stop_on_error(true).build().is_ok());
+}
+
+#[test]
+fn a_stack_of_no_bytes_is_refused() {
+    assert_refused(
+        BatchExecutor::builder().stack_size(0),
+        &ConfigError::ZeroStackSize,
+        "the stack size is 0 bytes; leave it unset for the platform's default",
+    );
+}
+
+#[test]
+fn a_thread_name_with_a_nul_byte_is_refused() {
+    assert_refused(
+        BatchExecutor::builder().thread_name("a\0b"),
+        &ConfigError::ThreadName { name: "a\0b".to_owned() },
+        r#"the thread name "a\0b" contains a NUL byte"#,
+    );
+}
+
+#[test]
+fn a_rate_of_nothing_is_refused() {
+    let second = Duration::from_secs(1);
+    let error = RateLimit::new(0, second).unwrap_err();
+    assert_eq!(error, ConfigError::ZeroPermits);
+    assert_eq!(error.to_string(), "a rate limit of 0 permits would never let anything start");
+    let error = RateLimit::new(1, Duration::ZERO).unwrap_err();
+    assert_eq!(error, ConfigError::ZeroPeriod);
+    assert_eq!(error.to_string(), "the period of the rate limit has no length");
+
+    let zero = "a rate limit of 0 permits would never let anything start";
+    assert_eq!(panic_of(|| RateLimit::per_second(0)), zero);
+    assert_eq!(panic_of(|| RateLimit::per_minute(0)), zero);
+    assert_eq!(panic_of(|| RateLimit::every(Duration::ZERO)), "the period of the rate limit has no length");
+    assert_eq!(
+        panic_of(|| RateLimit::per_second(1).burst(0)),
+        "a burst of 0 permits would never let anything start"
+    );
+}
+
+#[test]
+fn lengths_that_differ_are_refused_before_anything_runs() {
+    for workers in settings() {
+        for (tasks, ids) in [(2, 3), (3, 2), (0, 1), (1, 0)] {
+            let census = Census::of(3);
+            let error = collecting(workers)
+                .execute_batch(
+                    (0..tasks).map(|n| {
+                        let census = &census;
+                        move || {
+                            census.count(n);
+                            Ok::<_, String>(())
+                        }
+                    }),
+                    0..ids,
+                )
+                .unwrap_err();
+            let BatchError::LengthMismatch { tasks: told_tasks, item_ids } = error else {
+                panic!("they differ")
+            };
+            assert_eq!((told_tasks, item_ids), (tasks, ids));
+            assert_eq!(error.to_string(), format!("{tasks} tasks but {ids} item ids; nothing was run"));
+            assert!(error.partial().is_none() && error.first_failure().is_none());
+            let text = error.to_string();
+            let error = error.without_items();
+            assert_eq!(error.to_string(), text);
+            assert!(error.source().is_none());
+            assert!(error.into_partial().is_none());
+            assert_eq!(census.total(), 0, "something ran, {workers:?}");
+        }
+    }
+}
+
+#[test]
+fn a_stop_reason_says_which_item_or_how_many() {
+    let text = |reason: StopReason| reason.to_string();
+    assert_eq!(text(StopReason::ItemFailed { index: 0 }), "item 0 failed");
+    assert_eq!(text(StopReason::TooManyFailures { limit: 1 }), "1 item failed, which is the limit");
+    assert_eq!(text(StopReason::TooManyFailures { limit: 12 }), "12 items failed, which is the limit");
+    assert_eq!(text(StopReason::OutOfMemory { items: 12 }), "out of memory after 12 items");
+}
+
+/// The text without the time that the batch took, which stands at its end.
+#[track_caller]
+fn before_the_time(text: &str) -> &str {
+    let (before, time) = text.rsplit_once(" in ").expect("a time");
+    let unit = time.trim_end_matches(')').rsplit(' ').next();
+    assert!(matches!(unit, Some("s" | "ms" | "µs")), "{time}");
+    before
+}
+
+#[test]
+fn a_batch_error_says_why_what_and_how_far() {
+    silence_meant_panics();
+    let fails = |from: usize| move |&n: &usize| if n >= from { Err(format!("error {n}")) } else { Ok(n) };
+
+    let error = stopping(1).run(0..9usize, fails(3)).unwrap_err();
+    assert_eq!(
+        before_the_time(&error.to_string()),
+        "item 3 failed: error 3 (3 of 9 succeeded, 1 failed, 5 skipped"
+    );
+
+    let twice = BatchExecutor::builder().stop_after_failures(2).build().unwrap();
+    let error = twice.run(0..9usize, fails(3)).unwrap_err();
+    assert_eq!(
+        before_the_time(&error.to_string()),
+        "2 items failed, which is the limit: error 3 (3 of 9 succeeded, 2 failed, 4 skipped"
+    );
+
+    let error = stopping(1).run(0..2, |_| -> Result<(), String> { panic!("{MEANT}no") }).unwrap_err();
+    let text = error.to_string();
+    assert_eq!(
+        before_the_time(&text),
+        "item 0 failed: panicked: meant: no (0 of 2 succeeded, 1 failed, 1 skipped"
+    );
+    let boxed: Box<dyn Error> = Box::new(error);
+    assert!(boxed.source().is_none());
+    assert_eq!(boxed.to_string(), text);
+}
+
+#[test]
+fn an_item_error_says_what_became_of_the_item() {
+    silence_meant_panics();
+    assert_eq!(ItemError::Failed("no such file").to_string(), "no such file");
+    let refused: ItemError<String> = ItemError::RateLimiter(LimiterError::new("the quota is used up"));
+    assert_eq!(refused.to_string(), "no permit from the rate limiter: the quota is used up");
+    assert_eq!(
+        ItemError::<String>::Skipped.to_string(),
+        "skipped: the batch stopped before this item started"
+    );
+    let panicked = BatchExecutor::new().execute(|| -> Result<(), String> { panic!("{MEANT}a text") });
+    assert_eq!(panicked.unwrap_err().to_string(), "panicked: meant: a text");
+    let panicked = BatchExecutor::new().execute(|| -> Result<(), String> { std::panic::panic_any(42) });
+    assert_eq!(panicked.unwrap_err().to_string(), "panicked: non-string panic payload");
+    assert!(Error::source(&ItemError::Failed("no such file")).is_none());
+    assert!(ItemError::Failed("").is_failure() && !ItemError::<String>::Skipped.is_failure());
+}
+
+#[test]
+fn a_limiter_error_speaks_for_the_error_inside() {
+    let error = LimiterError::new(std::io::Error::other("connection refused"));
+    assert_eq!(error.to_string(), "connection refused");
+    assert!(error.source().unwrap().is::<std::io::Error>());
+    let boxed: Box<dyn Error + Send + Sync> = "a text".into();
+    assert_eq!(LimiterError::from(boxed).to_string(), "a text");
+}
+
+#[test]
+fn a_result_says_how_it_went_in_one_line() {
+    let result = collecting(2).run(0..10, |&n| if n < 3 { Err("low") } else { Ok(n) }).unwrap();
+    assert_eq!(before_the_time(&result.to_string()), "7 of 10 succeeded, 3 failed");
+    let result = collecting(2).run(0..10, |&n| Ok::<_, String>(n)).unwrap();
+    assert_eq!(before_the_time(&result.to_string()), "10 of 10 succeeded");
+}
