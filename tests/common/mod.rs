@@ -3,7 +3,9 @@
 #![allow(dead_code, reason = "every test file uses its own part of this")]
 
 use std::collections::HashSet;
+use std::io::Read;
 use std::panic::{self, AssertUnwindSafe};
+use std::process::{Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, Once, PoisonError, mpsc};
 use std::thread;
@@ -330,4 +332,67 @@ pub(crate) fn threads_named(name: &str) -> HashSet<String> {
         })
         .map(|task| task.file_name().to_string_lossy().into_owned())
         .collect()
+}
+
+/// Set in a child process, to what the child is to do.
+const CHILD: &str = "BATCH_EXECUTOR_TEST_CHILD";
+
+/// What this process is to do, if it was started by [`child`].
+pub(crate) fn told_to() -> Option<String> {
+    std::env::var(CHILD).ok()
+}
+
+/// This test binary once more, running one test alone on its main thread, behind a command such as `strace`.
+pub(crate) fn child(behind: &[&str], test: &str, told_to: &str) -> Command {
+    let own = std::env::current_exe().expect("a test binary");
+    let mut command = match behind {
+        [] => Command::new(own),
+        [program, arguments @ ..] => {
+            let mut command = Command::new(program);
+            command.args(arguments).arg(own);
+            command
+        }
+    };
+    command.args([test, "--exact", "--nocapture", "--test-threads=1"]).env(CHILD, told_to);
+    command
+}
+
+/// How the child ended and what it printed, on both streams. A child that is not back within a minute is killed.
+#[track_caller]
+pub(crate) fn ended(mut command: Command) -> (ExitStatus, String) {
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().expect("the child starts");
+    let read = |stream: Box<dyn Read + Send>| {
+        thread::spawn(move || {
+            let mut stream = stream;
+            let mut bytes = Vec::new();
+            let _ = stream.read_to_end(&mut bytes);
+            String::from_utf8_lossy(&bytes).into_owned()
+        })
+    };
+    let out = read(Box::new(child.stdout.take().expect("a pipe")));
+    let err = read(Box::new(child.stderr.take().expect("a pipe")));
+    let deadline = Instant::now() + Duration::from_secs(60);
+    let status = loop {
+        if let Some(status) = child.try_wait().expect("it is our child") {
+            break status;
+        }
+        if Instant::now() > deadline {
+            let _ = child.kill();
+            panic!("the child hangs: it is not back within a minute");
+        }
+        thread::sleep(Duration::from_millis(5));
+    };
+    (status, out.join().expect("a reader") + &err.join().expect("a reader"))
+}
+
+/// The line by which a child says that it came to its end.
+pub(crate) const AT_THE_END: &str = "the child came to its end";
+
+/// The child ran its test, and came to the end of it; what it printed.
+#[track_caller]
+pub(crate) fn assert_ends_well(command: Command) -> String {
+    let (status, printed) = ended(command);
+    assert!(status.success() && printed.contains(AT_THE_END), "{status}:\n{printed}");
+    printed
 }

@@ -1,0 +1,245 @@
+//! Promise 8: when the system gives no thread, the batch runs on those it has, down to the caller's.
+//!
+//! The system is made to refuse in three ways: by a stack that no address space has room for; by a limit on the address
+//! space that leaves room for a few; and, where `strace` may trace, by a failing `clone3`.
+
+#![cfg(target_os = "linux")]
+
+mod common;
+
+use std::process::Command;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use batch_executor::{BatchExecutor, BatchExecutorBuilder, Workers};
+
+use common::{
+    AT_THE_END, Census, Meeting, assert_each_outcome_at_its_index, assert_ends_well, child, ended, told_to,
+    within_a_minute,
+};
+
+/// More than the address space of a process.
+const NO_ROOM: usize = 1 << 47;
+
+fn builder(workers: impl Into<Workers>) -> BatchExecutorBuilder {
+    BatchExecutor::builder().workers(workers).stop_on_error(false)
+}
+
+/// Batches of every kind give what they should, whatever threads there are.
+#[track_caller]
+fn assert_works(executor: &BatchExecutor) {
+    for reports in [false, true, false, true] {
+        let (census, calls) = (Census::of(300), AtomicUsize::new(0));
+        let batch = executor.batch(0..300usize);
+        let batch = if reports {
+            batch.on_progress(|p| assert_eq!(p.completed, calls.fetch_add(1, Ordering::SeqCst) + 1))
+        } else {
+            batch
+        };
+        let result = batch.run(|&n| {
+            census.count(n);
+            if n % 7 == 3 { Err(n) } else { Ok(n * 2) }
+        });
+        let result = result.expect("it collects");
+        census.assert_each_ran_once();
+        assert_each_outcome_at_its_index(&result, |&n| (n % 7 != 3).then_some(n * 2));
+        assert_eq!(calls.into_inner(), if reports { 300 } else { 0 });
+    }
+    let nested = executor.run(0..10, |_| {
+        let inner = executor.batch(0..10).on_progress(|_| {}).run(|&n| Ok::<_, String>(n));
+        inner.map(|inner| inner.values().sum::<i32>()).map_err(|error| error.to_string())
+    });
+    assert_eq!(nested.expect("it collects").values().sum::<i32>(), 450);
+}
+
+/// Nobody but the caller works.
+#[track_caller]
+fn assert_the_caller_works_alone(executor: &BatchExecutor) {
+    let caller = thread::current().id();
+    for reports in [false, true] {
+        let batch = executor.batch(0..50);
+        let batch = if reports { batch.on_progress(|_| {}) } else { batch };
+        let result = batch.run(|_| {
+            // Time for anybody else to come.
+            thread::sleep(Duration::from_micros(200));
+            Ok::<_, String>(thread::current().id())
+        });
+        let result = result.expect("it collects");
+        assert_eq!(result.workers(), 1, "there were threads after all");
+        assert!(result.values().all(|&thread| thread == caller));
+    }
+}
+
+#[test]
+fn without_any_thread_the_caller_runs_everything() {
+    within_a_minute(|| {
+        for workers in [Workers::Fixed(2), Workers::Fixed(8), Workers::auto(), Workers::adaptive()] {
+            for stack in [NO_ROOM, 1 << 62, usize::MAX - 4096, usize::MAX] {
+                let executor = builder(workers).stack_size(stack).build().unwrap();
+                assert_works(&executor);
+                assert_the_caller_works_alone(&executor);
+            }
+        }
+    });
+}
+
+/// A machine that lends memory without counting it has room for three of these, any other for none.
+#[test]
+fn a_stack_of_a_quarter_of_the_address_space_gives_few_threads_or_none() {
+    within_a_minute(|| {
+        let executor = builder(8).stack_size(1 << 45).build().unwrap();
+        assert_works(&executor);
+        let result = executor.run(0..100, |_| {
+            thread::sleep(Duration::from_micros(200));
+            Ok::<_, String>(())
+        });
+        assert!(result.unwrap().workers() <= 4);
+    });
+}
+
+#[test]
+fn without_any_thread_a_stop_is_where_a_loop_would_stop() {
+    within_a_minute(|| {
+        let executor = BatchExecutor::builder().workers(8).stack_size(NO_ROOM).build().unwrap();
+        let census = Census::of(100);
+        let error = executor.run(0..100usize, |&n| {
+            census.count(n);
+            if n >= 30 { Err(n) } else { Ok(n) }
+        });
+        assert_eq!(error.unwrap_err().first_failure().unwrap().id, 30);
+        assert_eq!(census.total(), 31);
+    });
+}
+
+#[test]
+fn threads_that_the_memory_limit_still_allows_are_used() {
+    const TEST: &str = "threads_that_the_memory_limit_still_allows_are_used";
+    if told_to().is_some() {
+        let executor = builder(8).stack_size(256 << 20).build().unwrap();
+        assert_works(&executor);
+        let meeting = Meeting::default();
+        let result = executor.run(0..200usize, |&n| {
+            if n < 2 {
+                meeting.of(2);
+            }
+            thread::sleep(Duration::from_micros(200));
+            Ok::<_, String>(())
+        });
+        let result = result.unwrap();
+        assert!(result.is_success(), "not even one thread came");
+        assert!((2..8).contains(&result.workers()), "{} workers", result.workers());
+        println!("{AT_THE_END} with {} workers", result.workers());
+        return;
+    }
+    // In KiB: room for four or five such stacks, and not for seven.
+    assert_ends_well(child(&["sh", "-c", r#"ulimit -v 1500000 && exec "$0" "$@""#], TEST, "run"));
+}
+
+/// The child's calls of `clone3` fail as `when` says; each of its threads counts its own. The first of the main thread is
+/// that of the test harness, which runs the test itself if it is refused.
+fn behind_strace(when: &str, test: &str, told_to: &str) -> Command {
+    let inject = format!("inject=clone3:error=EAGAIN:when={when}");
+    child(&["strace", "-f", "-o", "/dev/null", "-e", "trace=clone3", "-e", &inject], test, told_to)
+}
+
+const ALL_REFUSED: &str = "when_every_thread_is_refused_the_caller_runs_everything";
+
+/// Whether `strace` is there, may trace, and its failing `clone3` is the call that starts threads here.
+fn strace_works() -> bool {
+    let installed = Command::new("strace").arg("-V").output().is_ok();
+    installed && ended(behind_strace("1+", ALL_REFUSED, "probe")).1.contains("no thread to be had")
+}
+
+/// Loud, since the claim goes untested then.
+fn skip(test: &str) {
+    eprintln!("SKIP {test}: strace is missing or may not trace here");
+}
+
+#[test]
+fn when_every_thread_is_refused_the_caller_runs_everything() {
+    if let Some(told) = told_to() {
+        if thread::Builder::new().spawn(|| {}).is_err() {
+            println!("no thread to be had");
+        }
+        if told == "probe" {
+            return;
+        }
+        let executor = builder(8).build().unwrap();
+        assert_works(&executor);
+        assert_the_caller_works_alone(&executor);
+        println!("{AT_THE_END}");
+        return;
+    }
+    if !strace_works() {
+        return skip(ALL_REFUSED);
+    }
+    let printed = assert_ends_well(behind_strace("1+", ALL_REFUSED, "run"));
+    assert!(printed.contains("no thread to be had"), "{printed}");
+}
+
+#[test]
+fn when_later_threads_are_refused_those_before_are_used() {
+    const TEST: &str = "when_later_threads_are_refused_those_before_are_used";
+    if let Some(allowed) = told_to() {
+        // Each executor wants one thread, and the caller is the one that asks for it.
+        let allowed: usize = allowed.parse().unwrap();
+        let executors: Vec<BatchExecutor> = (0..5).map(|_| builder(2).build().unwrap()).collect();
+        for (number, executor) in executors.iter().enumerate() {
+            let expected = if number < allowed { 2 } else { 1 };
+            let meeting = Meeting::default();
+            let result = executor.run(0..10usize, |&n| {
+                if n < expected {
+                    meeting.of(expected);
+                }
+                // Time for anybody else to come.
+                thread::sleep(Duration::from_millis(1));
+                Ok::<_, String>(())
+            });
+            let result = result.unwrap();
+            assert!(result.is_success(), "thread {number} did not come");
+            assert_eq!(result.workers(), expected, "workers of executor {number}");
+        }
+        for executor in &executors {
+            assert_works(executor);
+        }
+        println!("{AT_THE_END}");
+        return;
+    }
+    if !strace_works() {
+        return skip(TEST);
+    }
+    for allowed in [1, 2, 3] {
+        assert_ends_well(behind_strace(&format!("{}+", allowed + 1), TEST, &allowed.to_string()));
+    }
+}
+
+#[test]
+fn a_thread_that_is_refused_once_is_asked_for_again() {
+    const TEST: &str = "a_thread_that_is_refused_once_is_asked_for_again";
+    if told_to().is_some() {
+        let executor = builder(2).build().unwrap();
+        assert_works(&executor);
+        let meeting = Meeting::default();
+        let result = executor.run(0..2, |_| {
+            meeting.of(2);
+            Ok::<_, String>(())
+        });
+        assert!(result.unwrap().is_success(), "no second worker came");
+        println!("{AT_THE_END}");
+        return;
+    }
+    if !strace_works() {
+        return skip(TEST);
+    }
+    assert_ends_well(behind_strace("1..2", TEST, "run"));
+    assert_ends_well(behind_strace("1..3", TEST, "run"));
+}
+
+#[test]
+fn a_child_that_fails_is_noticed() {
+    const TEST: &str = "a_child_that_fails_is_noticed";
+    assert!(told_to().is_none(), "as it should");
+    let (status, printed) = ended(child(&[], TEST, "fail"));
+    assert!(!status.success() && printed.contains("as it should"), "{status}: {printed}");
+}
