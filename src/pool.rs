@@ -8,21 +8,21 @@
 //! Helpers are called one after another: whoever takes a seat sees to it that somebody looks for the next one. A batch
 //! that is over in a microsecond has then called one thread and not thirty.
 
+mod latch;
+
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
-use std::{hint, mem, process};
+use std::time::Duration;
+use std::{mem, process};
 
-use crate::sync::{Condvar, Mutex, MutexGuard};
+use crate::sync::{Condvar, Mutex, MutexGuard, spin_until};
+
+use latch::Latch;
 
 /// What a helper runs. It must not unwind; if it does all the same, the thread ends and the batch goes on without it.
 type Work<'a> = &'a (dyn Fn() + Sync);
-
-/// How long a thread that just came out of a batch looks for the next one before it sleeps. Waking a thread takes 5 to 50
-/// microseconds; batches in a row then find one awake.
-const LOOK_AGAIN: Duration = Duration::from_micros(20);
 
 #[derive(Debug, Clone)]
 pub(crate) struct PoolConfig {
@@ -364,16 +364,8 @@ struct Seat {
 impl Seat {
     fn fill(self) {
         let Seat { work, latch } = self;
-        let _leave = Leave(latch);
+        let _leave = latch::Leave(latch);
         work();
-    }
-}
-
-struct Leave(Arc<Latch>);
-
-impl Drop for Leave {
-    fn drop(&mut self) {
-        self.0.leave();
     }
 }
 
@@ -384,60 +376,5 @@ struct Alive<'s> {
 impl Drop for Alive<'_> {
     fn drop(&mut self) {
         self.shared.state.lock().alive -= 1;
-    }
-}
-
-/// Counts the helpers inside a batch. Shared ownership, since a helper still touches it when the batch is gone.
-#[derive(Debug, Default)]
-struct Latch {
-    inside: AtomicUsize,
-    /// Whether the caller sleeps until `inside` is 0.
-    waiting: Mutex<bool>,
-    empty: Condvar,
-}
-
-impl Latch {
-    /// Called under the pool's lock, so that nobody enters once the invitation is revoked.
-    fn enter(&self) {
-        self.inside.fetch_add(1, Ordering::Relaxed);
-    }
-
-    fn leave(&self) {
-        let was_last = self.inside.fetch_sub(1, Ordering::Release) == 1;
-        if was_last && *self.waiting.lock() {
-            self.empty.notify_one();
-        }
-    }
-
-    fn is_empty(&self) -> bool {
-        self.inside.load(Ordering::Acquire) == 0
-    }
-
-    fn wait_until_empty(&self) {
-        spin_until(|| self.is_empty());
-        if self.is_empty() {
-            return;
-        }
-        let mut waiting = self.waiting.lock();
-        *waiting = true;
-        while !self.is_empty() {
-            waiting = self.empty.wait(waiting);
-        }
-    }
-}
-
-/// Looks a few microseconds for something that is likely to come at once.
-fn spin_until(come: impl Fn() -> bool) {
-    if come() {
-        return;
-    }
-    let start = Instant::now();
-    while start.elapsed() < LOOK_AGAIN {
-        for _ in 0..16 {
-            if come() {
-                return;
-            }
-            hint::spin_loop();
-        }
     }
 }

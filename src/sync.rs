@@ -1,7 +1,9 @@
-//! Locks that outlive a panic: a poisoned one is as good as any other, since no user code runs under them.
+//! Waiting for other threads: locks that outlive a panic, and a short look before a sleep. A poisoned lock is as good as
+//! any other, since no user code runs under it.
 
+use std::hint;
 use std::sync::PoisonError;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 pub(crate) use std::sync::MutexGuard;
 
@@ -50,5 +52,24 @@ impl Condvar {
 
     pub(crate) fn notify_all(&self) {
         self.0.notify_all();
+    }
+}
+
+/// How long to look for something that is likely to come at once. Waking a thread takes 5 to 50 microseconds.
+const LOOK: Duration = Duration::from_micros(20);
+
+/// Looks a few microseconds for something that is likely to come at once.
+pub(crate) fn spin_until(come: impl Fn() -> bool) {
+    if come() {
+        return;
+    }
+    let start = Instant::now();
+    while start.elapsed() < LOOK {
+        for _ in 0..16 {
+            if come() {
+                return;
+            }
+            hint::spin_loop();
+        }
     }
 }
