@@ -123,6 +123,9 @@ impl<F: Fn() -> Result<Duration, LimiterError> + Send + Sync> RateLimiter for Li
 /// The algorithm is the generic cell rate algorithm (ITU-T I.371), kept in one atomic number; intervals are rounded up
 /// to a whole nanosecond. `reserve` costs one clock reading and one atomic exchange, and takes no lock.
 ///
+/// What is limited is when items *start*. A server may see requests that were held up on their way together with those
+/// behind them, so leave its own limit some room: in one period it can see the rate, plus the burst, plus one for each worker.
+///
 /// A permit that is used late is not made up for, so a single worker with an interval close to what a thread needs to
 /// wake up (about 0.1 ms) stays somewhat below the rate; with more workers, or a burst of 2, it does not.
 ///

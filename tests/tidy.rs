@@ -12,6 +12,7 @@ const ROWS: &[&[&str]] = &[
     &["error"],
     &["result", "workers", "rate_limit"],
     &["batch_error", "progress", "adaptive", "pool::latch"],
+    &["pool::roster"],
     &["pool"],
     &["engine::pace", "engine::stop", "engine::carve", "engine::tally"],
     &["engine::job"],

@@ -1,0 +1,301 @@
+//! Who is where: the open invitations of the batches, and how many threads look for a seat, sleep, or live. Decides, and
+//! does nothing: no lock, no thread, no clock.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use super::latch::{Latch, Leave};
+
+/// What a helper runs. It must not unwind; if it does all the same, the thread ends and the batch goes on without it.
+pub(super) type Work<'a> = &'a (dyn Fn() + Sync);
+
+/// One batch's invitation.
+struct Open {
+    id: u64,
+    work: Work<'static>,
+    seats: usize,
+    latch: Arc<Latch>,
+}
+
+/// One thread's place in one batch.
+pub(super) struct Seat {
+    work: Work<'static>,
+    latch: Arc<Latch>,
+}
+
+impl Seat {
+    /// Runs the batch's work to its end, and leaves.
+    pub(super) fn fill(self) {
+        let Seat { work, latch } = self;
+        let _leave = Leave(latch);
+        work();
+    }
+}
+
+/// What a thread that looks is to do next.
+pub(super) enum Next {
+    Work(Seat),
+    Sleep,
+    End,
+}
+
+/// What it takes to have somebody look for the next seat.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Call {
+    Nobody,
+    Sleeper,
+    NewThread { number: usize },
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Roster {
+    /// Oldest first, so that a batch gets all its helpers before a younger one does.
+    open: VecDeque<Open>,
+    next_id: u64,
+    /// Threads that are awake, or called, and will look at `open` before they sleep. While there is one, nobody has to
+    /// be called; when it takes a seat, it calls the next.
+    looking: usize,
+    asleep: usize,
+    /// Calls that no sleeper has answered yet.
+    calls: usize,
+    alive: usize,
+    started: usize,
+    /// Every thread that may still have to be joined.
+    threads: Vec<JoinHandle<()>>,
+    closed: bool,
+}
+
+/// Invitations.
+impl Roster {
+    pub(super) fn open(&mut self, seats: usize, work: Work<'static>) -> (u64, Arc<Latch>) {
+        let (id, latch) = (self.next_id, Arc::new(Latch::default()));
+        self.next_id += 1;
+        self.open.push_back(Open { id, work, seats, latch: Arc::clone(&latch) });
+        (id, latch)
+    }
+
+    /// Nobody enters any more.
+    pub(super) fn revoke(&mut self, id: u64) {
+        self.open.retain(|open| open.id != id);
+    }
+
+    pub(super) fn add_seats(&mut self, id: u64, seats: usize) {
+        if let Some(open) = self.entry(id) {
+            open.seats += seats;
+        }
+    }
+
+    /// Takes a seat out of an invitation, for somebody who is not of the pool; whether there was one.
+    pub(super) fn reserve_seat(&mut self, id: u64) -> bool {
+        let free = self.entry(id).filter(|open| open.seats > 0);
+        free.map(|open| open.seats -= 1).is_some()
+    }
+
+    pub(super) fn has_free_seat(&self) -> bool {
+        self.open.iter().any(|open| open.seats > 0)
+    }
+
+    fn entry(&mut self, id: u64) -> Option<&mut Open> {
+        self.open.iter_mut().find(|open| open.id == id)
+    }
+
+    fn take_seat(&mut self) -> Option<Seat> {
+        let open = self.open.iter_mut().find(|open| open.seats > 0)?;
+        open.seats -= 1;
+        open.latch.enter();
+        Some(Seat { work: open.work, latch: Arc::clone(&open.latch) })
+    }
+}
+
+/// Threads.
+impl Roster {
+    /// Sees to it that a free seat has somebody on the way to it, if anybody can be had.
+    pub(super) fn call(&mut self, max_threads: usize) -> Call {
+        if self.looking > 0 || !self.has_free_seat() {
+            Call::Nobody
+        } else if self.asleep > 0 {
+            self.asleep -= 1;
+            self.calls += 1;
+            self.looking += 1;
+            Call::Sleeper
+        } else if self.alive < max_threads {
+            self.alive += 1;
+            self.started += 1;
+            self.looking += 1;
+            Call::NewThread { number: self.started }
+        } else {
+            Call::Nobody
+        }
+    }
+
+    /// The thread that was to be started cannot be had. Somebody may have relied on it to look: a sleeper does it now.
+    pub(super) fn refused(&mut self) -> Call {
+        self.alive -= 1;
+        self.looking -= 1;
+        self.call(0)
+    }
+
+    /// Whether somebody is on the way to some seat.
+    pub(super) fn is_anybody_looking(&self) -> bool {
+        self.looking > 0
+    }
+
+    /// The calling thread comes out of a batch. Whether it may burn a few microseconds looking: one thread does, so
+    /// that the next batch of a row finds somebody awake; more would take the cores from those that work.
+    pub(super) fn look_again(&mut self) -> bool {
+        self.looking += 1;
+        self.looking == 1
+    }
+
+    /// What the calling thread, which looks, finds. To sleep, it has to [`fall_asleep`](Roster::fall_asleep).
+    pub(super) fn look(&mut self) -> Next {
+        let next = match self.take_seat() {
+            Some(seat) => Next::Work(seat),
+            None if self.closed => Next::End,
+            None => return Next::Sleep,
+        };
+        self.looking -= 1;
+        next
+    }
+
+    pub(super) fn fall_asleep(&mut self) {
+        self.looking -= 1;
+        self.asleep += 1;
+    }
+
+    /// Whether the calling thread, which sleeps, is to look. Whoever called has counted one sleeper as looking already,
+    /// no matter which.
+    pub(super) fn wakes(&mut self) -> bool {
+        if self.calls > 0 {
+            self.calls -= 1;
+            return true;
+        }
+        if self.closed {
+            self.asleep -= 1;
+            self.looking += 1;
+        }
+        self.closed
+    }
+
+    /// The calling thread has slept for as long as it is kept.
+    pub(super) fn expires(&mut self) {
+        self.asleep -= 1;
+    }
+
+    pub(super) fn ended(&mut self) {
+        self.alive -= 1;
+    }
+
+    /// Keeps what has to be joined, and lets go of what has ended by itself.
+    pub(super) fn keep(&mut self, thread: JoinHandle<()>) {
+        if self.threads.len() >= 2 * self.alive {
+            self.threads.retain(|thread| !thread.is_finished());
+        }
+        self.threads.push(thread);
+    }
+
+    pub(super) fn next_to_join(&mut self) -> Option<JoinHandle<()>> {
+        self.threads.pop()
+    }
+
+    /// All threads are to end.
+    pub(super) fn close(&mut self) {
+        self.closed = true;
+    }
+}
+
+impl fmt::Debug for Open {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Open").field("id", &self.id).field("seats", &self.seats).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with_invitation(seats: usize) -> Roster {
+        let mut roster = Roster::default();
+        roster.open(seats, &|| ());
+        roster
+    }
+
+    #[test]
+    fn threads_are_called_one_after_another_and_only_for_free_seats() {
+        let mut roster = with_invitation(2);
+        assert_eq!(roster.call(9), Call::NewThread { number: 1 });
+        assert_eq!(roster.call(9), Call::Nobody, "one is on its way");
+        assert!(matches!(roster.look(), Next::Work(_)));
+        assert_eq!(roster.call(9), Call::NewThread { number: 2 });
+        assert!(matches!(roster.look(), Next::Work(_)));
+        assert_eq!(roster.call(9), Call::Nobody, "no seat is free");
+    }
+
+    #[test]
+    fn a_sleeper_is_called_before_a_thread_is_started() {
+        let mut roster = with_invitation(1);
+        roster.call(9);
+        assert!(matches!(roster.look(), Next::Work(_)));
+        assert!(roster.look_again());
+        assert!(matches!(roster.look(), Next::Sleep));
+        roster.fall_asleep();
+        assert!(!roster.wakes());
+        roster.add_seats(0, 2);
+        assert_eq!(roster.call(9), Call::Sleeper);
+        assert!(roster.wakes());
+        assert!(matches!(roster.look(), Next::Work(_)));
+        assert_eq!(roster.call(1), Call::Nobody, "the pool is full");
+        assert_eq!(roster.call(2), Call::NewThread { number: 2 });
+    }
+
+    #[test]
+    fn a_sleeper_stands_in_for_a_thread_that_was_refused() {
+        let mut roster = with_invitation(1);
+        roster.call(9);
+        roster.fall_asleep();
+        assert_eq!(roster.call(9), Call::Sleeper);
+        roster.wakes();
+        roster.fall_asleep();
+        roster.alive += 1;
+        roster.looking += 1; // as if one were being started
+        assert_eq!(roster.refused(), Call::Sleeper);
+        assert_eq!(roster.alive, 1);
+    }
+
+    #[test]
+    fn the_oldest_invitation_is_served_first_and_a_revoked_one_never() {
+        let mut roster = Roster::default();
+        let (old, old_latch) = roster.open(1, &|| ());
+        let (new, new_latch) = roster.open(1, &|| ());
+        roster.call(9);
+        let Next::Work(seat) = roster.look() else { panic!("there are seats") };
+        assert!(Arc::ptr_eq(&seat.latch, &old_latch));
+        roster.revoke(old);
+        assert!(roster.has_free_seat());
+        roster.revoke(new);
+        assert!(!roster.has_free_seat());
+        assert_eq!(Arc::strong_count(&new_latch), 1);
+        assert!(!roster.reserve_seat(new));
+    }
+
+    #[test]
+    fn a_reserved_seat_is_one_less_for_helpers() {
+        let mut roster = with_invitation(1);
+        assert!(roster.reserve_seat(0));
+        assert!(!roster.reserve_seat(0));
+        assert_eq!(roster.call(9), Call::Nobody);
+    }
+
+    #[test]
+    fn closing_ends_lookers_and_sleepers() {
+        let mut roster = Roster::default();
+        roster.look_again();
+        roster.fall_asleep();
+        roster.close();
+        assert!(roster.wakes());
+        assert!(matches!(roster.look(), Next::End));
+        assert_eq!((roster.looking, roster.asleep), (0, 0));
+    }
+}
