@@ -25,12 +25,8 @@ pub enum StopReason {
         /// The number given to `stop_after_failures`.
         limit: usize,
     },
-    /// There was no memory for one more item; nothing was started. The items that there was room for are handed back, the
-    /// one in hand and those still in the iterator are dropped.
-    OutOfMemory {
-        /// How many items there was room for.
-        items: usize,
-    },
+    /// There was no memory for the items and their outcomes. Nothing was started; the items are dropped.
+    OutOfMemory,
 }
 
 impl fmt::Display for StopReason {
@@ -39,7 +35,7 @@ impl fmt::Display for StopReason {
             StopReason::ItemFailed { index } => write!(f, "item {index} failed"),
             StopReason::TooManyFailures { limit: 1 } => f.write_str("1 item failed, which is the limit"),
             StopReason::TooManyFailures { limit } => write!(f, "{limit} items failed, which is the limit"),
-            StopReason::OutOfMemory { items } => write!(f, "out of memory after {items} items"),
+            StopReason::OutOfMemory => f.write_str("there is no memory for so many items"),
         }
     }
 }

@@ -162,7 +162,7 @@ fn a_stop_reason_says_which_item_or_how_many() {
     assert_eq!(text(StopReason::ItemFailed { index: 0 }), "item 0 failed");
     assert_eq!(text(StopReason::TooManyFailures { limit: 1 }), "1 item failed, which is the limit");
     assert_eq!(text(StopReason::TooManyFailures { limit: 12 }), "12 items failed, which is the limit");
-    assert_eq!(text(StopReason::OutOfMemory { items: 12 }), "out of memory after 12 items");
+    assert_eq!(text(StopReason::OutOfMemory), "there is no memory for so many items");
 }
 
 /// The text without the time that the batch took, which stands at its end.

@@ -1,8 +1,7 @@
 //! The rest of the batch, handed out.
 //!
-//! Behind one lock stands a slice of slots that nobody has taken yet; a worker splits a chunk off its front and fills it
-//! where it lies. So results are in input order by construction, and a slot has one owner by its type. Claims run
-//! upwards: when a worker holds an index, every lower one is taken already.
+//! Behind one lock stand the items that nobody has taken yet, and who is at work; a worker takes a chunk off the front.
+//! Claims run upwards: when a worker holds an index, every lower one is taken already.
 
 use std::time::Instant;
 
@@ -10,17 +9,17 @@ use crate::adaptive::Controller;
 use crate::result::Counts;
 use crate::sync::Mutex;
 
+use super::slots::{Chunk, Rest};
+
 /// The batch as its workers see it.
-pub(super) struct Carve<'a, S> {
-    rest: Mutex<Rest<'a, S>>,
+pub(super) struct Carve<'a, I, T, E> {
+    state: Mutex<State<'a, I, T, E>>,
     workers: usize,
     since: Instant,
 }
 
-struct Rest<'a, S> {
-    slots: &'a mut [S],
-    /// The index of the first of them in the batch.
-    next: usize,
+struct State<'a, I, T, E> {
+    rest: Rest<'a, I, T, E>,
     counts: Counts,
     running: usize,
     most_running: usize,
@@ -28,13 +27,6 @@ struct Rest<'a, S> {
     controller: Option<Controller>,
     /// How many workers went because the limit had fallen, or had not risen yet.
     sent_away: usize,
-}
-
-/// Slots that one worker owns.
-pub(super) struct Chunk<'a, S> {
-    /// The index of the first of them in the batch.
-    pub(super) start: usize,
-    pub(super) slots: &'a mut [S],
 }
 
 /// How far the batch is, at one moment.
@@ -52,42 +44,35 @@ pub(super) struct Status {
     pub(super) exhausted: bool,
 }
 
-impl<'a, S> Carve<'a, S> {
+impl<'a, I, T, E> Carve<'a, I, T, E> {
     /// `workers` are those to begin with.
-    pub(super) fn new(slots: &'a mut [S], workers: usize, controller: Option<Controller>) -> Self {
-        let rest = Rest {
-            slots,
-            next: 0,
-            counts: Counts::default(),
-            running: 0,
-            most_running: 0,
-            controller,
-            sent_away: 0,
-        };
-        Carve { rest: Mutex::new(rest), workers, since: Instant::now() }
+    pub(super) fn new(rest: Rest<'a, I, T, E>, workers: usize, controller: Option<Controller>) -> Self {
+        let state =
+            State { rest, counts: Counts::default(), running: 0, most_running: 0, controller, sent_away: 0 };
+        Carve { state: Mutex::new(state), workers, since: Instant::now() }
     }
 
-    pub(super) fn worker(&self) -> Worker<'_, 'a, S> {
+    pub(super) fn worker(&self) -> Worker<'_, 'a, I, T, E> {
         Worker { carve: self, running: false, done: Counts::default(), moved_limit: false }
     }
 
     /// How far the batch is, if items from `end` on may not start.
     pub(super) fn status(&self, end: usize) -> Status {
-        let rest = self.rest.lock();
+        let state = self.state.lock();
         Status {
-            counts: rest.counts,
-            running: rest.running,
-            most_running: rest.most_running,
-            limit: rest.limit(),
-            sent_away: rest.sent_away,
-            exhausted: rest.is_exhausted(end),
+            counts: state.counts,
+            running: state.running,
+            most_running: state.most_running,
+            limit: state.limit(),
+            sent_away: state.sent_away,
+            exhausted: state.is_exhausted(end),
         }
     }
 }
 
-impl<'a, S> Rest<'a, S> {
+impl<I, T, E> State<'_, I, T, E> {
     fn is_exhausted(&self, end: usize) -> bool {
-        self.slots.is_empty() || self.next >= end
+        self.rest.len() == 0 || self.rest.next() >= end
     }
 
     fn limit(&self) -> Option<usize> {
@@ -107,27 +92,19 @@ impl<'a, S> Rest<'a, S> {
         }
     }
 
-    fn split_off(&mut self, size: usize) -> Chunk<'a, S> {
-        let (slots, rest) = std::mem::take(&mut self.slots).split_at_mut(size);
-        self.slots = rest;
-        let start = self.next;
-        self.next += size;
-        Chunk { start, slots }
-    }
-
     /// As many as asked for, within what leaves something for the others. The first items go one to a worker.
     fn fair_size(&self, asked: usize, workers: usize) -> usize {
         match self.limit().unwrap_or(workers) {
-            1 => asked.min(self.slots.len()),
-            workers if self.next < workers => 1,
-            workers => asked.min(self.slots.len() / (2 * workers)).max(1),
+            1 => asked,
+            workers if self.rest.next() < workers => 1,
+            workers => asked.min(self.rest.len() / (2 * workers)).max(1),
         }
     }
 }
 
 /// One worker's side of the lock.
-pub(super) struct Worker<'c, 'a, S> {
-    carve: &'c Carve<'a, S>,
+pub(super) struct Worker<'c, 'a, I, T, E> {
+    carve: &'c Carve<'a, I, T, E>,
     /// Whether it counts as running: from its first claim until it leaves.
     running: bool,
     /// What it did since it last held the lock.
@@ -136,52 +113,64 @@ pub(super) struct Worker<'c, 'a, S> {
     pub(super) moved_limit: bool,
 }
 
-impl<'a, S> Worker<'_, 'a, S> {
+impl<'a, I, T, E> Worker<'_, 'a, I, T, E> {
     /// Notes what was done; it shows with the next claim.
     pub(super) fn did(&mut self, counts: Counts) {
         self.done.add(counts);
     }
 
-    /// Hands in what was done, and takes the next slots, about so many. `None` sends the worker away: there is nothing
-    /// left below `end`, or there are too many workers.
-    pub(super) fn claim(&mut self, size: usize, end: usize) -> Option<Chunk<'a, S>> {
-        let mut rest = self.carve.rest.lock();
-        self.moved_limit = rest.count(std::mem::take(&mut self.done), self.carve.since);
-        let others = rest.running - usize::from(self.running);
-        let exhausted = rest.is_exhausted(end);
-        if exhausted || rest.limit().is_some_and(|limit| others >= limit) {
-            rest.sent_away += usize::from(!exhausted);
-            rest.running = others;
+    /// Hands in what was done, and takes the next items, about so many; `buffer` is lent for them. `None` sends the worker
+    /// away: there is nothing left below `end`, or there are too many workers.
+    pub(super) fn claim<'b>(
+        &mut self,
+        size: usize,
+        end: usize,
+        buffer: &'b mut Vec<I>,
+    ) -> Option<Chunk<'b, 'a, I, T, E>> {
+        let mut state = self.carve.state.lock();
+        self.moved_limit = state.count(std::mem::take(&mut self.done), self.carve.since);
+        let others = state.running - usize::from(self.running);
+        let exhausted = state.is_exhausted(end);
+        if exhausted || state.limit().is_some_and(|limit| others >= limit) {
+            state.sent_away += usize::from(!exhausted);
+            state.running = others;
             self.running = false;
             return None;
         }
         self.running = true;
-        rest.running = others + 1;
-        rest.most_running = rest.most_running.max(rest.running);
-        let size = rest.fair_size(size, self.carve.workers);
-        Some(rest.split_off(size))
+        state.running = others + 1;
+        state.most_running = state.most_running.max(state.running);
+        let size = state.fair_size(size, self.carve.workers);
+        Some(state.rest.take(size, buffer))
     }
 }
 
-impl<S> Drop for Worker<'_, '_, S> {
+impl<I, T, E> Drop for Worker<'_, '_, I, T, E> {
     fn drop(&mut self) {
         if self.running {
-            self.claim(0, 0);
+            self.claim(0, 0, &mut Vec::new());
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::slots::Slots;
     use super::*;
     use crate::workers::AdaptiveWorkers;
 
+    const EVERYTHING: usize = usize::MAX;
+
+    fn slots(items: usize) -> Slots<(), (), ()> {
+        Slots::new(vec![(); items]).unwrap()
+    }
+
     /// The sizes of all claims that one of `workers` makes when it asks for `size` each time.
-    fn claims(slots: usize, workers: usize, size: usize) -> Vec<usize> {
-        let mut slots = vec![(); slots];
-        let carve = Carve::new(&mut slots, workers, None);
-        let mut worker = carve.worker();
-        std::iter::from_fn(|| worker.claim(size, usize::MAX).map(|chunk| chunk.slots.len())).collect()
+    fn claims(items: usize, workers: usize, size: usize) -> Vec<usize> {
+        let mut slots = slots(items);
+        let carve = Carve::new(slots.rest(), workers, None);
+        let (mut worker, mut buffer) = (carve.worker(), Vec::new());
+        std::iter::from_fn(|| worker.claim(size, EVERYTHING, &mut buffer).map(|chunk| chunk.len())).collect()
     }
 
     #[test]
@@ -204,46 +193,47 @@ mod tests {
     }
 
     #[test]
-    fn chunks_know_their_place() {
-        let mut slots: Vec<usize> = (0..50).collect();
-        let carve = Carve::new(&mut slots, 3, None);
-        let mut worker = carve.worker();
-        while let Some(chunk) = worker.claim(5, 40) {
-            assert_eq!(chunk.slots.first(), Some(&chunk.start));
-        }
-        assert!(carve.status(40).exhausted);
-        assert!(!carve.status(usize::MAX).exhausted);
+    fn nothing_from_the_end_on_is_claimed() {
+        let mut slots = slots(9);
+        let carve = Carve::new(slots.rest(), 2, None);
+        let (mut worker, mut buffer) = (carve.worker(), Vec::new());
+        assert!(worker.claim(1, 1, &mut buffer).is_some());
+        assert!(worker.claim(1, 1, &mut buffer).is_none());
+        assert!(carve.status(1).exhausted);
+        assert!(!carve.status(2).exhausted);
     }
 
     #[test]
     fn more_workers_than_the_limit_are_sent_away() {
-        let mut slots = [(); 9];
-        let carve = Carve::new(&mut slots, 2, Some(Controller::new(AdaptiveWorkers::new(), 2)));
+        let mut slots = slots(9);
+        let carve = Carve::new(slots.rest(), 2, Some(Controller::new(AdaptiveWorkers::new(), 2)));
         let (mut one, mut two, mut three) = (carve.worker(), carve.worker(), carve.worker());
-        assert!(one.claim(1, usize::MAX).is_some());
-        assert!(two.claim(1, usize::MAX).is_some());
-        assert!(three.claim(1, usize::MAX).is_none());
-        assert!(two.claim(1, usize::MAX).is_some());
-        let status = carve.status(usize::MAX);
+        let mut buffer = Vec::new();
+        assert!(one.claim(1, EVERYTHING, &mut buffer).is_some());
+        assert!(two.claim(1, EVERYTHING, &mut buffer).is_some());
+        assert!(three.claim(1, EVERYTHING, &mut buffer).is_none());
+        assert!(two.claim(1, EVERYTHING, &mut buffer).is_some());
+        let status = carve.status(EVERYTHING);
         assert_eq!((status.running, status.most_running, status.sent_away), (2, 2, 1));
     }
 
     #[test]
     fn a_worker_runs_from_its_first_claim_until_it_finds_nothing() {
-        let mut slots = [(); 2];
-        let carve = Carve::new(&mut slots, 2, None);
-        let running = || carve.status(usize::MAX).running;
+        let mut slots = slots(2);
+        let carve = Carve::new(slots.rest(), 2, None);
+        let running = || carve.status(EVERYTHING).running;
         let (mut one, mut two, mut late) = (carve.worker(), carve.worker(), carve.worker());
+        let mut buffer = Vec::new();
         assert_eq!(running(), 0);
-        one.claim(1, usize::MAX);
-        two.claim(1, usize::MAX);
+        one.claim(1, EVERYTHING, &mut buffer);
+        two.claim(1, EVERYTHING, &mut buffer);
         assert_eq!(running(), 2);
-        assert!(late.claim(1, usize::MAX).is_none());
+        assert!(late.claim(1, EVERYTHING, &mut buffer).is_none());
         one.did(Counts { succeeded: 1, failed: 0 });
-        assert_eq!(carve.status(usize::MAX).counts.decided(), 0);
-        assert!(one.claim(1, usize::MAX).is_none());
+        assert_eq!(carve.status(EVERYTHING).counts.decided(), 0);
+        assert!(one.claim(1, EVERYTHING, &mut buffer).is_none());
         drop(two);
-        let status = carve.status(usize::MAX);
+        let status = carve.status(EVERYTHING);
         assert_eq!((status.running, status.most_running, status.counts.decided()), (0, 2, 1));
     }
 }

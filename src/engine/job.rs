@@ -1,15 +1,15 @@
 //! One batch while it runs, and what everybody who works on it does.
 
-use std::mem;
 use std::time::Instant;
 
-use crate::error::{ItemError, LimiterError};
+use crate::error::ItemError;
 use crate::panic;
 use crate::rate_limit::RateLimiter;
-use crate::result::{BatchItem, Counts};
+use crate::result::Counts;
 
-use super::carve::{Carve, Chunk};
+use super::carve::Carve;
 use super::pace::Pace;
+use super::slots::Chunk;
 use super::stop::Stop;
 use super::tally::Bell;
 
@@ -19,7 +19,7 @@ pub(super) struct Job<'a, I, T, E, F> {
     pub(super) op: F,
     pub(super) limiter: Option<&'a dyn RateLimiter>,
     pub(super) stop: Stop,
-    pub(super) carve: Carve<'a, BatchItem<I, T, E>>,
+    pub(super) carve: Carve<'a, I, T, E>,
     /// Rung for a caller that coordinates.
     pub(super) bell: Option<Bell>,
     /// Whether the caller wants to hear of every claim, or only of a limit that moved.
@@ -34,12 +34,13 @@ where
     pub(super) fn work(&self) {
         let mut worker = self.carve.worker();
         let mut pace = Pace::new();
+        let mut buffer = Vec::new();
         let mut since = Instant::now();
-        while let Some(chunk) = worker.claim(self.claim_size(&pace), self.stop.end()) {
+        while let Some(chunk) = worker.claim(self.claim_size(&pace), self.stop.end(), &mut buffer) {
             if self.reports || worker.moved_limit {
                 self.ring();
             }
-            let items = chunk.slots.len();
+            let items = chunk.len();
             worker.did(self.run_chunk(chunk));
             let now = Instant::now();
             pace.learn(items, now - since);
@@ -51,7 +52,8 @@ where
     /// Runs the next item alone.
     pub(super) fn work_once(&self) {
         let mut worker = self.carve.worker();
-        if let Some(chunk) = worker.claim(1, self.stop.end()) {
+        let mut buffer = Vec::new();
+        if let Some(chunk) = worker.claim(1, self.stop.end(), &mut buffer) {
             worker.did(self.run_chunk(chunk));
         }
     }
@@ -67,84 +69,45 @@ where
         }
     }
 
-    /// Fills the slots of a chunk, up to the first that may not start. One catch serves until something panics.
-    fn run_chunk(&self, chunk: Chunk<'_, BatchItem<I, T, E>>) -> Counts {
-        let Chunk { start, slots } = chunk;
-        let mut failed = 0;
-        let mut at = 0;
-        while let Err(panic) = panic::catch(|| self.fill(start, slots, &mut at, &mut failed)) {
-            self.put_failure(&mut slots[at], ItemError::Panicked(panic), start + at, &mut failed);
-            at += 1;
+    /// Decides the items of a chunk, up to the first that may not start. One catch serves until something fails.
+    fn run_chunk(&self, mut chunk: Chunk<'_, '_, I, T, E>) -> Counts {
+        let (items, mut failed) = (chunk.len(), 0);
+        loop {
+            let ended = panic::catch(|| chunk.decide_while(|index, item| self.attempt(index, item)));
+            let error = match ended {
+                Ok(Some(NoValue::Error(error))) => error,
+                Ok(Some(NoValue::Stopped) | None) => break,
+                Err(panic) => ItemError::Panicked(panic),
+            };
+            self.stop.failed(chunk.decide(error));
+            failed += 1;
         }
-        Counts { succeeded: at - failed, failed }
+        Counts { succeeded: items - chunk.len() - failed, failed }
     }
 
-    /// Fills slots from `at` on. Unwinds with `at` at the item whose operation panicked.
-    ///
-    /// Each way to an outcome writes it where it belongs: through a common variable it would be stored in two parts and
-    /// read back as one, which stalls for longer than everything else here takes.
+    /// One item, if it may start.
     #[inline]
-    fn fill(&self, start: usize, slots: &mut [BatchItem<I, T, E>], at: &mut usize, failed: &mut usize) {
-        for slot in &mut slots[*at..] {
-            let index = start + *at;
-            match self.admit(index) {
-                Admission::Granted => match (self.op)(index, &slot.id) {
-                    Ok(value) => put(slot, Ok(value)),
-                    Err(error) => self.put_failure(slot, ItemError::Failed(error), index, failed),
-                },
-                Admission::Refused(error) => {
-                    self.put_failure(slot, ItemError::RateLimiter(error), index, failed);
-                }
-                Admission::Stopped => return,
-            }
-            *at += 1;
-        }
-    }
-
-    #[cold]
-    fn put_failure(
-        &self,
-        slot: &mut BatchItem<I, T, E>,
-        error: ItemError<E>,
-        index: usize,
-        failed: &mut usize,
-    ) {
-        put(slot, Err(error));
-        self.stop.failed(index);
-        *failed += 1;
-    }
-
-    /// Whether the item at `index` may start; waits at the limiter for that.
-    #[inline]
-    fn admit(&self, index: usize) -> Admission {
+    fn attempt(&self, index: usize, item: &I) -> Result<T, NoValue<E>> {
         match self.limiter {
-            None if self.stop.allows(index) => Admission::Granted,
-            None => Admission::Stopped,
-            Some(limiter) => self.admit_limited(index, limiter),
+            None if self.stop.allows(index) => {}
+            None => return Err(NoValue::Stopped),
+            Some(limiter) => self.wait_for_permit(index, limiter)?,
         }
+        (self.op)(index, item).map_err(|error| NoValue::Error(ItemError::Failed(error)))
     }
 
-    fn admit_limited(&self, index: usize, limiter: &dyn RateLimiter) -> Admission {
+    fn wait_for_permit(&self, index: usize, limiter: &dyn RateLimiter) -> Result<(), NoValue<E>> {
         if !self.stop.allows(index) {
-            return Admission::Stopped;
+            return Err(NoValue::Stopped);
         }
-        match limiter.reserve() {
-            Ok(wait) if self.stop.wait_to_start(index, wait) => Admission::Granted,
-            Ok(_) => Admission::Stopped,
-            Err(error) => Admission::Refused(error),
-        }
+        let wait = limiter.reserve().map_err(|error| NoValue::Error(ItemError::RateLimiter(error)))?;
+        if self.stop.wait_to_start(index, wait) { Ok(()) } else { Err(NoValue::Stopped) }
     }
 }
 
-enum Admission {
-    Granted,
-    Refused(LimiterError),
-    /// The batch has stopped below this item.
+/// What an item came to instead of a value.
+enum NoValue<E> {
+    Error(ItemError<E>),
+    /// The batch has stopped below it.
     Stopped,
-}
-
-/// Puts an outcome where `Skipped` stood. That has nothing to drop, and forgetting it saves looking.
-#[inline]
-fn put<I, T, E>(slot: &mut BatchItem<I, T, E>, outcome: Result<T, ItemError<E>>) {
-    mem::forget(mem::replace(&mut slot.outcome, outcome));
 }

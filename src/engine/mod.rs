@@ -4,9 +4,11 @@ mod carve;
 mod coordinate;
 mod job;
 mod pace;
+mod slots;
 mod stop;
 mod tally;
 
+use std::collections::TryReserveError;
 use std::thread;
 use std::time::Instant;
 
@@ -16,12 +18,13 @@ use crate::error::ItemError;
 use crate::panic::{self, Panic};
 use crate::pool::Pool;
 use crate::rate_limit::RateLimiter;
-use crate::result::{BatchItem, BatchResult, Counts};
+use crate::result::{BatchResult, Counts};
 use crate::workers::Workers;
 
 use carve::Carve;
 use coordinate::coordinate;
 use job::Job;
+use slots::Slots;
 use stop::Stop;
 use tally::{Bell, Report};
 
@@ -45,12 +48,10 @@ impl Engine {
         op: impl Fn(usize, &I) -> Result<T, E> + Sync,
     ) -> Result<BatchResult<I, T, E>, BatchError<I, T, E>> {
         let since = Instant::now();
-        let (mut slots, out_of_memory) = collect(items);
-        if out_of_memory {
-            let reason = StopReason::OutOfMemory { items: slots.len() };
-            let partial = BatchResult::new(slots, Counts::default(), since.elapsed(), 0);
-            return Err(BatchError::stopped(reason, partial));
-        }
+        let Ok(mut slots) = collect(items).and_then(Slots::new) else {
+            let nothing = BatchResult::new(Vec::new(), Counts::default(), since.elapsed(), 0);
+            return Err(BatchError::stopped(StopReason::OutOfMemory, nothing));
+        };
         let workers = self.workers.for_batch(slots.len());
         let report = on_progress.map(|on_progress| Report::new(on_progress, slots.len(), since));
         let controller = self.workers.adaptive_bounds().map(|bounds| Controller::new(bounds, workers));
@@ -59,19 +60,20 @@ impl Engine {
             op,
             limiter: self.limiter.as_deref(),
             stop: Stop::new(self.on_failure),
-            carve: Carve::new(&mut slots, workers, controller),
+            carve: Carve::new(slots.rest(), workers, controller),
             bell: coordinated.then(Bell::new),
             reports: report.is_some(),
         };
         let ended = self.work_on(&job, workers, report);
         let status = job.carve.status(0);
         let reason = job.stop.reason();
+        let items = slots.into_decided();
         if let Err(panic) = ended {
             // Another panic, of a destructor, must not meet this one on its way.
-            drop(panic::catch(|| drop(slots)));
+            drop(panic::catch(|| drop(items)));
             panic.resume();
         }
-        let result = BatchResult::new(slots, status.counts, since.elapsed(), status.most_running);
+        let result = BatchResult::new(items, status.counts, since.elapsed(), status.most_running);
         match reason {
             None => Ok(result),
             Some(reason) => Err(BatchError::stopped(reason, result)),
@@ -112,22 +114,24 @@ impl Engine {
     }
 }
 
-/// All items, none of them started; whether memory ran out before the iterator did. A size hint is taken for a hint:
-/// what it asks for is reserved if it can be, and nothing relies on it.
-fn collect<I, T, E>(mut items: impl Iterator<Item = I>) -> (Vec<BatchItem<I, T, E>>, bool) {
-    let mut slots = Vec::new();
-    let _ = slots.try_reserve(items.size_hint().0);
+/// All items. A size hint is taken for a hint: what it asks for is reserved if it can be, and nothing relies on it.
+fn collect<I>(mut items: impl Iterator<Item = I>) -> Result<Vec<I>, TryReserveError> {
+    let (least, most) = items.size_hint();
+    let mut collected = Vec::new();
+    let has_room = collected.try_reserve(least).is_ok();
+    if has_room && most == Some(least) {
+        // Where the items are in a vector already, this keeps them there.
+        return Ok(items.collect());
+    }
     loop {
         // An extension that cannot outgrow its room runs without a check for each item.
-        let room = slots.capacity() - slots.len();
-        slots.extend(items.by_ref().take(room).map(BatchItem::skipped));
-        if slots.len() < slots.capacity() {
-            return (slots, false);
+        let room = collected.capacity() - collected.len();
+        collected.extend(items.by_ref().take(room));
+        if collected.len() < collected.capacity() {
+            return Ok(collected);
         }
-        let Some(item) = items.next() else { return (slots, false) };
-        if slots.try_reserve(1).is_err() {
-            return (slots, true);
-        }
-        slots.push(BatchItem::skipped(item));
+        let Some(item) = items.next() else { return Ok(collected) };
+        collected.try_reserve(1)?;
+        collected.push(item);
     }
 }

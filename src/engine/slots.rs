@@ -1,0 +1,267 @@
+//! The items of a batch, and the places for them and their outcomes.
+//!
+//! The places are the spare capacity of the vector that becomes the result. Each is written once, when its item is decided,
+//! by the worker that took it: so outcomes are in input order by construction, no place has two owners, and a million
+//! items are not written twice, which took a third of the time of a million no-ops. What a worker takes and does not
+//! decide is written as `Skipped` when the worker lets go of it.
+
+use std::collections::TryReserveError;
+use std::mem::{self, MaybeUninit};
+use std::slice;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::vec;
+
+use crate::error::ItemError;
+use crate::result::BatchItem;
+
+type Place<I, T, E> = MaybeUninit<BatchItem<I, T, E>>;
+
+/// The most items that are taken at a time. More saves nothing, and leaves a core's own cache.
+const LARGEST_CHUNK: usize = 4096;
+
+/// All items, and room for them with their outcomes.
+pub(super) struct Slots<I, T, E> {
+    items: vec::IntoIter<I>,
+    total: usize,
+    decided: Vec<BatchItem<I, T, E>>,
+    /// Places that were written in chunks, counted when their chunk is let go of.
+    filled: AtomicUsize,
+}
+
+impl<I, T, E> Slots<I, T, E> {
+    pub(super) fn new(items: Vec<I>) -> Result<Self, TryReserveError> {
+        let mut decided = Vec::new();
+        decided.try_reserve_exact(items.len())?;
+        Ok(Slots { total: items.len(), items: items.into_iter(), decided, filled: AtomicUsize::new(0) })
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.total
+    }
+
+    /// What nobody has taken yet: at first, everything.
+    pub(super) fn rest(&mut self) -> Rest<'_, I, T, E> {
+        let next = self.taken();
+        let places = &mut self.decided.spare_capacity_mut()[next..self.total];
+        Rest { items: &mut self.items, places, next, filled: &self.filled }
+    }
+
+    fn taken(&self) -> usize {
+        self.total - self.items.len()
+    }
+
+    /// All items with their outcomes. Those that nobody took are skipped.
+    pub(super) fn into_decided(mut self) -> Vec<BatchItem<I, T, E>> {
+        let taken = self.taken();
+        assert_eq!(self.filled.load(Ordering::Acquire), taken, "a chunk was never let go of");
+        let left = &mut self.decided.spare_capacity_mut()[taken..];
+        for (item, place) in self.items.by_ref().zip(left) {
+            place.write(BatchItem::skipped(item));
+        }
+        // SAFETY: `Rest` hands the places out from the front, each item with its place, so those below `taken` were in
+        // chunks. A chunk counts its places as filled only after it has written every one, and no place is in two
+        // chunks: as many as were taken are filled, hence all of them. The loop above has written the others.
+        #[allow(unsafe_code)]
+        unsafe {
+            self.decided.set_len(self.total);
+        }
+        self.decided
+    }
+}
+
+/// What nobody has taken yet.
+pub(super) struct Rest<'a, I, T, E> {
+    items: &'a mut vec::IntoIter<I>,
+    places: &'a mut [Place<I, T, E>],
+    next: usize,
+    filled: &'a AtomicUsize,
+}
+
+impl<'a, I, T, E> Rest<'a, I, T, E> {
+    pub(super) fn len(&self) -> usize {
+        self.places.len()
+    }
+
+    /// The index of the first of them in the batch.
+    pub(super) fn next(&self) -> usize {
+        self.next
+    }
+
+    /// Takes about `size` items off the front: not more, and fewer where there are no more, or that is many. `buffer` is
+    /// lent for them, and empty again when the chunk is let go of.
+    pub(super) fn take<'b>(&mut self, size: usize, buffer: &'b mut Vec<I>) -> Chunk<'b, 'a, I, T, E> {
+        let size = size.min(self.places.len()).min(LARGEST_CHUNK);
+        let (places, rest) = mem::take(&mut self.places).split_at_mut(size);
+        self.places = rest;
+        buffer.clear();
+        buffer.extend(self.items.by_ref().take(size));
+        buffer.reverse();
+        let start = self.next;
+        self.next += size;
+        Chunk { next: start, size, items: buffer, places: places.iter_mut(), filled: self.filled }
+    }
+}
+
+/// Items that one worker has taken. Letting go of it decides those that are left: they are skipped.
+pub(super) struct Chunk<'b, 'a, I, T, E> {
+    /// The index of the first item that is left.
+    next: usize,
+    size: usize,
+    /// The items that are left, the first of them last.
+    items: &'b mut Vec<I>,
+    places: slice::IterMut<'a, Place<I, T, E>>,
+    filled: &'a AtomicUsize,
+}
+
+impl<I, T, E> Chunk<'_, '_, I, T, E> {
+    /// How many items are left.
+    pub(super) fn len(&self) -> usize {
+        self.places.len()
+    }
+
+    /// Decides items by what `op` makes of index and item, for as long as it gives values; what it gave instead, if it
+    /// did. The item that it gave no value for, or unwound on, is the first that is left.
+    #[inline]
+    pub(super) fn decide_while<X>(&mut self, mut op: impl FnMut(usize, &I) -> Result<T, X>) -> Option<X> {
+        let mut lent = Lent::new(self);
+        while let Some(item) = lent.items.last() {
+            match op(lent.next, item) {
+                Ok(value) => lent.put(Ok(value)),
+                Err(instead) => return Some(instead),
+            }
+        }
+        None
+    }
+
+    /// Decides the first item that is left; its index.
+    pub(super) fn decide(&mut self, error: ItemError<E>) -> usize {
+        let index = self.next;
+        Lent::new(self).put(Err(error));
+        index
+    }
+}
+
+impl<I, T, E> Drop for Chunk<'_, '_, I, T, E> {
+    fn drop(&mut self) {
+        while self.len() > 0 {
+            self.decide(ItemError::Skipped);
+        }
+        // Release: the places are read by whoever finds them counted.
+        self.filled.fetch_add(self.size, Ordering::Release);
+    }
+}
+
+/// A chunk's state in local variables, which live in registers, and back in the chunk when this goes, also by unwinding.
+/// In the chunk each item would wait for the one before it to be stored: 1.1 ns for a no-op, not 1.7.
+struct Lent<'c, 'b, 'a, I, T, E> {
+    next: usize,
+    items: Vec<I>,
+    places: slice::IterMut<'a, Place<I, T, E>>,
+    owner: &'c mut Chunk<'b, 'a, I, T, E>,
+}
+
+impl<'c, 'b, 'a, I, T, E> Lent<'c, 'b, 'a, I, T, E> {
+    #[inline]
+    fn new(owner: &'c mut Chunk<'b, 'a, I, T, E>) -> Self {
+        let (items, places) = (mem::take(owner.items), mem::take(&mut owner.places));
+        Lent { next: owner.next, items, places, owner }
+    }
+
+    #[inline]
+    fn put(&mut self, outcome: Result<T, ItemError<E>>) {
+        if let (Some(id), Some(place)) = (self.items.pop(), self.places.next()) {
+            place.write(BatchItem { id, outcome });
+            self.next += 1;
+        }
+    }
+}
+
+impl<I, T, E> Drop for Lent<'_, '_, '_, I, T, E> {
+    #[inline]
+    fn drop(&mut self) {
+        self.owner.next = self.next;
+        *self.owner.items = mem::take(&mut self.items);
+        self.owner.places = mem::take(&mut self.places);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::panic;
+
+    fn slots(items: usize) -> Slots<usize, usize, String> {
+        Slots::new((0..items).collect()).unwrap()
+    }
+
+    /// Outcomes as text: the value, the error, or a dash for skipped.
+    fn told(slots: Slots<usize, usize, String>) -> Vec<String> {
+        let items = slots.into_decided();
+        assert!(items.iter().enumerate().all(|(index, item)| item.id == index));
+        items
+            .into_iter()
+            .map(|item| match item.outcome {
+                Ok(value) => value.to_string(),
+                Err(ItemError::Skipped) => "-".to_owned(),
+                Err(error) => error.to_string(),
+            })
+            .collect()
+    }
+
+    #[test]
+    fn items_keep_their_places_whoever_takes_them() {
+        let mut slots = slots(7);
+        let mut rest = slots.rest();
+        let (mut one, mut two) = (Vec::new(), Vec::new());
+        let mut first = rest.take(2, &mut one);
+        let mut second = rest.take(3, &mut two);
+        assert_eq!((rest.len(), rest.next()), (2, 5));
+        assert_eq!(second.decide_while(|index, item| Ok::<_, ()>(index + item)), None);
+        assert_eq!(first.decide_while(|_, item| Ok::<_, ()>(item * 100)), None);
+        drop((first, second));
+        assert_eq!(told(slots), ["0", "100", "4", "6", "8", "-", "-"]);
+    }
+
+    #[test]
+    fn an_item_without_a_value_is_the_first_that_is_left() {
+        let mut slots = slots(4);
+        let mut buffer = Vec::new();
+        let mut chunk = slots.rest().take(4, &mut buffer);
+        let odd = |_, &item: &usize| if item % 2 == 1 { Err(item) } else { Ok(item) };
+        assert_eq!(chunk.decide_while(odd), Some(1));
+        assert_eq!(chunk.decide(ItemError::Failed("odd".into())), 1);
+        assert_eq!((chunk.decide_while(odd), chunk.len()), (Some(3), 1));
+        drop(chunk);
+        assert_eq!(told(slots), ["0", "odd", "2", "-"]);
+    }
+
+    #[test]
+    fn unwinding_loses_neither_item_nor_place() {
+        let mut slots = slots(3);
+        let mut buffer = Vec::new();
+        let mut chunk = slots.rest().take(3, &mut buffer);
+        let ended = panic::catch(|| {
+            chunk.decide_while(|index, &item| if index == 1 { panic!("at 1") } else { Ok::<_, ()>(item) })
+        });
+        chunk.decide(ItemError::Panicked(ended.unwrap_err()));
+        drop(chunk);
+        assert_eq!(told(slots), ["0", "panicked: at 1", "-"]);
+    }
+
+    #[test]
+    #[should_panic(expected = "never let go of")]
+    fn a_chunk_that_is_forgotten_is_noticed() {
+        let mut slots = slots(3);
+        let mut buffer = Vec::new();
+        mem::forget(slots.rest().take(2, &mut buffer));
+        slots.into_decided();
+    }
+
+    #[test]
+    fn nothing_is_taken_from_nothing() {
+        let mut slots = slots(0);
+        let mut buffer = Vec::new();
+        assert_eq!(slots.rest().take(9, &mut buffer).len(), 0);
+        assert!(slots.into_decided().is_empty());
+    }
+}
