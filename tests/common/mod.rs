@@ -353,7 +353,9 @@ pub(crate) fn child(behind: &[&str], test: &str, told_to: &str) -> Command {
             command
         }
     };
-    command.args([test, "--exact", "--nocapture", "--test-threads=1"]).env(CHILD, told_to);
+    command
+        .args([test, "--exact", "--include-ignored", "--nocapture", "--test-threads=1"])
+        .env(CHILD, told_to);
     command
 }
 

@@ -1,0 +1,14 @@
+//! Everything that has gone wrong with thread pools before, tried on this one. Each test carries the number of its case.
+//!
+//! After each case the executor must be as good as new: a following batch gives what it should with every worker there,
+//! values made are values dropped, each item has run exactly once, and the call has come back.
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod errors;
+mod lifetimes;
+mod nesting;
+mod panics;
+mod sizes;
+mod threads;

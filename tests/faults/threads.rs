@@ -1,0 +1,328 @@
+//! Threads: refused, shared, dropped, forked, in a process that ends.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, LazyLock, mpsc};
+use std::thread;
+use std::time::Duration;
+
+use batch_executor::BatchExecutor;
+
+use crate::common::{
+    AT_THE_END, Census, Gate, Meeting, Register, assert_each_outcome_at_its_index, assert_ends_well,
+    assert_still_works, child, collecting, ended, settings, told_to, within_a_minute,
+};
+
+/// F36; F35, with threads refused one by one, is a test of promise 8.
+#[test]
+fn without_a_thread_to_be_had_the_caller_does_it_all() {
+    within_a_minute(|| {
+        for workers in [2, 8] {
+            let builder = BatchExecutor::builder().workers(workers).stop_on_error(false);
+            let executor = builder.stack_size(usize::MAX).build().unwrap();
+            let (census, values) = (Census::of(200), Register::default());
+            let result = executor.batch(0..200usize).on_progress(|_| {}).run(|&n| {
+                census.count(n);
+                Ok::<_, String>(values.make())
+            });
+            census.assert_each_ran_once();
+            let result = result.unwrap();
+            assert_eq!((result.successful(), result.workers()), (200, 1));
+            drop(result);
+            values.assert_all_dropped(200);
+        }
+    });
+}
+
+/// F38
+#[test]
+fn an_item_may_end_the_process() {
+    const TEST: &str = "threads::an_item_may_end_the_process";
+    if let Some(reports) = told_to() {
+        let executor = collecting(4);
+        let caller = thread::current().id();
+        let meeting = Meeting::default();
+        let batch = executor.batch(0..100);
+        let batch = if reports == "reports" { batch.on_progress(|_| {}) } else { batch };
+        let result = batch.run(|_| {
+            meeting.of(4);
+            if thread::current().id() != caller {
+                std::process::exit(7);
+            }
+            thread::sleep(Duration::from_millis(1));
+            Ok::<_, String>(())
+        });
+        println!("{AT_THE_END}: {result:?}");
+        return;
+    }
+    for reports in ["reports", "is silent"] {
+        let (status, printed) = ended(child(&[], TEST, reports));
+        assert_eq!(status.code(), Some(7), "{printed}");
+    }
+}
+
+/// F51
+#[test]
+fn an_executor_that_is_never_dropped_does_not_keep_the_process() {
+    static EXECUTOR: LazyLock<BatchExecutor> = LazyLock::new(|| {
+        let builder = BatchExecutor::builder().workers(4).stop_on_error(false);
+        builder.keep_alive(Duration::from_secs(3600)).build().expect("good settings")
+    });
+
+    const TEST: &str = "threads::an_executor_that_is_never_dropped_does_not_keep_the_process";
+    if told_to().is_some() {
+        assert_still_works(&EXECUTOR);
+        println!("{AT_THE_END}");
+        return;
+    }
+    assert_ends_well(child(&[], TEST, "run"));
+}
+
+/// F47
+#[test]
+fn ten_thousand_batches_from_sixty_four_threads_are_each_exact() {
+    within_a_minute(|| {
+        for workers in [2, 8] {
+            let executor = collecting(workers);
+            let values = Register::default();
+            thread::scope(|scope| {
+                for caller in 0..64usize {
+                    let (executor, values) = (&executor, &values);
+                    scope.spawn(move || {
+                        for batch in 0..80usize {
+                            let size = (caller + batch) % 9;
+                            let result =
+                                executor.run(0..size, |&n| Ok::<_, String>((n * caller, values.make())));
+                            let numbers = result.unwrap().into_values().unwrap();
+                            assert!(numbers.iter().map(|(n, _)| *n).eq((0..size).map(|n| n * caller)));
+                        }
+                    });
+                }
+            });
+            values.assert_all_dropped(values.made());
+            assert_still_works(&executor);
+        }
+    });
+}
+
+/// F48
+#[test]
+fn a_handle_that_drops_while_another_runs_a_batch_changes_nothing() {
+    within_a_minute(|| {
+        for workers in settings() {
+            let executor = collecting(workers);
+            let (started, gate) = (Arc::new(Gate::default()), Arc::new(Gate::default()));
+            let runs = {
+                let (executor, started, gate) = (executor.clone(), Arc::clone(&started), Arc::clone(&gate));
+                thread::spawn(move || {
+                    let result = executor.run(0..100usize, |&n| {
+                        started.open();
+                        if n == 0 {
+                            gate.pass();
+                        }
+                        Ok::<_, String>(n)
+                    });
+                    // The last handle drops here.
+                    drop(executor);
+                    result
+                })
+            };
+            started.pass();
+            drop(executor);
+            gate.open();
+            let result = runs.join().unwrap().unwrap();
+            assert_each_outcome_at_its_index(&result, |&n| Some(n));
+        }
+    });
+}
+
+/// F50
+#[test]
+fn a_drop_with_idle_workers_comes_back() {
+    within_a_minute(|| {
+        for workers in settings() {
+            for _ in 0..30 {
+                let builder = BatchExecutor::builder().workers(workers).stop_on_error(false);
+                let executor = builder.keep_alive(Duration::MAX).build().unwrap();
+                assert_still_works(&executor);
+                drop(executor);
+            }
+        }
+    });
+}
+
+/// F53: long batches hold every worker and every thread that the executor may have; a short one ends all the same.
+#[test]
+fn a_short_batch_ends_while_long_ones_go_on() {
+    within_a_minute(|| {
+        let executor = collecting(2);
+        let gate = Gate::default();
+        let held = AtomicUsize::new(0);
+        thread::scope(|scope| {
+            for _ in 0..20 {
+                scope.spawn(|| {
+                    let result = executor.run(0..2, |_| {
+                        held.fetch_add(1, Ordering::SeqCst);
+                        gate.pass();
+                        Ok::<_, String>(())
+                    });
+                    assert!(result.unwrap().is_success());
+                });
+            }
+            // Each caller is in its own batch's first item, and 16 threads are in the second.
+            crate::common::wait_until("everybody is held", || held.load(Ordering::SeqCst) == 36);
+            for reports in [false, true] {
+                let batch = executor.batch(0..50usize);
+                let batch = if reports { batch.on_progress(|_| {}) } else { batch };
+                let result = batch.run(|&n| Ok::<_, String>(n)).unwrap();
+                assert_each_outcome_at_its_index(&result, |&n| Some(n));
+            }
+            assert!(!gate.is_open());
+            gate.open();
+        });
+        assert_still_works(&executor);
+    });
+}
+
+/// I5: a batch that was left by a panic, by a stop, or whole, leaves the same executor.
+#[test]
+fn batches_of_all_kinds_at_once_leave_the_executor_whole() {
+    crate::common::silence_meant_panics();
+    within_a_minute(|| {
+        let executor = collecting(4);
+        let stops = BatchExecutor::builder().workers(4).build().unwrap();
+        let values = Register::default();
+        thread::scope(|scope| {
+            for kind in 0..8 {
+                let (executor, stops, values) = (&executor, &stops, &values);
+                scope.spawn(move || {
+                    for _ in 0..100 {
+                        match kind % 4 {
+                            0 => assert!(executor.run(0..20, |_| Ok::<_, String>(values.make())).is_ok()),
+                            1 => {
+                                let batch = executor.batch(0..20).on_progress(|p| {
+                                    assert!(p.completed < 5, "{}the callback", crate::common::MEANT);
+                                });
+                                crate::common::panic_of(|| batch.run(|_| Ok::<_, String>(values.make())));
+                            }
+                            2 => assert!(
+                                stops
+                                    .run(0..20, |&n| if n == 7 { Err(n) } else { Ok(values.make()) })
+                                    .is_err()
+                            ),
+                            _ => {
+                                let result = stops
+                                    .batch(0..20)
+                                    .on_progress(|_| {})
+                                    .run(|_| Ok::<_, String>(values.make()));
+                                assert!(result.is_ok());
+                            }
+                        }
+                    }
+                });
+            }
+        });
+        values.assert_all_dropped(values.made());
+        assert_still_works(&executor);
+        assert_still_works(&stops);
+    });
+}
+
+/// F52: what outlives the last handle is results, and those need no executor.
+#[test]
+fn results_outlive_their_executor() {
+    within_a_minute(|| {
+        let (sender, receiver) = mpsc::channel();
+        thread::spawn(move || {
+            let executor = collecting(4);
+            let result = executor.run(0..10usize, |&n| Ok::<_, String>(n)).unwrap();
+            drop(executor);
+            sender.send(result).unwrap();
+        });
+        assert_each_outcome_at_its_index(&receiver.recv().unwrap(), |&n| Some(n));
+    });
+}
+
+/// F40: a forked child has the executor and none of its threads.
+#[cfg(target_os = "linux")]
+#[allow(unsafe_code)]
+mod fork {
+    use std::sync::atomic::AtomicI32;
+
+    use super::*;
+
+    unsafe extern "C" {
+        fn fork() -> i32;
+        fn waitpid(process: i32, status: *mut i32, options: i32) -> i32;
+        fn kill(process: i32, signal: i32) -> i32;
+        fn _exit(code: i32) -> !;
+    }
+
+    /// Whether the body comes to its end in a forked child.
+    fn ends_well_when_forked(body: impl FnOnce()) -> bool {
+        // SAFETY: this process has one thread besides those of the executor, which sleep and hold no lock.
+        let process = unsafe { fork() };
+        assert!(process >= 0, "no fork");
+        if process == 0 {
+            let ended = std::panic::catch_unwind(std::panic::AssertUnwindSafe(body));
+            // SAFETY: the child ends here, without what the parent has registered for its own end.
+            unsafe { _exit(i32::from(ended.is_err())) }
+        }
+        let status = AtomicI32::new(-1);
+        let ended = crate::common::comes(|| {
+            // SAFETY: `status` is there, and 1 (WNOHANG) only looks.
+            unsafe { waitpid(process, status.as_ptr(), 1) == process }
+        });
+        if !ended {
+            // SAFETY: it is our child, and still there.
+            unsafe { kill(process, 9) };
+        }
+        ended && status.into_inner() == 0
+    }
+
+    const TEST: &str = "threads::fork::a_batch_in_a_forked_child_completes_on_the_caller";
+
+    #[test]
+    fn a_batch_in_a_forked_child_completes_on_the_caller() {
+        if told_to().is_none() {
+            assert_ends_well(child(&[], TEST, "run"));
+            return;
+        }
+        let executor = collecting(4);
+        let unused = collecting(4);
+        assert_still_works(&executor);
+        // Until its threads sleep.
+        thread::sleep(Duration::from_millis(50));
+        let runs = |executor: &BatchExecutor| {
+            for reports in [false, true, false, true] {
+                let census = Census::of(100);
+                let batch = executor.batch(0..100usize);
+                let batch = if reports { batch.on_progress(|_| {}) } else { batch };
+                let result = batch.run(|&n| {
+                    census.count(n);
+                    executor.run(0..2, |&n| Ok::<_, String>(n)).map(|_| n).map_err(|error| error.to_string())
+                });
+                census.assert_each_ran_once();
+                assert_each_outcome_at_its_index(&result.unwrap(), |&n| Some(n));
+            }
+        };
+        assert!(ends_well_when_forked(|| runs(&executor)), "with threads that are not there");
+        assert!(ends_well_when_forked(|| runs(&unused)), "with threads of its own");
+        let clone = executor.clone();
+        assert!(
+            ends_well_when_forked(move || {
+                drop(clone);
+                drop(collecting(2));
+            }),
+            "drop of a clone"
+        );
+        assert_still_works(&executor);
+        assert!(
+            ends_well_when_forked(move || {
+                runs(&executor);
+                drop(executor);
+            }),
+            "drop of the last handle"
+        );
+        println!("{AT_THE_END}");
+    }
+}
