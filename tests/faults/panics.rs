@@ -285,6 +285,19 @@ fn several_unstarted_tasks_that_panic_when_they_are_dropped_abort_nothing() {
     let tasks: Vec<_> = tasks.collect();
     assert_eq!(panic_of(|| executor.execute_batch(tasks, 0..20)), "meant: stubborn");
     register.assert_all_dropped(19);
+
+    // The same while a panic of the callback is on its way.
+    let tasks = (0..20).map(|n| {
+        let capture = Stubborn((n > 10).then(|| register.make()));
+        move || {
+            let _capture = capture;
+            Ok::<_, String>(())
+        }
+    });
+    let tasks: Vec<_> = tasks.collect();
+    let batch = executor.batch(0..20).on_progress(|_| panic!("{MEANT}the callback"));
+    assert_eq!(panic_of(|| batch.run_tasks(tasks)), "meant: the callback");
+    register.assert_all_dropped(28);
     assert_still_works(&executor);
     println!("{AT_THE_END}");
 }
