@@ -12,7 +12,7 @@ use batch_executor::{
     RateLimiter, Workers, limiter_fn,
 };
 
-use common::{Census, Meeting, Peak, collecting, settings, within_a_minute};
+use common::{Census, Gate, Meeting, Peak, collecting, settings, wait_until, within_a_minute};
 
 /// Settings with the most that may run at once.
 fn limits() -> [(Workers, usize); 7] {
@@ -90,6 +90,45 @@ fn short_batches_with_a_callback_keep_the_limit() {
                 assert!(result.unwrap().workers() <= limit);
             }
         }
+    });
+}
+
+/// The caller finds no thread and works itself; while it does, more threads become free than there are seats left.
+#[test]
+fn a_caller_that_works_while_it_reports_counts_as_a_worker() {
+    within_a_minute(|| {
+        let executor = collecting(2);
+        let (gate, held) = (Gate::default(), AtomicUsize::new(0));
+        thread::scope(|scope| {
+            for _ in 0..20 {
+                scope.spawn(|| {
+                    let result = executor.run(0..2, |_| {
+                        held.fetch_add(1, Ordering::SeqCst);
+                        gate.pass();
+                        Ok::<_, String>(())
+                    });
+                    assert!(result.unwrap().is_success());
+                });
+            }
+            // 20 callers, and the 16 threads that two workers may have.
+            wait_until("every thread is held", || held.load(Ordering::SeqCst) == 36);
+            let (peak, caller) = (Peak::default(), thread::current().id());
+            let result = executor.batch(0..40).on_progress(|_| {}).run(|_| {
+                let _inside = peak.enter();
+                if thread::current().id() == caller {
+                    gate.open();
+                    // Long enough for all of them to come, if they may.
+                    thread::sleep(Duration::from_millis(50));
+                } else {
+                    thread::sleep(Duration::from_millis(5));
+                }
+                Ok::<_, String>(())
+            });
+            let result = result.unwrap();
+            assert!(gate.is_open(), "the caller did not work");
+            assert!(peak.most() <= 2, "{} at once", peak.most());
+            assert!(result.workers() <= 2);
+        });
     });
 }
 
