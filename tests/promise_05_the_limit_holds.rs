@@ -93,9 +93,10 @@ fn short_batches_with_a_callback_keep_the_limit() {
     });
 }
 
-/// The caller finds no thread and works itself; while it does, more threads become free than there are seats left.
+/// The caller finds no thread and works itself; while it does, more threads become free than there are seats left. When
+/// it is done with its item, a second thread takes its place.
 #[test]
-fn a_caller_that_works_while_it_reports_counts_as_a_worker() {
+fn a_caller_that_works_while_it_reports_counts_as_a_worker_and_gives_its_place_up() {
     within_a_minute(|| {
         let executor = collecting(2);
         let (gate, held) = (Gate::default(), AtomicUsize::new(0));
@@ -112,7 +113,7 @@ fn a_caller_that_works_while_it_reports_counts_as_a_worker() {
             }
             // 20 callers, and the 16 threads that two workers may have.
             wait_until("every thread is held", || held.load(Ordering::SeqCst) == 36);
-            let (peak, caller) = (Peak::default(), thread::current().id());
+            let (peak, meeting, caller) = (Peak::default(), Meeting::default(), thread::current().id());
             let result = executor.batch(0..40).on_progress(|_| {}).run(|_| {
                 let _inside = peak.enter();
                 if thread::current().id() == caller {
@@ -120,11 +121,13 @@ fn a_caller_that_works_while_it_reports_counts_as_a_worker() {
                     // Long enough for all of them to come, if they may.
                     thread::sleep(Duration::from_millis(50));
                 } else {
+                    meeting.of(2);
                     thread::sleep(Duration::from_millis(5));
                 }
                 Ok::<_, String>(())
             });
             let result = result.unwrap();
+            assert!(result.is_success(), "no second thread came");
             assert!(gate.is_open(), "the caller did not work");
             assert!(peak.most() <= 2, "{} at once", peak.most());
             assert!(result.workers() <= 2);
