@@ -161,6 +161,9 @@ fn calls_come_while_the_batch_runs_and_not_at_its_end() {
             let result = collecting(workers).batch(0..20).on_progress(|_| told.open()).run(|&n| {
                 if n > 0 {
                     told.pass(); // until item 0 has been reported
+                } else {
+                    // Until the caller waits for a completion.
+                    thread::sleep(Duration::from_millis(20));
                 }
                 Ok::<_, String>(())
             });
