@@ -50,6 +50,8 @@
 mod adaptive;
 mod batch;
 mod batch_error;
+#[cfg(doctest)]
+mod doctests;
 mod engine;
 mod error;
 mod executor;
@@ -57,8 +59,6 @@ mod panic;
 mod pool;
 mod progress;
 mod rate_limit;
-#[cfg(doctest)]
-mod readme;
 mod result;
 mod sync;
 mod workers;
