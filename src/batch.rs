@@ -3,13 +3,11 @@
 use std::fmt;
 
 use crate::batch_error::BatchError;
-use crate::engine::{Engine, OnProgress};
+use crate::engine::{Engine, OnProgress, collect};
+use crate::panic;
 use crate::progress::Progress;
 use crate::result::BatchResult;
 use crate::sync::Mutex;
-
-/// What [`run`](Batch::run) returns: every outcome, or what was reached when the batch stopped.
-type Outcome<I, T, E> = Result<BatchResult<I, T, E>, BatchError<I, T, E>>;
 
 /// Items about to be run. Made by [`BatchExecutor::batch`](crate::BatchExecutor::batch); nothing happens until
 /// [`run`](Batch::run).
@@ -86,14 +84,19 @@ impl<'a, It: Iterator> Batch<'a, It> {
     /// assert!(matches!(result.items()[2].error(), Some(ItemError::Failed(_))));
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    pub fn run<I, T, E>(self, op: impl Fn(&I) -> Result<T, E> + Sync) -> Outcome<I, T, E>
+    pub fn run<I, T, E>(
+        self,
+        op: impl Fn(&I) -> Result<T, E> + Sync,
+    ) -> Result<BatchResult<I, T, E>, BatchError<I, T, E>>
     where
         It: Iterator<Item = I>,
         I: Send,
         T: Send,
         E: Send,
     {
-        self.engine.run(self.items, self.on_progress, |_, item| op(item))
+        self.engine
+            .run(self.items, self.on_progress, |_, item| op(item))
+            .unwrap_or_else(|panic| panic.resume())
     }
 
     /// Runs one task for each item; the items are the ids under which the outcomes come back.
@@ -117,7 +120,10 @@ impl<'a, It: Iterator> Batch<'a, It> {
     /// assert_eq!(result.into_values().unwrap(), ["hello Ada", "hello Bob"]);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    pub fn run_tasks<I, T, E, F>(self, tasks: impl IntoIterator<Item = F>) -> Outcome<I, T, E>
+    pub fn run_tasks<I, T, E, F>(
+        self,
+        tasks: impl IntoIterator<Item = F>,
+    ) -> Result<BatchResult<I, T, E>, BatchError<I, T, E>>
     where
         It: Iterator<Item = I>,
         F: FnOnce() -> Result<T, E> + Send,
@@ -125,12 +131,25 @@ impl<'a, It: Iterator> Batch<'a, It> {
         T: Send,
         E: Send,
     {
-        let ids: Vec<I> = self.items.collect();
-        let tasks: Vec<Mutex<Option<F>>> = tasks.into_iter().map(|task| Mutex::new(Some(task))).collect();
+        let (Ok(ids), Ok(tasks)) =
+            (collect(self.items), collect(tasks.into_iter().map(Some).map(Mutex::new)))
+        else {
+            return Err(BatchError::out_of_memory());
+        };
         if tasks.len() != ids.len() {
             return Err(BatchError::LengthMismatch { tasks: tasks.len(), item_ids: ids.len() });
         }
-        self.engine.run(ids.into_iter(), self.on_progress, |index, _| take(&tasks[index])())
+        let ended = self.engine.run(ids.into_iter(), self.on_progress, |index, _| take(&tasks[index])());
+        let unstarted = panic::drop_each(tasks);
+        match (ended, unstarted) {
+            (Ok(outcome), Ok(())) => outcome,
+            (Err(panic), _) => panic.resume(),
+            (Ok(outcome), Err(panic)) => {
+                let partial = outcome.map_or_else(BatchError::into_partial, Some);
+                let _ = partial.map(|partial| panic::drop_each(partial.into_items()));
+                panic.resume()
+            }
+        }
     }
 }
 

@@ -2,8 +2,9 @@
 
 use std::error::Error;
 use std::fmt;
+use std::time::Duration;
 
-use crate::result::{BatchItem, BatchResult};
+use crate::result::{BatchItem, BatchResult, Counts};
 
 /// Why a batch stopped before all of its items had run.
 ///
@@ -84,6 +85,12 @@ pub enum BatchError<I, T, E> {
 impl<I, T, E> BatchError<I, T, E> {
     pub(crate) fn stopped(reason: StopReason, partial: BatchResult<I, T, E>) -> Self {
         BatchError::Stopped { reason, partial: Box::new(partial) }
+    }
+
+    /// Nothing was done, for want of memory.
+    pub(crate) fn out_of_memory() -> Self {
+        let nothing = BatchResult::new(Vec::new(), Counts::default(), Duration::ZERO, 0);
+        BatchError::stopped(StopReason::OutOfMemory, nothing)
     }
 
     /// What had been done when the batch stopped.

@@ -105,6 +105,15 @@ pub(crate) fn catch<R>(f: impl FnOnce() -> R) -> Result<R, Panic> {
     catch_unwind(AssertUnwindSafe(f)).map_err(Panic::new)
 }
 
+/// Drops the values one by one, all of them, whatever their destructors do. The first panic comes back as a value.
+pub(crate) fn drop_each<T>(values: Vec<T>) -> Result<(), Panic> {
+    let mut ended = Ok(());
+    for value in values {
+        ended = ended.and(catch(|| drop(value)));
+    }
+    ended
+}
+
 fn message_of(payload: &(dyn Any + Send)) -> &str {
     if let Some(text) = payload.downcast_ref::<&'static str>() {
         text

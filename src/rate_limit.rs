@@ -214,7 +214,7 @@ impl RateLimit {
     #[track_caller]
     pub fn burst(mut self, permits: u32) -> Self {
         assert!(permits > 0, "a burst of 0 permits would never let anything start");
-        self.gate.slack = self.gate.interval.saturating_mul(u64::from(permits - 1));
+        self.gate.slack = self.gate.interval.saturating_mul(u64::from(permits - 1)).min(LONGEST_SLACK);
         self
     }
 
@@ -246,6 +246,9 @@ impl RateLimiter for RateLimit {
 fn nanos(time: Duration) -> u64 {
     u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
+
+/// A burst is cut off here, at 146 years of permits, so that a pause always has room beyond it.
+const LONGEST_SLACK: u64 = u64::MAX / 4;
 
 /// The algorithm, with the clock left out: all times are nanoseconds since any one moment.
 #[derive(Debug)]

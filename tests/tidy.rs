@@ -14,7 +14,7 @@ const ROWS: &[&[&str]] = &[
     &["batch_error", "progress", "adaptive", "pool::latch"],
     &["pool::roster"],
     &["pool"],
-    &["engine::pace", "engine::stop", "engine::slots", "engine::tally"],
+    &["engine::pace", "engine::collect", "engine::stop", "engine::slots", "engine::tally"],
     &["engine::carve"],
     &["engine::job"],
     &["engine::coordinate"],

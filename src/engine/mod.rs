@@ -1,6 +1,7 @@
 //! From items to outcomes: one batch, run by the caller and by helpers from the pool.
 
 mod carve;
+mod collect;
 mod coordinate;
 mod job;
 mod pace;
@@ -8,17 +9,16 @@ mod slots;
 mod stop;
 mod tally;
 
-use std::collections::TryReserveError;
 use std::thread;
 use std::time::Instant;
 
 use crate::adaptive::Controller;
-use crate::batch_error::{BatchError, StopReason};
+use crate::batch_error::BatchError;
 use crate::error::ItemError;
 use crate::panic::{self, Panic};
 use crate::pool::Pool;
 use crate::rate_limit::RateLimiter;
-use crate::result::{BatchResult, Counts};
+use crate::result::BatchResult;
 use crate::workers::Workers;
 
 use carve::Carve;
@@ -28,8 +28,12 @@ use slots::Slots;
 use stop::Stop;
 use tally::{Bell, Report};
 
+pub(crate) use collect::collect;
 pub(crate) use stop::OnFailure;
 pub(crate) use tally::OnProgress;
+
+/// How a batch ends: with every outcome, or with those that were reached when it stopped.
+pub(crate) type Outcome<I, T, E> = Result<BatchResult<I, T, E>, BatchError<I, T, E>>;
 
 /// What an executor is: its settings and its threads.
 pub(crate) struct Engine {
@@ -40,17 +44,17 @@ pub(crate) struct Engine {
 }
 
 impl Engine {
-    /// One batch, from its iterator to its result. `op` gets the item's index and the item.
+    /// One batch, from its iterator to its result. `op` gets the item's index and the item. A panic of `on_progress` is
+    /// handed back, when nobody works any more and everything is dropped.
     pub(crate) fn run<I: Send, T: Send, E: Send>(
         &self,
         items: impl Iterator<Item = I>,
         on_progress: Option<OnProgress<'_>>,
         op: impl Fn(usize, &I) -> Result<T, E> + Sync,
-    ) -> Result<BatchResult<I, T, E>, BatchError<I, T, E>> {
+    ) -> Result<Outcome<I, T, E>, Panic> {
         let since = Instant::now();
         let Ok(mut slots) = collect(items).and_then(Slots::new) else {
-            let nothing = BatchResult::new(Vec::new(), Counts::default(), since.elapsed(), 0);
-            return Err(BatchError::stopped(StopReason::OutOfMemory, nothing));
+            return Ok(Err(BatchError::out_of_memory()));
         };
         let workers = self.workers.for_batch(slots.len());
         let report = on_progress.map(|on_progress| Report::new(on_progress, slots.len(), since));
@@ -69,14 +73,14 @@ impl Engine {
         let reason = job.stop.reason();
         let items = slots.into_decided();
         if let Err(panic) = ended {
-            // Another panic, of a destructor, must not meet this one on its way.
-            drop(panic::catch(|| drop(items)));
-            panic.resume();
+            // A panic of a destructor must not meet this one on its way.
+            let _ = panic::drop_each(items);
+            return Err(panic);
         }
         let result = BatchResult::new(items, status.counts, since.elapsed(), status.most_running);
         match reason {
-            None => Ok(result),
-            Some(reason) => Err(BatchError::stopped(reason, result)),
+            None => Ok(Ok(result)),
+            Some(reason) => Ok(Err(BatchError::stopped(reason, result))),
         }
     }
 
@@ -111,27 +115,5 @@ impl Engine {
             task().map_err(ItemError::Failed)
         };
         panic::catch(attempt).unwrap_or_else(|panic| Err(ItemError::Panicked(panic)))
-    }
-}
-
-/// All items. A size hint is taken for a hint: what it asks for is reserved if it can be, and nothing relies on it.
-fn collect<I>(mut items: impl Iterator<Item = I>) -> Result<Vec<I>, TryReserveError> {
-    let (least, most) = items.size_hint();
-    let mut collected = Vec::new();
-    let has_room = collected.try_reserve(least).is_ok();
-    if has_room && most == Some(least) {
-        // Where the items are in a vector already, this keeps them there.
-        return Ok(items.collect());
-    }
-    loop {
-        // An extension that cannot outgrow its room runs without a check for each item.
-        let room = collected.capacity() - collected.len();
-        collected.extend(items.by_ref().take(room));
-        if collected.len() < collected.capacity() {
-            return Ok(collected);
-        }
-        let Some(item) = items.next() else { return Ok(collected) };
-        collected.try_reserve(1)?;
-        collected.push(item);
     }
 }

@@ -240,7 +240,6 @@ fn a_value_that_panics_when_it_is_thrown_away_leaves_the_others() {
 
 /// F06: in a child process, since two panics at once abort it.
 #[test]
-#[ignore = "known: two destructors that panic abort the process"]
 fn several_values_that_panic_when_they_are_thrown_away_abort_nothing() {
     const TEST: &str = "panics::several_values_that_panic_when_they_are_thrown_away_abort_nothing";
     if told_to().is_none() {
@@ -265,7 +264,6 @@ fn several_values_that_panic_when_they_are_thrown_away_abort_nothing() {
 
 /// F05, for tasks that were never started: in a child process, since two panics at once abort it.
 #[test]
-#[ignore = "known: two destructors that panic abort the process"]
 fn several_unstarted_tasks_that_panic_when_they_are_dropped_abort_nothing() {
     const TEST: &str = "panics::several_unstarted_tasks_that_panic_when_they_are_dropped_abort_nothing";
     if told_to().is_none() {

@@ -54,7 +54,6 @@ fn a_size_hint_that_lies_changes_nothing() {
 
 /// F11: the same of ids and of tasks.
 #[test]
-#[ignore = "known: run_tasks believes the hints of ids and tasks"]
 fn a_size_hint_of_ids_or_tasks_that_lies_changes_nothing() {
     within_a_minute(|| {
         for workers in settings() {
@@ -251,7 +250,6 @@ fn times_without_end_saturate() {
 
 /// F33: a burst so large that the schedule would begin before the clock takes no pause away.
 #[test]
-#[ignore = "known: a slack that saturates takes the pause away"]
 fn a_pause_holds_whatever_the_burst() {
     for burst in [1, 1_000, u32::MAX] {
         let limit = RateLimit::every(Duration::from_secs(86_400)).burst(burst);
