@@ -8,6 +8,7 @@ use crate::pool::Invitation;
 
 use super::carve::Status;
 use super::job::Job;
+use super::pace::Pace;
 use super::tally::{Bell, Report};
 
 /// How long the caller waits for helpers that are on their way before it works itself.
@@ -26,7 +27,7 @@ where
 {
     let Some(bell) = &job.bell else { unreachable!("a batch that is coordinated has a bell") };
     let ended = panic::catch(|| {
-        let mut turns = Turns::new(helpers, seats);
+        let (mut turns, mut pace) = (Turns::new(helpers, seats), Pace::new());
         loop {
             let status = job.carve.status(job.stop.end());
             if let Some(report) = &mut report {
@@ -39,7 +40,11 @@ where
             } else if status.exhausted {
                 break;
             } else if turns.take_seat(bell) {
-                job.work_once();
+                job.take_turn(&mut pace, |counts| {
+                    if let Some(report) = &mut report {
+                        report.add(counts);
+                    }
+                });
             }
         }
     });

@@ -36,12 +36,13 @@ where
         let mut pace = Pace::new();
         let mut buffer = Vec::new();
         let mut since = Instant::now();
-        while let Some(chunk) = worker.claim(self.claim_size(&pace), self.stop.end(), &mut buffer) {
+        while let Some(mut chunk) = worker.claim(self.claim_size(&pace), self.stop.end(), &mut buffer) {
             if self.reports || worker.moved_limit {
                 self.ring();
             }
             let items = chunk.len();
-            worker.did(self.run_chunk(chunk));
+            worker.did(self.run(&mut chunk, items));
+            drop(chunk);
             let now = Instant::now();
             pace.learn(items, now - since);
             since = now;
@@ -49,13 +50,22 @@ where
         self.ring();
     }
 
-    /// Runs the next item alone.
-    pub(super) fn work_once(&self) {
-        let mut worker = self.carve.worker();
-        let mut buffer = Vec::new();
-        if let Some(chunk) = worker.claim(1, self.stop.end(), &mut buffer) {
-            worker.did(self.run_chunk(chunk));
+    /// Works a short while, and tells of each item before the next one starts.
+    pub(super) fn take_turn(&self, pace: &mut Pace, mut tell: impl FnMut(Counts)) {
+        let (mut worker, mut buffer) = (self.carve.worker(), Vec::new());
+        let Some(mut chunk) = worker.claim(self.claim_size(pace), self.stop.end(), &mut buffer) else {
+            return;
+        };
+        let (items, since) = (chunk.len(), Instant::now());
+        loop {
+            let counts = self.run(&mut chunk, 1);
+            if counts.decided() == 0 {
+                break;
+            }
+            worker.did(counts);
+            tell(counts);
         }
+        pace.learn(items, since.elapsed());
     }
 
     /// With a limiter every item may wait, so nobody holds more than one.
@@ -69,20 +79,25 @@ where
         }
     }
 
-    /// Decides the items of a chunk, up to the first that may not start. One catch serves until something fails.
-    fn run_chunk(&self, mut chunk: Chunk<'_, '_, I, T, E>) -> Counts {
-        let (items, mut failed) = (chunk.len(), 0);
-        loop {
-            let ended = panic::catch(|| chunk.decide_while(|index, item| self.attempt(index, item)));
+    /// Decides so many items of a chunk, or up to the first that may not start. One catch serves until something fails.
+    fn run(&self, chunk: &mut Chunk<'_, '_, I, T, E>, most: usize) -> Counts {
+        let (mut left, mut counts) = (most.min(chunk.len()), Counts::default());
+        while left > 0 {
+            let before = chunk.len();
+            let ended = panic::catch(|| chunk.decide_while(left, |index, item| self.attempt(index, item)));
+            let decided = before - chunk.len();
+            counts.succeeded += decided;
+            left -= decided;
             let error = match ended {
                 Ok(Some(NoValue::Error(error))) => error,
                 Ok(Some(NoValue::Stopped) | None) => break,
                 Err(panic) => ItemError::Panicked(panic),
             };
             self.stop.failed(chunk.decide(error));
-            failed += 1;
+            counts.failed += 1;
+            left -= 1;
         }
-        Counts { succeeded: items - chunk.len() - failed, failed }
+        counts
     }
 
     /// One item, if it may start.

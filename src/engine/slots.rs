@@ -119,12 +119,18 @@ impl<I, T, E> Chunk<'_, '_, I, T, E> {
         self.places.len()
     }
 
-    /// Decides items by what `op` makes of index and item, for as long as it gives values; what it gave instead, if it
-    /// did. The item that it gave no value for, or unwound on, is the first that is left.
+    /// Decides up to `most` items by what `op` makes of index and item, for as long as it gives values; what it gave
+    /// instead, if it did. The item that it gave no value for, or unwound on, is the first that is left.
     #[inline]
-    pub(super) fn decide_while<X>(&mut self, mut op: impl FnMut(usize, &I) -> Result<T, X>) -> Option<X> {
+    pub(super) fn decide_while<X>(
+        &mut self,
+        most: usize,
+        mut op: impl FnMut(usize, &I) -> Result<T, X>,
+    ) -> Option<X> {
+        let end = self.next + most;
         let mut lent = Lent::new(self);
-        while let Some(item) = lent.items.last() {
+        while lent.next < end {
+            let item = lent.items.last()?;
             match op(lent.next, item) {
                 Ok(value) => lent.put(Ok(value)),
                 Err(instead) => return Some(instead),
@@ -216,8 +222,8 @@ mod tests {
         let mut first = rest.take(2, &mut one);
         let mut second = rest.take(3, &mut two);
         assert_eq!((rest.len(), rest.next()), (2, 5));
-        assert_eq!(second.decide_while(|index, item| Ok::<_, ()>(index + item)), None);
-        assert_eq!(first.decide_while(|_, item| Ok::<_, ()>(item * 100)), None);
+        assert_eq!(second.decide_while(9, |index, item| Ok::<_, ()>(index + item)), None);
+        assert_eq!(first.decide_while(9, |_, item| Ok::<_, ()>(item * 100)), None);
         drop((first, second));
         assert_eq!(told(slots), ["0", "100", "4", "6", "8", "-", "-"]);
     }
@@ -228,11 +234,22 @@ mod tests {
         let mut buffer = Vec::new();
         let mut chunk = slots.rest().take(4, &mut buffer);
         let odd = |_, &item: &usize| if item % 2 == 1 { Err(item) } else { Ok(item) };
-        assert_eq!(chunk.decide_while(odd), Some(1));
+        assert_eq!(chunk.decide_while(9, odd), Some(1));
         assert_eq!(chunk.decide(ItemError::Failed("odd".into())), 1);
-        assert_eq!((chunk.decide_while(odd), chunk.len()), (Some(3), 1));
+        assert_eq!((chunk.decide_while(9, odd), chunk.len()), (Some(3), 1));
         drop(chunk);
         assert_eq!(told(slots), ["0", "odd", "2", "-"]);
+    }
+
+    #[test]
+    fn no_more_items_are_decided_than_asked_for() {
+        let mut slots = slots(3);
+        let mut buffer = Vec::new();
+        let mut chunk = slots.rest().take(3, &mut buffer);
+        assert_eq!(chunk.decide_while(2, |_, &item| Ok::<_, ()>(item)), None);
+        assert_eq!(chunk.len(), 1);
+        drop(chunk);
+        assert_eq!(told(slots), ["0", "1", "-"]);
     }
 
     #[test]
@@ -241,7 +258,7 @@ mod tests {
         let mut buffer = Vec::new();
         let mut chunk = slots.rest().take(3, &mut buffer);
         let ended = panic::catch(|| {
-            chunk.decide_while(|index, &item| if index == 1 { panic!("at 1") } else { Ok::<_, ()>(item) })
+            chunk.decide_while(9, |index, &item| if index == 1 { panic!("at 1") } else { Ok::<_, ()>(item) })
         });
         chunk.decide(ItemError::Panicked(ended.unwrap_err()));
         drop(chunk);

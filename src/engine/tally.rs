@@ -39,36 +39,55 @@ impl Bell {
     }
 }
 
+/// Calls that may carry the time of one clock reading when they follow close upon one another.
+const CALLS_PER_READING: usize = 16;
+
 /// Turns counts into one call for each item.
 pub(super) struct Report<'a> {
     on_progress: OnProgress<'a>,
     total: usize,
     since: Instant,
     told: Counts,
+    elapsed: Duration,
+    /// Calls until the clock is read again.
+    fresh: usize,
 }
 
 impl<'a> Report<'a> {
     pub(super) fn new(on_progress: OnProgress<'a>, total: usize, since: Instant) -> Self {
-        Report { on_progress, total, since, told: Counts::default() }
+        Report { on_progress, total, since, told: Counts::default(), elapsed: Duration::ZERO, fresh: 0 }
     }
 
     /// Calls for every item that was decided since the last time.
     pub(super) fn up_to(&mut self, counts: Counts) {
-        if counts == self.told {
-            return;
-        }
-        let elapsed = self.since.elapsed();
+        self.fresh = 0;
+        self.call_for(counts);
+    }
+
+    /// Calls for these items.
+    pub(super) fn add(&mut self, more: Counts) {
+        let mut counts = self.told;
+        counts.add(more);
+        self.call_for(counts);
+    }
+
+    fn call_for(&mut self, counts: Counts) {
         while self.told.failed < counts.failed {
             self.told.failed += 1;
-            self.tell(elapsed);
+            self.call();
         }
         while self.told.succeeded < counts.succeeded {
             self.told.succeeded += 1;
-            self.tell(elapsed);
+            self.call();
         }
     }
 
-    fn tell(&mut self, elapsed: Duration) {
-        (self.on_progress)(&Progress::new(self.told, self.total, elapsed));
+    fn call(&mut self) {
+        if self.fresh == 0 {
+            self.elapsed = self.since.elapsed();
+            self.fresh = CALLS_PER_READING;
+        }
+        self.fresh -= 1;
+        (self.on_progress)(&Progress::new(self.told, self.total, self.elapsed));
     }
 }
