@@ -6,15 +6,15 @@
 
 mod common;
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use batch_executor::{AdaptiveWorkers, BatchExecutor, Workers};
+use batch_executor::{BatchExecutor, Workers};
 
 use common::{
-    MEANT, Meeting, assert_still_works, panic_of, settings, silence_meant_panics, threads_named, wait_until,
-    within_a_minute,
+    Gate, MEANT, Meeting, assert_still_works, panic_of, settings, silence_meant_panics, threads_named,
+    wait_until, within_a_minute,
 };
 
 /// An executor whose threads have this name, and stay until they are told to go.
@@ -239,41 +239,31 @@ fn panics_leak_no_thread() {
 }
 
 #[test]
-fn nested_batches_use_no_more_threads_than_eight_for_each_worker() {
+fn many_batches_at_once_use_no_more_threads_than_eight_for_each_worker() {
     within_a_minute(|| {
-        let executor = named("p10-nest", AdaptiveWorkers::new().min(2).max(2));
-        let (most, ended) = (AtomicUsize::new(0), AtomicBool::new(false));
+        let executor = named("p10-most", 2);
+        let (gate, held) = (Gate::default(), AtomicUsize::new(0));
         thread::scope(|scope| {
-            scope.spawn(|| {
-                while !ended.load(Ordering::SeqCst) {
-                    most.fetch_max(threads_named("p10-nest").len(), Ordering::SeqCst);
-                    thread::sleep(Duration::from_millis(1));
-                }
-            });
-            let meeting = Meeting::default();
-            thread::scope(|callers| {
-                for _ in 0..30 {
-                    callers.spawn(|| {
-                        let result = executor.run(0..20, |&n| {
-                            if n == 0 {
-                                meeting.of(30);
-                            }
-                            executor
-                                .run(0..10, |_| Ok::<_, String>(()))
-                                .map(|_| ())
-                                .map_err(|e| e.to_string())
-                        });
-                        assert!(result.unwrap().is_success());
+            for _ in 0..30 {
+                scope.spawn(|| {
+                    let result = executor.run(0..2, |_| {
+                        held.fetch_add(1, Ordering::SeqCst);
+                        gate.pass();
+                        // The threads that are there now may be used by batches in batches.
+                        executor.run(0..10, |_| Ok::<_, String>(())).map(|_| ()).map_err(|e| e.to_string())
                     });
-                }
-            });
-            most.fetch_max(threads_named("p10-nest").len(), Ordering::SeqCst);
-            ended.store(true, Ordering::SeqCst);
+                    assert!(result.unwrap().is_success());
+                });
+            }
+            wait_until("30 callers and 16 threads are held", || held.load(Ordering::SeqCst) == 46);
+            // Time for a thread too many to come.
+            thread::sleep(Duration::from_millis(20));
+            assert_eq!((threads_named("p10-most").len(), held.load(Ordering::SeqCst)), (16, 46));
+            gate.open();
         });
-        let most = most.into_inner();
-        assert!(most <= 16, "{most} threads");
+        assert!(threads_named("p10-most").len() <= 16);
         drop(executor);
-        assert_all_end("p10-nest");
+        assert_all_end("p10-most");
     });
 }
 
