@@ -34,8 +34,6 @@ pub(crate) struct PoolConfig {
 #[derive(Debug)]
 pub(crate) struct Pool {
     shared: Arc<Shared>,
-    /// A forked child has this process's memory and none of its threads.
-    process: u32,
 }
 
 impl Pool {
@@ -47,7 +45,7 @@ impl Pool {
             called: Condvar::default(),
             worth_a_look: AtomicBool::new(false),
         };
-        Pool { shared: Arc::new(shared), process: process::id() }
+        Pool { shared: Arc::new(shared) }
     }
 
     /// Runs `lead` on this thread, and meanwhile `work` on up to `seats` threads of the pool. When it returns or
@@ -67,12 +65,13 @@ impl Pool {
 impl Drop for Pool {
     fn drop(&mut self) {
         self.shared.close();
-        let in_forked_child = process::id() != self.process;
         // Taken one by one: a thread that is being joined may just be starting another.
-        while let Some(thread) = self.shared.next_to_join() {
+        while let Some((process, thread)) = self.shared.next_to_join() {
+            // A forked child has this memory and none of these threads.
+            let inherited = process != process::id();
             // The last handle to an executor may be dropped by a thread of its own.
             let own = thread.thread().id() == thread::current().id();
-            if !own && !in_forked_child {
+            if !own && !inherited {
                 // An error would be a panic of that thread, which its panic hook has reported.
                 let _ = thread.join();
             }
@@ -166,7 +165,7 @@ impl Shared {
     fn start_thread(self: &Arc<Self>, number: usize) {
         let shared = Arc::clone(self);
         match self.thread_builder(number).spawn(move || shared.serve()) {
-            Ok(thread) => self.roster.lock().keep(thread),
+            Ok(thread) => self.roster.lock().keep(process::id(), thread),
             Err(_refused) => {
                 let stand_in = self.roster.lock().refused();
                 self.place(&stand_in);
@@ -188,7 +187,7 @@ impl Shared {
         self.called.notify_all();
     }
 
-    fn next_to_join(&self) -> Option<JoinHandle<()>> {
+    fn next_to_join(&self) -> Option<(u32, JoinHandle<()>)> {
         self.roster.lock().next_to_join()
     }
 }
@@ -199,8 +198,10 @@ impl Shared {
     fn serve(self: &Arc<Self>) {
         let _alive = Alive { shared: self };
         while let Some(seat) = self.find_seat() {
-            seat.fill();
+            let leave = seat.work();
+            // Before it leaves: a batch that follows at once has somebody on the way to it then, and calls nobody.
             let may_spin = self.roster.lock().look_again();
+            drop(leave);
             if may_spin {
                 spin_until(|| self.worth_a_look.load(Ordering::Relaxed));
             }

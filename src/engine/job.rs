@@ -9,7 +9,7 @@ use crate::result::Counts;
 
 use super::carve::Carve;
 use super::pace::Pace;
-use super::slots::Chunk;
+use super::slots::{Chunk, NoValue};
 use super::stop::Stop;
 use super::tally::Bell;
 
@@ -84,7 +84,7 @@ where
         let (mut left, mut counts) = (most.min(chunk.len()), Counts::default());
         while left > 0 {
             let before = chunk.len();
-            let ended = panic::catch(|| chunk.decide_while(left, |index, item| self.attempt(index, item)));
+            let ended = panic::catch(|| chunk.decide_while(left, |index| self.admit(index), &self.op));
             let decided = before - chunk.len();
             counts.succeeded += decided;
             left -= decided;
@@ -100,15 +100,14 @@ where
         counts
     }
 
-    /// One item, if it may start.
+    /// Whether the item at `index` may start; waits at the limiter for that.
     #[inline]
-    fn attempt(&self, index: usize, item: &I) -> Result<T, NoValue<E>> {
+    fn admit(&self, index: usize) -> Result<(), NoValue<E>> {
         match self.limiter {
-            None if self.stop.allows(index) => {}
-            None => return Err(NoValue::Stopped),
-            Some(limiter) => self.wait_for_permit(index, limiter)?,
+            None if self.stop.allows(index) => Ok(()),
+            None => Err(NoValue::Stopped),
+            Some(limiter) => self.wait_for_permit(index, limiter),
         }
-        (self.op)(index, item).map_err(|error| NoValue::Error(ItemError::Failed(error)))
     }
 
     fn wait_for_permit(&self, index: usize, limiter: &dyn RateLimiter) -> Result<(), NoValue<E>> {
@@ -118,11 +117,4 @@ where
         let wait = limiter.reserve().map_err(|error| NoValue::Error(ItemError::RateLimiter(error)))?;
         if self.stop.wait_to_start(index, wait) { Ok(()) } else { Err(NoValue::Stopped) }
     }
-}
-
-/// What an item came to instead of a value.
-enum NoValue<E> {
-    Error(ItemError<E>),
-    /// The batch has stopped below it.
-    Stopped,
 }

@@ -102,6 +102,14 @@ impl<'a, I, T, E> Rest<'a, I, T, E> {
     }
 }
 
+/// What an item came to instead of a value.
+#[derive(Debug)]
+pub(super) enum NoValue<E> {
+    Error(ItemError<E>),
+    /// It may not start: the batch has stopped below it.
+    Stopped,
+}
+
 /// Items that one worker has taken. Letting go of it decides those that are left: they are skipped.
 pub(super) struct Chunk<'b, 'a, I, T, E> {
     /// The index of the first item that is left.
@@ -119,21 +127,29 @@ impl<I, T, E> Chunk<'_, '_, I, T, E> {
         self.places.len()
     }
 
-    /// Decides up to `most` items by what `op` makes of index and item, for as long as it gives values; what it gave
-    /// instead, if it did. The item that it gave no value for, or unwound on, is the first that is left.
+    /// Decides up to `most` items by what `op` makes of index and item, each after `admit` has let it start, for as long
+    /// as there are values; what there was instead, if there was. The item without a value, be it that `op` unwound,
+    /// is the first that is left.
+    ///
+    /// The value goes from `op` to its place with no variable in memory in between: stored in parts and read as a whole,
+    /// it would take longer than all the rest (4.6 ns for a no-op instead of 1.1).
     #[inline]
-    pub(super) fn decide_while<X>(
+    pub(super) fn decide_while(
         &mut self,
         most: usize,
-        mut op: impl FnMut(usize, &I) -> Result<T, X>,
-    ) -> Option<X> {
+        mut admit: impl FnMut(usize) -> Result<(), NoValue<E>>,
+        mut op: impl FnMut(usize, &I) -> Result<T, E>,
+    ) -> Option<NoValue<E>> {
         let end = self.next + most;
         let mut lent = Lent::new(self);
         while lent.next < end {
             let item = lent.items.last()?;
+            if let Err(instead) = admit(lent.next) {
+                return Some(instead);
+            }
             match op(lent.next, item) {
                 Ok(value) => lent.put(Ok(value)),
-                Err(instead) => return Some(instead),
+                Err(error) => return Some(NoValue::Error(ItemError::Failed(error))),
             }
         }
         None
@@ -178,6 +194,9 @@ impl<'c, 'b, 'a, I, T, E> Lent<'c, 'b, 'a, I, T, E> {
         if let (Some(id), Some(place)) = (self.items.pop(), self.places.next()) {
             place.write(BatchItem { id, outcome });
             self.next += 1;
+        } else {
+            // There is a place for each item. Were the outcome dropped here, it would have to be in memory before.
+            mem::forget(outcome);
         }
     }
 }
@@ -214,6 +233,12 @@ mod tests {
             .collect()
     }
 
+    /// Any item may start.
+    #[allow(clippy::unnecessary_wraps, reason = "others may not")]
+    fn free(_: usize) -> Result<(), NoValue<String>> {
+        Ok(())
+    }
+
     #[test]
     fn items_keep_their_places_whoever_takes_them() {
         let mut slots = slots(7);
@@ -222,8 +247,8 @@ mod tests {
         let mut first = rest.take(2, &mut one);
         let mut second = rest.take(3, &mut two);
         assert_eq!((rest.len(), rest.next()), (2, 5));
-        assert_eq!(second.decide_while(9, |index, item| Ok::<_, ()>(index + item)), None);
-        assert_eq!(first.decide_while(9, |_, item| Ok::<_, ()>(item * 100)), None);
+        assert!(second.decide_while(9, free, |index, item| Ok(index + item)).is_none());
+        assert!(first.decide_while(9, free, |_, item| Ok(item * 100)).is_none());
         drop((first, second));
         assert_eq!(told(slots), ["0", "100", "4", "6", "8", "-", "-"]);
     }
@@ -233,12 +258,14 @@ mod tests {
         let mut slots = slots(4);
         let mut buffer = Vec::new();
         let mut chunk = slots.rest().take(4, &mut buffer);
-        let odd = |_, &item: &usize| if item % 2 == 1 { Err(item) } else { Ok(item) };
-        assert_eq!(chunk.decide_while(9, odd), Some(1));
-        assert_eq!(chunk.decide(ItemError::Failed("odd".into())), 1);
-        assert_eq!((chunk.decide_while(9, odd), chunk.len()), (Some(3), 1));
+        let even = |_, &item: &usize| if item % 2 == 0 { Ok(item) } else { Err(format!("{item} is odd")) };
+        let Some(NoValue::Error(error)) = chunk.decide_while(9, free, even) else { panic!("1 is odd") };
+        assert_eq!(chunk.decide(error), 1);
+        let below_3 = |index| if index < 3 { Ok(()) } else { Err(NoValue::Stopped) };
+        assert!(matches!(chunk.decide_while(9, below_3, even), Some(NoValue::Stopped)));
+        assert_eq!(chunk.len(), 1);
         drop(chunk);
-        assert_eq!(told(slots), ["0", "odd", "2", "-"]);
+        assert_eq!(told(slots), ["0", "1 is odd", "2", "-"]);
     }
 
     #[test]
@@ -246,7 +273,7 @@ mod tests {
         let mut slots = slots(3);
         let mut buffer = Vec::new();
         let mut chunk = slots.rest().take(3, &mut buffer);
-        assert_eq!(chunk.decide_while(2, |_, &item| Ok::<_, ()>(item)), None);
+        assert!(chunk.decide_while(2, free, |_, &item| Ok(item)).is_none());
         assert_eq!(chunk.len(), 1);
         drop(chunk);
         assert_eq!(told(slots), ["0", "1", "-"]);
@@ -257,9 +284,8 @@ mod tests {
         let mut slots = slots(3);
         let mut buffer = Vec::new();
         let mut chunk = slots.rest().take(3, &mut buffer);
-        let ended = panic::catch(|| {
-            chunk.decide_while(9, |index, &item| if index == 1 { panic!("at 1") } else { Ok::<_, ()>(item) })
-        });
+        let op = |index, &item: &usize| if index == 1 { panic!("at 1") } else { Ok(item) };
+        let ended = panic::catch(|| chunk.decide_while(9, free, op));
         chunk.decide(ItemError::Panicked(ended.unwrap_err()));
         drop(chunk);
         assert_eq!(told(slots), ["0", "panicked: at 1", "-"]);

@@ -39,8 +39,8 @@ impl Bell {
     }
 }
 
-/// Calls that may carry the time of one clock reading when they follow close upon one another.
-const CALLS_PER_READING: usize = 16;
+/// Items by turns whose calls may carry the time of one clock reading, which takes longer than a quick item does.
+const ITEMS_PER_READING: usize = 16;
 
 /// Turns counts into one call for each item.
 pub(super) struct Report<'a> {
@@ -49,7 +49,7 @@ pub(super) struct Report<'a> {
     since: Instant,
     told: Counts,
     elapsed: Duration,
-    /// Calls until the clock is read again.
+    /// Items until the clock is read again.
     fresh: usize,
 }
 
@@ -60,15 +60,27 @@ impl<'a> Report<'a> {
 
     /// Calls for every item that was decided since the last time.
     pub(super) fn up_to(&mut self, counts: Counts) {
+        if counts != self.told {
+            self.read_clock();
+            self.call_for(counts);
+        }
         self.fresh = 0;
-        self.call_for(counts);
     }
 
-    /// Calls for these items.
+    /// Calls for one more item, or a few.
     pub(super) fn add(&mut self, more: Counts) {
+        if self.fresh == 0 {
+            self.read_clock();
+        }
+        self.fresh -= 1;
         let mut counts = self.told;
         counts.add(more);
         self.call_for(counts);
+    }
+
+    fn read_clock(&mut self) {
+        self.elapsed = self.since.elapsed();
+        self.fresh = ITEMS_PER_READING;
     }
 
     fn call_for(&mut self, counts: Counts) {
@@ -83,11 +95,6 @@ impl<'a> Report<'a> {
     }
 
     fn call(&mut self) {
-        if self.fresh == 0 {
-            self.elapsed = self.since.elapsed();
-            self.fresh = CALLS_PER_READING;
-        }
-        self.fresh -= 1;
         (self.on_progress)(&Progress::new(self.told, self.total, self.elapsed));
     }
 }

@@ -26,11 +26,12 @@ pub(super) struct Seat {
 }
 
 impl Seat {
-    /// Runs the batch's work to its end, and leaves.
-    pub(super) fn fill(self) {
+    /// Runs the batch's work to its end. The thread is inside until it drops what it gets back.
+    pub(super) fn work(self) -> Leave {
         let Seat { work, latch } = self;
-        let _leave = Leave(latch);
+        let leave = Leave(latch);
         work();
+        leave
     }
 }
 
@@ -62,8 +63,8 @@ pub(super) struct Roster {
     calls: usize,
     alive: usize,
     started: usize,
-    /// Every thread that may still have to be joined.
-    threads: Vec<JoinHandle<()>>,
+    /// Every thread that may still have to be joined, with the process that it is a thread of.
+    threads: Vec<(u32, JoinHandle<()>)>,
     closed: bool,
 }
 
@@ -189,14 +190,14 @@ impl Roster {
     }
 
     /// Keeps what has to be joined, and lets go of what has ended by itself.
-    pub(super) fn keep(&mut self, thread: JoinHandle<()>) {
+    pub(super) fn keep(&mut self, process: u32, thread: JoinHandle<()>) {
         if self.threads.len() >= 2 * self.alive {
-            self.threads.retain(|thread| !thread.is_finished());
+            self.threads.retain(|(_, thread)| !thread.is_finished());
         }
-        self.threads.push(thread);
+        self.threads.push((process, thread));
     }
 
-    pub(super) fn next_to_join(&mut self) -> Option<JoinHandle<()>> {
+    pub(super) fn next_to_join(&mut self) -> Option<(u32, JoinHandle<()>)> {
         self.threads.pop()
     }
 

@@ -61,7 +61,8 @@ fn ten_thousand_panics_cost_no_thread() {
                 assert_eq!(panic.message(), format!("{MEANT}{n}"));
             }
             let threads = threads.into_inner().unwrap().len();
-            assert!(threads <= executor.workers_for(10_000), "{threads} threads took part");
+            // One more than work at once: a caller that coordinates works until the first helper comes.
+            assert!(threads <= executor.workers_for(10_000) + 1, "{threads} threads took part");
             assert_still_works(&executor);
         }
     });
