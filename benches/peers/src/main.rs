@@ -1,0 +1,37 @@
+//! What others take for the same work: ours and each peer in turn, in one process, as tables and as a picture.
+
+mod contest;
+mod machine;
+mod options;
+mod peers;
+mod row;
+mod sample;
+mod table;
+mod work;
+
+use options::Options;
+use table::Line;
+
+fn main() {
+    let options = Options::from_args();
+    if !options.only_ours {
+        first_table(&options);
+    }
+}
+
+/// Prints each line as soon as it is known.
+fn first_table(options: &Options) -> Vec<Line> {
+    println!("{}", table::header());
+    let rows = row::all().into_iter().filter(|row| options.wants_row(&row.name));
+    let run = |row| {
+        let line = Line { scores: contest::hold(&row, options), row };
+        println!("{}", table::line(&line));
+        line
+    };
+    let lines: Vec<Line> = rows.map(run).collect();
+    println!("\n{}", table::caption());
+    for note in lines.iter().filter_map(table::note) {
+        println!("\n{note}");
+    }
+    lines
+}

@@ -1,0 +1,57 @@
+//! What the command line asks for.
+
+use std::process;
+
+const USAGE: &str = "\
+usage: peers [--quick] [--row TEXT] [--only TEXT] [--ours] [--svg PATH]
+  --quick      fewer repetitions: half a minute instead of four
+  --row TEXT   only rows whose name contains TEXT; may be given again
+  --only TEXT  only peers whose name contains TEXT; may be given again
+  --ours       only the second table, ours beside ours
+  --svg PATH   write the picture of the first table there";
+
+#[derive(Debug, Default)]
+pub struct Options {
+    pub quick: bool,
+    pub rows: Vec<String>,
+    pub peers: Vec<String>,
+    pub only_ours: bool,
+    pub svg: Option<String>,
+}
+
+impl Options {
+    /// Those of this process, which ends here if they make no sense.
+    pub fn from_args() -> Self {
+        Self::parse(std::env::args().skip(1)).unwrap_or_else(|| {
+            eprintln!("{USAGE}");
+            process::exit(2)
+        })
+    }
+
+    fn parse(mut args: impl Iterator<Item = String>) -> Option<Self> {
+        let mut options = Options::default();
+        while let Some(arg) = args.next() {
+            match arg.as_str() {
+                "--quick" => options.quick = true,
+                "--ours" => options.only_ours = true,
+                "--row" => options.rows.push(args.next()?),
+                "--only" => options.peers.push(args.next()?),
+                "--svg" => options.svg = Some(args.next()?),
+                _ => return None,
+            }
+        }
+        Some(options)
+    }
+
+    pub fn wants_row(&self, name: &str) -> bool {
+        names(&self.rows, name)
+    }
+
+    pub fn wants_peer(&self, name: &str) -> bool {
+        names(&self.peers, name)
+    }
+}
+
+fn names(wanted: &[String], name: &str) -> bool {
+    wanted.is_empty() || wanted.iter().any(|text| name.contains(text.as_str()))
+}
