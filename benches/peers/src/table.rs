@@ -2,7 +2,7 @@
 
 use crate::contest::Score;
 use crate::machine;
-use crate::peers::COLUMNS;
+use crate::peers::{COLUMNS, RAYON_GLOBAL};
 use crate::row::Row;
 
 /// A row with what came of it; ours is the first score.
@@ -18,12 +18,12 @@ impl Line {
 }
 
 pub fn header() -> String {
-    let names: Vec<&str> = COLUMNS.iter().map(|(name, _)| *name).collect();
+    let names: Vec<&str> = COLUMNS.iter().map(|column| column.name).collect();
     format!("| batch | ours, µs | {} |\n|---|--:|{}", names.join(" | "), "--:|".repeat(names.len()))
 }
 
 pub fn line(line: &Line) -> String {
-    let cells: Vec<String> = COLUMNS.iter().map(|(name, _)| cell(line.score(name))).collect();
+    let cells: Vec<String> = COLUMNS.iter().map(|column| cell(line.score(column.name))).collect();
     format!("| {} | {} | {} |", line.row.name, micros(line.scores[0].micros), cells.join(" | "))
 }
 
@@ -58,14 +58,14 @@ pub fn caption() -> String {
 
 fn versions() -> Vec<(&'static str, &'static str)> {
     let mut crates = vec!["batch-executor"];
-    crates.extend(COLUMNS.iter().map(|(_, name)| *name).filter(|name| *name != "std"));
+    crates.extend(COLUMNS.iter().filter_map(|column| column.package));
     crates.dedup();
     crates.into_iter().map(|name| (name, machine::version(name))).collect()
 }
 
 /// rayon's global pool, which stands in no column.
 pub fn note(line: &Line) -> Option<String> {
-    let global = line.score("rayon, global pool")?;
+    let global = line.score(RAYON_GLOBAL)?;
     Some(format!(
         "A batch of one on rayon's global pool, called from outside, runs where it is called: {} µs, ours / its {}.",
         micros(global.micros),

@@ -1,14 +1,21 @@
 //! Those who are measured. Each takes the same items, runs the same operation on each of them, and hands back every
 //! outcome in input order; what it does less or more than that stands at its type.
 
+mod crossbeam;
+mod orx;
 mod ours;
+mod pariter;
+mod qubit;
 mod rayon;
+mod scope;
+mod threadpool;
+mod tokio;
 
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use crate::row::Row;
-use crate::work::Op;
+use crate::work::{Op, Outcome};
 
 /// Runs a batch. What can be kept from batch to batch is kept in `self`.
 trait Peer<O> {
@@ -72,8 +79,42 @@ fn ids(items: usize) -> Vec<u64> {
     (0..items as u64).collect()
 }
 
-/// The columns of the table: name, and the crate whose version it has.
-pub const COLUMNS: &[(&str, &str)] = &[("rayon", "rayon"), ("rayon, equal work", "rayon")];
+/// The values of outcomes that are all there.
+fn all_ok(outcomes: Vec<Outcome>) -> Vec<u64> {
+    outcomes.into_iter().filter_map(Result::ok).collect()
+}
+
+/// Numbered outcomes, as they came, put into the order of their numbers.
+fn in_order(items: usize, numbered: impl Iterator<Item = (usize, Outcome)>) -> Vec<Outcome> {
+    let mut slots: Vec<Option<Outcome>> = vec![None; items];
+    for (index, outcome) in numbered {
+        slots[index] = Some(outcome);
+    }
+    slots.into_iter().flatten().collect()
+}
+
+/// A column of the table.
+pub struct Column {
+    pub name: &'static str,
+    /// The crate whose version it has; none for the standard library.
+    pub package: Option<&'static str>,
+}
+
+/// The columns after ours.
+pub const COLUMNS: &[Column] = &[
+    Column { name: "rayon", package: Some("rayon") },
+    Column { name: "rayon, equal work", package: Some("rayon") },
+    Column { name: "orx-parallel", package: Some("orx-parallel") },
+    Column { name: "qubit-batch", package: Some("qubit-batch") },
+    Column { name: "pariter", package: Some("pariter") },
+    Column { name: "threadpool, mpsc", package: Some("threadpool") },
+    Column { name: "crossbeam-channel", package: Some("crossbeam-channel") },
+    Column { name: "tokio, buffered", package: Some("tokio") },
+    Column { name: "thread::scope, atomic", package: None },
+];
+
+/// Stands in no column but in a note, since it is comparable for a batch of one alone.
+pub const RAYON_GLOBAL: &str = "rayon, global pool";
 
 /// Ours, then everybody who takes part in this row.
 pub fn contestants<O: Op>(row: &Row) -> Vec<Contestant<O>> {
@@ -82,9 +123,16 @@ pub fn contestants<O: Op>(row: &Row) -> Vec<Contestant<O>> {
         Contestant::new("ours", ours::Ours::new(workers)),
         Contestant::new("rayon", rayon::Plain::new(workers)),
         Contestant::new("rayon, equal work", rayon::EqualWork::new(workers)),
+        Contestant::new("qubit-batch", qubit::Qubit::new(row)),
+        Contestant::new("pariter", pariter::Pariter::new(workers)),
+        Contestant::new("threadpool, mpsc", threadpool::Jobs::new(workers)),
+        Contestant::new("crossbeam-channel", crossbeam::Channels::new(workers)),
+        Contestant::new("tokio, buffered", tokio::Buffered::new(workers)),
+        Contestant::new("thread::scope, atomic", scope::Scope::new(workers)),
     ];
+    all.extend(orx::Orx::new(workers).map(|orx| Contestant::new("orx-parallel", orx)));
     if row.items == 1 {
-        all.push(Contestant::new("rayon, global pool", rayon::Global));
+        all.push(Contestant::new(RAYON_GLOBAL, rayon::Global));
     }
     all
 }

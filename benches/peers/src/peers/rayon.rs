@@ -7,7 +7,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use rayon::iter::{IntoParallelIterator, ParallelIterator};
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
-use super::Peer;
+use super::{Peer, all_ok};
 use crate::work::{Op, Outcome};
 
 fn pool(workers: usize) -> ThreadPool {
@@ -16,10 +16,6 @@ fn pool(workers: usize) -> ThreadPool {
 
 fn collect(items: Vec<u64>, op: impl Op) -> Vec<Outcome> {
     items.into_par_iter().map(|id| op(&id)).collect()
-}
-
-fn all_ok(outcomes: Vec<Outcome>) -> Vec<u64> {
-    outcomes.into_iter().filter_map(Result::ok).collect()
 }
 
 /// As rayon is mostly used. Does less than ours: keeps no ids, and a panic ends the whole batch.
