@@ -1,9 +1,9 @@
 //! One row, run: repetitions in which each contestant has its turn, and what comes of them.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::options::Options;
-use crate::peers::{Contestant, contestants};
+use crate::peers::{Contestant, OURS, contestants};
 use crate::row::Row;
 use crate::sample::median;
 use crate::work::{Op, Work, nothing, skewed, sleeping, spinning};
@@ -12,28 +12,39 @@ use crate::work::{Op, Work, nothing, skewed, sleeping, spinning};
 /// pays for what the one before it left in the caches, or for its threads that still look for work.
 const WARM_UP_BELOW: Duration = Duration::from_millis(2);
 
+/// Nobody is checked with more items than this; how long those took says how long all of them will.
+const MOST_CHECKED: usize = 10_000;
+
 /// How long and how often everybody may run in a row.
 #[derive(Debug, Clone, Copy)]
-pub struct Budget {
+struct Budget {
     /// For ours and for rayon.
     main: Duration,
     /// For each other peer; a slow one gets fewer repetitions.
     other: Duration,
     repetitions: usize,
+    /// Who would need longer than this for one batch is left out.
+    patience: Duration,
 }
 
 impl Budget {
-    pub fn new(quick: bool) -> Self {
+    fn new(quick: bool) -> Self {
         let millis = Duration::from_millis;
         if quick {
-            Budget { main: millis(150), other: millis(60), repetitions: 100 }
+            Budget { main: millis(150), other: millis(60), repetitions: 100, patience: millis(500) }
         } else {
-            Budget { main: millis(1_800), other: millis(700), repetitions: 1_000 }
+            Budget { main: millis(1_800), other: millis(700), repetitions: 1_000, patience: millis(30_000) }
         }
     }
 
+    /// How much of a row is over, from 0 to 1, when ours has taken this long.
+    fn share(self, repetition: usize, ours: Duration) -> f64 {
+        let repeated = repetition as f64 / self.repetitions as f64;
+        repeated.max(ours.as_secs_f64() / self.main.as_secs_f64())
+    }
+
     fn of(self, name: &str) -> Duration {
-        if name == "ours" || name.starts_with("rayon") { self.main } else { self.other }
+        if name == OURS || name.starts_with("rayon") { self.main } else { self.other }
     }
 }
 
@@ -45,6 +56,8 @@ struct Turn<O> {
     /// Ours divided by its, of the same repetition.
     ratios: Vec<f64>,
     spent: Duration,
+    /// About what one batch takes.
+    expected: Duration,
 }
 
 /// What one peer came to in one row.
@@ -68,27 +81,26 @@ pub fn hold(row: &Row, options: &Options) -> Vec<Score> {
 
 fn hold_with<O: Op>(row: &Row, options: &Options, op: O) -> Vec<Score> {
     let budget = Budget::new(options.quick);
-    let wanted = |c: &Contestant<O>| c.name == "ours" || options.wants_peer(c.name);
-    let mut turns: Vec<Turn<O>> = contestants(row).into_iter().filter(wanted).map(Turn::new).collect();
-    for turn in &mut turns {
-        turn.contestant.check(row.items, op);
-    }
+    let wanted = |c: &Contestant<O>| c.name == OURS || options.wants_peer(c.name);
+    let admitted = contestants(row).into_iter().filter(wanted).map(|c| Turn::new(c, row.items, op));
+    let mut turns: Vec<Turn<O>> = admitted.filter(|turn| turn.expected <= budget.patience).collect();
     for repetition in 0..budget.repetitions {
         if turns[0].spent > budget.main {
             break;
         }
-        repeat(&mut turns, repetition, row.items, op, budget);
+        let over = budget.share(repetition, turns[0].spent);
+        repeat(&mut turns, repetition, |turn| turn.take(row.items, op, budget, over));
     }
     turns.iter().filter_map(Turn::score).collect()
 }
 
 /// Everybody once, starting with another one each time.
-fn repeat<O: Op>(turns: &mut [Turn<O>], repetition: usize, items: usize, op: O, budget: Budget) {
+fn repeat<O>(turns: &mut [Turn<O>], repetition: usize, take: impl Fn(&mut Turn<O>) -> Option<f64>) {
     let count = turns.len();
     let mut timed = vec![None; count];
     for step in 0..count {
         let at = (repetition + step) % count;
-        timed[at] = turns[at].take(items, op, budget);
+        timed[at] = take(&mut turns[at]);
     }
     let Some(ours) = timed[0] else { return };
     for (turn, time) in turns.iter_mut().zip(timed) {
@@ -97,17 +109,23 @@ fn repeat<O: Op>(turns: &mut [Turn<O>], repetition: usize, items: usize, op: O, 
 }
 
 impl<O: Op> Turn<O> {
-    fn new(contestant: Contestant<O>) -> Self {
-        Turn { contestant, times: Vec::new(), ratios: Vec::new(), spent: Duration::ZERO }
+    /// Checks it, too.
+    fn new(contestant: Contestant<O>, items: usize, op: O) -> Self {
+        let checked = items.min(MOST_CHECKED);
+        let since = Instant::now();
+        contestant.check(checked, op);
+        let expected = since.elapsed().mul_f64(items as f64 / checked as f64);
+        Turn { contestant, times: Vec::new(), ratios: Vec::new(), spent: Duration::ZERO, expected }
     }
 
-    /// One timing in microseconds, unless its time is spent. Three it gets in any case.
-    fn take(&mut self, items: usize, op: O, budget: Budget) -> Option<f64> {
-        if self.spent > budget.of(self.contestant.name) && self.times.len() >= 3 {
+    /// One timing in microseconds, unless it is ahead of its budget: so much of the row is over. So who gets fewer
+    /// repetitions gets them spread over all of the row's time, and everybody gets the first.
+    fn take(&mut self, items: usize, op: O, budget: Budget, over: f64) -> Option<f64> {
+        let name = self.contestant.name;
+        if name != OURS && self.spent > budget.of(name).mul_f64(over) {
             return None;
         }
-        let quick = self.times.last().is_none_or(|last| *last < WARM_UP_BELOW.as_secs_f64() * 1e6);
-        if quick {
+        if self.expected < WARM_UP_BELOW {
             self.spent += self.contestant.time(items, op);
         }
         let time = self.contestant.time(items, op);

@@ -1,13 +1,17 @@
 //! What others take for the same work: ours and each peer in turn, in one process, as tables and as a picture.
 
+mod alone;
 mod contest;
 mod machine;
 mod options;
 mod peers;
 mod row;
 mod sample;
+mod svg;
 mod table;
 mod work;
+
+use std::fs;
 
 use options::Options;
 use table::Line;
@@ -15,7 +19,13 @@ use table::Line;
 fn main() {
     let options = Options::from_args();
     if !options.only_ours {
-        first_table(&options);
+        let lines = first_table(&options);
+        if let Some(path) = &options.svg {
+            fs::write(path, svg::picture(&lines)).expect("the picture's path can be written");
+        }
+    }
+    if options.wants_second_table() {
+        second_table(&options);
     }
 }
 
@@ -34,4 +44,11 @@ fn first_table(options: &Options) -> Vec<Line> {
         println!("\n{note}");
     }
     lines
+}
+
+fn second_table(options: &Options) {
+    println!("\n{}", alone::header());
+    for group in alone::groups() {
+        println!("{}", alone::lines(&group, options.quick));
+    }
 }

@@ -50,6 +50,11 @@ impl Options {
     pub fn wants_peer(&self, name: &str) -> bool {
         names(&self.peers, name)
     }
+
+    /// The second table compares ours with ours, so a choice of rows or peers leaves it out.
+    pub fn wants_second_table(&self) -> bool {
+        self.only_ours || (self.rows.is_empty() && self.peers.is_empty())
+    }
 }
 
 fn names(wanted: &[String], name: &str) -> bool {

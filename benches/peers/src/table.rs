@@ -38,8 +38,8 @@ pub fn ratio(ratio: f64) -> String {
 
 pub fn micros(micros: f64) -> String {
     match micros {
-        ..10.0 => format!("{micros:.2}"),
-        10.0..100.0 => format!("{micros:.1}"),
+        ..9.995 => format!("{micros:.2}"),
+        9.995..99.95 => format!("{micros:.1}"),
         _ => crate::row::grouped(micros.round() as usize),
     }
 }

@@ -113,6 +113,9 @@ pub const COLUMNS: &[Column] = &[
     Column { name: "thread::scope, atomic", package: None },
 ];
 
+/// The first contestant.
+pub const OURS: &str = "ours";
+
 /// Stands in no column but in a note, since it is comparable for a batch of one alone.
 pub const RAYON_GLOBAL: &str = "rayon, global pool";
 
@@ -120,7 +123,7 @@ pub const RAYON_GLOBAL: &str = "rayon, global pool";
 pub fn contestants<O: Op>(row: &Row) -> Vec<Contestant<O>> {
     let workers = row.workers;
     let mut all = vec![
-        Contestant::new("ours", ours::Ours::new(workers)),
+        Contestant::new(OURS, ours::Ours::new(workers)),
         Contestant::new("rayon", rayon::Plain::new(workers)),
         Contestant::new("rayon, equal work", rayon::EqualWork::new(workers)),
         Contestant::new("qubit-batch", qubit::Qubit::new(row)),
