@@ -1,0 +1,61 @@
+//! What a candidate must be able to show: its ordinary ways of running a batch, for the checks to look at.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+/// What an item's operation is. Shared and `'static`, since some candidates ask for that.
+pub type Op = Arc<dyn Fn(u64) -> Result<u64, String> + Send + Sync>;
+
+/// What a caller holds of an item after the batch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Seen {
+    Value(u64),
+    Failed(String),
+    /// With its message.
+    Panicked(String),
+}
+
+impl From<Result<u64, String>> for Seen {
+    fn from(outcome: Result<u64, String>) -> Self {
+        outcome.map_or_else(Seen::Failed, Seen::Value)
+    }
+}
+
+/// What a caller holds after a batch that was to stop at the first error.
+#[derive(Debug, Default)]
+pub struct Stopped {
+    /// The error that came back.
+    pub error: Option<String>,
+    /// The values that are in hand beside it.
+    pub values: Vec<u64>,
+}
+
+pub trait Candidate {
+    const NAME: &'static str;
+    /// How it was used, in Markdown.
+    const IDIOM: &'static str;
+
+    /// The ordinary way to every outcome. An item that nothing is known of is left out. May panic where the candidate
+    /// does.
+    fn collect(workers: usize, items: Vec<u64>, op: Op) -> Vec<Seen>;
+
+    /// The ordinary way to stop at the first error.
+    fn stop(workers: usize, items: Vec<u64>, op: Op) -> Stopped;
+
+    /// On so many workers, as many items, each of which meets the others, so that all workers are busy, and then runs a
+    /// batch of four on the same pool. How many of the inner items have run.
+    fn nested(workers: usize) -> usize;
+
+    /// The lengths of words that are borrowed from the stack, if it takes such items. None if the compiler refuses
+    /// them: the one verdict that comes from a signature, and not from a run.
+    fn borrow(words: &[String]) -> Option<usize>;
+
+    /// How often it reported progress for so many items, if it can.
+    fn progress(items: u64) -> Option<u64>;
+
+    /// How long so many items take when one may start every `gap`, if it can say so.
+    fn paced(items: u64, gap: Duration) -> Option<Duration>;
+
+    /// A batch of three where nothing was set up, on a thread that is none of the candidate's. May panic.
+    fn bare() -> Vec<u64>;
+}

@@ -1,0 +1,83 @@
+//! This crate.
+
+use std::sync::Barrier;
+use std::time::Duration;
+
+use batch_executor::{BatchError, BatchExecutor, BatchItem, ItemError, RateLimit};
+
+use crate::candidate::{Candidate, Op, Seen, Stopped};
+
+pub struct Ours;
+
+fn executor(workers: usize, stop_on_error: bool) -> BatchExecutor {
+    let builder = BatchExecutor::builder().workers(workers).stop_on_error(stop_on_error);
+    builder.build().expect("a valid configuration")
+}
+
+fn seen(item: BatchItem<u64, u64, String>) -> Option<Seen> {
+    match item.outcome {
+        Ok(value) => Some(Seen::Value(value)),
+        Err(ItemError::Failed(error)) => Some(Seen::Failed(error)),
+        Err(ItemError::Panicked(panic)) => Some(Seen::Panicked(panic.message().to_owned())),
+        Err(_) => None,
+    }
+}
+
+fn stopped(error: BatchError<u64, u64, String>) -> Stopped {
+    let text = error.first_failure().and_then(BatchItem::error).map(ItemError::to_string);
+    let values = error.into_partial().map(|partial| partial.values().copied().collect());
+    Stopped { error: text, values: values.unwrap_or_default() }
+}
+
+impl Candidate for Ours {
+    const NAME: &'static str = "batch-executor";
+    const IDIOM: &'static str =
+        "`executor.run(items, op)`, with `stop_on_error(false)` where all outcomes are wanted.";
+
+    fn collect(workers: usize, items: Vec<u64>, op: Op) -> Vec<Seen> {
+        let result = executor(workers, false).run(items, |id| op(*id)).expect("a batch that does not stop");
+        result.into_iter().filter_map(seen).collect()
+    }
+
+    fn stop(workers: usize, items: Vec<u64>, op: Op) -> Stopped {
+        executor(workers, true).run(items, |id| op(*id)).map_or_else(stopped, |_| Stopped::default())
+    }
+
+    fn nested(workers: usize) -> usize {
+        let (executor, all_started) = (executor(workers, false), Barrier::new(workers));
+        let inner = |_: &usize| {
+            all_started.wait();
+            executor
+                .run(0..4, |n| Ok::<_, String>(*n))
+                .map(|result| result.successful())
+                .map_err(|e| e.to_string())
+        };
+        executor.run(0..workers, inner).map_or(0, |result| result.values().sum())
+    }
+
+    fn borrow(words: &[String]) -> Option<usize> {
+        let result = executor(2, true).run(words, |word| Ok::<_, String>(word.len()));
+        Some(result.map_or(0, |result| result.values().sum()))
+    }
+
+    fn progress(items: u64) -> Option<u64> {
+        let mut calls = 0;
+        let batch = executor(2, true)
+            .batch(0..items)
+            .on_progress(|_| calls += 1)
+            .run(|id| Ok::<_, String>(*id))
+            .is_ok();
+        batch.then_some(calls)
+    }
+
+    fn paced(items: u64, gap: Duration) -> Option<Duration> {
+        let builder = BatchExecutor::builder().workers(2).rate_limiter(RateLimit::every(gap));
+        let result = builder.build().ok()?.run(0..items, |id| Ok::<_, String>(*id));
+        result.ok().map(|result| result.elapsed())
+    }
+
+    fn bare() -> Vec<u64> {
+        let result = BatchExecutor::new().run(0..3, |id| Ok::<_, String>(*id));
+        result.ok().and_then(|result| result.into_values().ok()).unwrap_or_default()
+    }
+}
