@@ -3,6 +3,7 @@
 
 use std::hint;
 use std::sync::PoisonError;
+use std::thread;
 use std::time::{Duration, Instant};
 
 pub(crate) use std::sync::MutexGuard;
@@ -71,5 +72,7 @@ pub(crate) fn spin_until(come: impl Fn() -> bool) {
             }
             hint::spin_loop();
         }
+        // What is awaited may be done by a thread that waits for this very core.
+        thread::yield_now();
     }
 }
