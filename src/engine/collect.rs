@@ -2,15 +2,18 @@
 
 use std::collections::TryReserveError;
 
+/// So many bytes are there: no hint needs to be tried that asks for no more.
+const CERTAINLY_THERE: usize = 64 * 1024;
+
 /// All items. A size hint is taken for a hint: what it asks for is reserved if it can be, and nothing relies on it.
 pub(crate) fn collect<I>(mut items: impl Iterator<Item = I>) -> Result<Vec<I>, TryReserveError> {
     let (least, most) = items.size_hint();
-    let mut collected = Vec::new();
-    let has_room = collected.try_reserve(least).is_ok();
-    if has_room && most == Some(least) {
+    if most == Some(least) && has_room_for::<I>(least) {
         // Where the items are in a vector already, this keeps them there.
         return Ok(items.collect());
     }
+    let mut collected = Vec::new();
+    let _ = collected.try_reserve(least);
     loop {
         // An extension that cannot outgrow its room runs without a check for each item.
         let room = collected.capacity() - collected.len();
@@ -21,5 +24,29 @@ pub(crate) fn collect<I>(mut items: impl Iterator<Item = I>) -> Result<Vec<I>, T
         let Some(item) = items.next() else { return Ok(collected) };
         collected.try_reserve(1)?;
         collected.push(item);
+    }
+}
+
+fn has_room_for<I>(items: usize) -> bool {
+    items.saturating_mul(size_of::<I>()) <= CERTAINLY_THERE || Vec::<I>::new().try_reserve(items).is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_vector_stays_where_it_is() {
+        let items: Vec<u64> = (0..100_000).collect();
+        let place = items.as_ptr();
+        let collected = collect(items.into_iter()).unwrap();
+        assert_eq!((collected.as_ptr(), collected.len()), (place, 100_000));
+    }
+
+    #[test]
+    fn without_a_hint_everything_comes_all_the_same() {
+        let some = (0..1_000).filter(|n| n % 3 == 0);
+        assert!(collect(some.clone()).unwrap().into_iter().eq(some));
+        assert!(collect(std::iter::empty::<String>()).unwrap().is_empty());
     }
 }

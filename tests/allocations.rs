@@ -1,0 +1,49 @@
+//! What a batch allocates: little, and nothing for each item but its place in the result.
+//!
+//! One test, since the counting is for the whole process.
+
+use batch_executor::{BatchExecutor, BatchItem};
+use dhat::{Alloc, HeapStats, Profiler};
+
+#[global_allocator]
+static ALLOCATOR: Alloc = Alloc;
+
+/// Blocks allocated, and the most bytes there were beside the input, while `run` ran on so many items.
+fn allocated<R>(items: u64, run: impl Fn(Vec<u64>) -> R) -> (u64, usize) {
+    let input: Vec<u64> = (0..items).collect();
+    let profiler = Profiler::builder().testing().build();
+    let result = run(input);
+    let stats = HeapStats::get();
+    drop((result, profiler));
+    (stats.total_blocks, stats.max_bytes)
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "operations get a reference")]
+fn value_of(item: &u64) -> Result<u64, String> {
+    if *item == u64::MAX { Err("none".to_owned()) } else { Ok(item + 1) }
+}
+
+#[test]
+fn a_batch_allocates_its_result_and_little_else() {
+    assert_eq!(size_of::<BatchItem<u64, u64, String>>(), 32, "one niche for everything that is no value");
+
+    // The result, and the buffer that its items pass through, which grows a few times.
+    let sequential = BatchExecutor::new();
+    assert!(allocated(10, |input| sequential.run(input, value_of)).0 <= 4);
+    assert!(allocated(100_000, |input| sequential.run(input, value_of)).0 <= 12);
+
+    // The same for a helper, and the latch that the caller waits at. The first batch starts the threads.
+    let pooled = BatchExecutor::builder().workers(2).build().unwrap();
+    assert!(pooled.run(0..10_000, |_| Ok::<_, String>(())).is_ok());
+    for items in [10, 1_000, 100_000] {
+        let (blocks, _) = allocated(items, |input| pooled.run(input, value_of));
+        assert!(blocks <= 24, "{blocks} allocations for {items} items");
+    }
+
+    // The input's own 8 bytes an item are not counted, the result's 32 are; buffers and stacks are what is left.
+    for executor in [&sequential, &pooled] {
+        let (_, bytes) = allocated(1_000_000, |input| executor.run(input, value_of));
+        assert!(bytes <= 40 * 1_000_000, "{bytes} bytes for a million items");
+        assert!(bytes >= 32 * 1_000_000, "the counting does not count");
+    }
+}
