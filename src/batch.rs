@@ -58,8 +58,13 @@ impl<'a, It: Iterator> Batch<'a, It> {
     /// items, as many as there are workers, are started one by one and at once; beyond that, items must not wait for one
     /// another, since a worker may hold several.
     ///
-    /// A panic in `op` is that item's outcome, [`ItemError::Panicked`](crate::ItemError::Panicked). `op` may start
-    /// other batches, on this executor too: they never wait for a thread.
+    /// A panic in `op` is that item's outcome, [`ItemError::Panicked`](crate::ItemError::Panicked); the panic hook prints
+    /// its message first, as for any panic. `op` may start other batches, on this executor too: they never wait for a
+    /// thread, and have a worker limit of their own.
+    ///
+    /// Items, values and errors are `Send`, whatever the worker count; for errors of any kind that is
+    /// `Box<dyn Error + Send + Sync>`. `op` gets a reference to the item, so a function of `&str` is passed as
+    /// `|text| function(text)`.
     ///
     /// Costs a few nanoseconds an item beside what `op` takes, and the memory of one
     /// [`BatchItem`](crate::BatchItem) each. Values larger than some hundred bytes are better boxed: outcomes are
@@ -68,7 +73,8 @@ impl<'a, It: Iterator> Batch<'a, It> {
     /// # Errors
     ///
     /// [`BatchError::Stopped`] if the executor stops on failures and there were as many; with `stop_on_error(false)`,
-    /// failures are in the result, and this is `Ok`.
+    /// failures are in the result, and this is `Ok`. Where items borrow, `?` needs
+    /// [`without_items`](BatchError::without_items).
     ///
     /// # Panics
     ///

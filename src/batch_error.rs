@@ -34,8 +34,8 @@ impl fmt::Display for StopReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             StopReason::ItemFailed { index } => write!(f, "item {index} failed"),
-            StopReason::TooManyFailures { limit: 1 } => f.write_str("1 item failed, which is the limit"),
-            StopReason::TooManyFailures { limit } => write!(f, "{limit} items failed, which is the limit"),
+            StopReason::TooManyFailures { limit: 1 } => f.write_str("stopped after 1 failure"),
+            StopReason::TooManyFailures { limit } => write!(f, "stopped after {limit} failures"),
             StopReason::OutOfMemory => f.write_str("there is no memory for so many items"),
         }
     }
@@ -117,7 +117,8 @@ impl<I, T, E> BatchError<I, T, E> {
         self.partial()?.failures().next()
     }
 
-    /// The same error without items and values: each item becomes its index. For `?` where items borrow.
+    /// The same error without items and values: each item becomes its index. For `?` where items borrow, since an error
+    /// that leaves a function must not borrow from inside of it.
     ///
     /// ```
     /// use batch_executor::BatchExecutor;
@@ -149,7 +150,9 @@ impl<I, T, E: fmt::Display> fmt::Display for BatchError<I, T, E> {
             BatchError::Stopped { reason, partial } => {
                 reason.fmt(f)?;
                 if let Some(error) = self.first_failure().and_then(BatchItem::error) {
-                    write!(f, ": {error}")?;
+                    let which =
+                        if matches!(reason, StopReason::ItemFailed { .. }) { "" } else { ", the first" };
+                    write!(f, "{which}: {error}")?;
                 }
                 write!(f, " ({partial})")
             }

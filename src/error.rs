@@ -17,13 +17,13 @@ use crate::panic::Panic;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ConfigError {
-    /// `Fixed(0)`, or [`AdaptiveWorkers`](crate::AdaptiveWorkers) with a `min` or `max` of 0.
+    /// `Fixed(0)`.
     #[error("the worker count is 0; a batch needs at least 1 worker")]
     ZeroWorkers,
-    /// One of the numbers that [`AutoWorkers`](crate::AutoWorkers) multiplies or caps with is 0.
-    #[error("AutoWorkers::{setting} is 0; the worker count would be 0")]
-    ZeroAutoWorkers {
-        /// The name of the setter: `cpus`, `per_cpu` or `cap`.
+    /// One of the numbers that a worker count is worked out from, or kept within, is 0.
+    #[error("{setting} is 0; the worker count would be 0")]
+    ZeroSetting {
+        /// The type and its setter, such as `AutoWorkers::cap`.
         setting: &'static str,
     },
     /// More workers than [`MAX_WORKERS`](crate::MAX_WORKERS).

@@ -203,7 +203,8 @@ impl BatchExecutorBuilder {
     /// [`stop_after_failures`](Self::stop_after_failures); the last call wins.
     ///
     /// After a failure, items above it are not started any more, and items below it are all run: the error that comes
-    /// back is that of the lowest failing index, for any number of workers. With `false`, every item is run.
+    /// back is that of the lowest failing index, for any number of workers. Items above it that had been started by then
+    /// keep their outcomes. With `false`, every item is run.
     pub fn stop_on_error(mut self, stop: bool) -> Self {
         self.on_failure = if stop { OnFailure::Stop } else { OnFailure::GoOn };
         self
@@ -230,7 +231,8 @@ impl BatchExecutorBuilder {
 
     /// Asks this limiter before every item. Default none.
     ///
-    /// Give it an `Arc` to share one limit between executors.
+    /// Give it an `Arc` to share one limit between executors, or to keep a hand on it. A batch inside an item asks for its
+    /// own items too.
     pub fn rate_limiter(mut self, limiter: impl RateLimiter + 'static) -> Self {
         self.limiter = Some(Box::new(limiter));
         self

@@ -34,8 +34,8 @@
 //!
 //! # What holds
 //!
-//! Outcome k belongs to item k. Any number of workers returns what one returns; with `stop_on_error` that is the failure
-//! with the lowest index. A panic is an outcome of its item. A batch may be started inside an item's operation, on the
+//! Outcome k belongs to item k. Any number of workers returns what one returns; of a batch that stopped, that is the failure
+//! with the lowest index and everything below it. A panic is an outcome of its item. A batch may be started inside an item's operation, on the
 //! same executor, at any depth. When the system refuses a thread, the batch runs on those there are. `run` returns when
 //! nothing of the batch is running any more, which is why items, operation and values may borrow from the caller.
 //!

@@ -13,7 +13,8 @@ pub const MAX_WORKERS: usize = 4096;
 
 /// How many items of a batch run at once.
 ///
-/// The limit holds for each batch. The calling thread is one of the workers.
+/// The limit holds for each batch: a batch inside an item has its own. The calling thread is one of the workers, unless it
+/// has progress to report; then it leaves the work to others.
 ///
 /// | | runs at once | for |
 /// |---|---|---|
@@ -124,6 +125,10 @@ fn accepted(workers: usize) -> Result<(), ConfigError> {
     }
 }
 
+fn not_zero(setting: &'static str, value: usize) -> Result<(), ConfigError> {
+    if value == 0 { Err(ConfigError::ZeroSetting { setting }) } else { Ok(()) }
+}
+
 /// A worker count worked out beforehand: the least of the batch size, CPUs × `per_cpu`, and `cap`.
 ///
 /// The formula is that of Python's `ThreadPoolExecutor` in spirit (`min(32, cpus + 4)` there), with the batch size
@@ -189,11 +194,9 @@ impl AutoWorkers {
 
     fn validated(mut self) -> Result<Self, ConfigError> {
         let cpus = *self.cpus.get_or_insert_with(available_cpus);
-        for (setting, value) in [("cpus", cpus), ("per_cpu", self.per_cpu), ("cap", self.cap)] {
-            if value == 0 {
-                return Err(ConfigError::ZeroAutoWorkers { setting });
-            }
-        }
+        not_zero("AutoWorkers::cpus", cpus)?;
+        not_zero("AutoWorkers::per_cpu", self.per_cpu)?;
+        not_zero("AutoWorkers::cap", self.cap)?;
         accepted(self.for_batch(usize::MAX)).map(|()| self)
     }
 }
@@ -260,6 +263,8 @@ impl AdaptiveWorkers {
     }
 
     fn validated(mut self) -> Result<Self, ConfigError> {
+        not_zero("AdaptiveWorkers::min", self.min)?;
+        not_zero("AdaptiveWorkers::max", self.max)?;
         accepted(self.min)?;
         accepted(self.max)?;
         if self.min > self.max {

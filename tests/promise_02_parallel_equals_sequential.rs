@@ -343,7 +343,7 @@ fn the_last_call_of_the_two_stop_settings_wins() {
     let collects = builder().stop_after_failures(2).stop_on_error(false).build().unwrap();
     assert_eq!(fails(&collects).unwrap().failed(), 4);
     let after_two = builder().stop_on_error(true).stop_after_failures(2).build().unwrap();
-    assert!(fails(&after_two).unwrap_err().starts_with("2 items failed, which is the limit"));
+    assert!(fails(&after_two).unwrap_err().starts_with("stopped after 2 failures, the first: "));
     let on_first = builder().stop_after_failures(2).stop_on_error(true).build().unwrap();
     assert!(fails(&on_first).unwrap_err().starts_with("item 0 failed"));
 }
