@@ -1,6 +1,7 @@
 //! One batch: its steps, and the verbs that run it.
 
 use std::fmt;
+use std::time::Instant;
 
 use crate::batch_error::BatchError;
 use crate::engine::{Engine, OnProgress, collect};
@@ -29,7 +30,8 @@ impl<'a, It: Iterator> Batch<'a, It> {
     ///
     /// The calls come on the calling thread, one at a time, with [`completed`](Progress::completed) rising by one. With
     /// several workers, the calling thread only reports while there are others to work, so a slow callback slows no
-    /// item; calls for quick items come a few at a time. The last call of this method wins.
+    /// item; calls for quick items come a few at a time, with one time for all. Where no other thread can be had, or none
+    /// comes within a tenth of a second, the calling thread works and reports by turns. The last call of this method wins.
     ///
     /// # Panics
     ///
@@ -101,7 +103,7 @@ impl<'a, It: Iterator> Batch<'a, It> {
         E: Send,
     {
         self.engine
-            .run(self.items, self.on_progress, |_, item| op(item))
+            .run(Instant::now(), self.items, self.on_progress, move |_, item| op(item))
             .unwrap_or_else(|panic| panic.resume())
     }
 
@@ -137,15 +139,19 @@ impl<'a, It: Iterator> Batch<'a, It> {
         T: Send,
         E: Send,
     {
+        let since = Instant::now();
         let (Ok(ids), Ok(tasks)) =
             (collect(self.items), collect(tasks.into_iter().map(Some).map(Mutex::new)))
         else {
             return Err(BatchError::out_of_memory());
         };
         if tasks.len() != ids.len() {
-            return Err(BatchError::LengthMismatch { tasks: tasks.len(), item_ids: ids.len() });
+            let error = BatchError::LengthMismatch { tasks: tasks.len(), item_ids: ids.len() };
+            let dropped = panic::drop_each(tasks).and(panic::drop_each(ids));
+            return dropped.map_or_else(|panic| panic.resume(), |()| Err(error));
         }
-        let ended = self.engine.run(ids.into_iter(), self.on_progress, |index, _| take(&tasks[index])());
+        let ended =
+            self.engine.run(since, ids.into_iter(), self.on_progress, |index, _| take(&tasks[index])());
         let unstarted = panic::drop_each(tasks);
         match (ended, unstarted) {
             (Ok(outcome), Ok(())) => outcome,

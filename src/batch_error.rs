@@ -44,7 +44,7 @@ impl fmt::Display for StopReason {
 /// A batch that did not run to its end.
 ///
 /// Nothing is lost: `partial` holds every item, those that finished with their outcome, the others as
-/// [`Skipped`](crate::ItemError::Skipped).
+/// [`Skipped`](crate::ItemError::Skipped). (Except where there was no memory for that: [`StopReason::OutOfMemory`].)
 ///
 /// It is an [`Error`] whenever `E` has a text; nothing is asked of items and values, and the text of the first failure
 /// is part of its own, so there is no `source`. Where items borrow from the caller, `?` out of the borrow's scope needs

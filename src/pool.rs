@@ -65,7 +65,7 @@ impl Pool {
 impl Drop for Pool {
     fn drop(&mut self) {
         self.shared.close();
-        // Taken one by one: a thread that is being joined may just be starting another.
+        // Taken one by one, since a thread that ends needs the lock.
         while let Some((process, thread)) = self.shared.next_to_join() {
             // A forked child has this memory and none of these threads.
             let inherited = process != process::id();
@@ -103,9 +103,9 @@ impl Invitation<'_> {
         self.shared.call_next(roster);
     }
 
-    /// Whether a thread of the pool is on its way to some invitation, this one or an older.
-    pub(crate) fn is_heard(&self) -> bool {
-        self.shared.roster.lock().is_anybody_looking()
+    /// Whether a helper is inside, or a thread of the pool is on its way to some invitation, this one or an older.
+    pub(crate) fn are_coming(&self) -> bool {
+        !self.latch.is_empty() || self.shared.roster.lock().is_anybody_looking()
     }
 }
 
@@ -241,11 +241,14 @@ impl Shared {
 
 /// Counts the thread out when it ends, also if a batch's work unwinds.
 struct Alive<'s> {
-    shared: &'s Shared,
+    shared: &'s Arc<Shared>,
 }
 
 impl Drop for Alive<'_> {
     fn drop(&mut self) {
-        self.shared.roster.lock().ended();
+        // Somebody may have found the pool full because of this thread.
+        let mut roster = self.shared.roster.lock();
+        roster.ended();
+        self.shared.call_next(roster);
     }
 }

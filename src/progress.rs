@@ -67,7 +67,7 @@ impl Progress {
     #[must_use]
     #[allow(clippy::cast_precision_loss, reason = "an estimate needs no more than 52 bits")]
     pub fn eta(&self) -> Option<Duration> {
-        let left = self.total - self.completed;
+        let left = self.total.saturating_sub(self.completed);
         if left == 0 {
             return Some(Duration::ZERO);
         }

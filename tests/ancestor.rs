@@ -225,3 +225,18 @@ fn an_empty_batch_gives_an_empty_result() {
         assert_eq!((result.total(), result.workers(), result.is_success()), (0, 0, true));
     }
 }
+
+#[test]
+fn the_time_includes_what_the_iterators_take() {
+    let slowly = |n| {
+        thread::sleep(Duration::from_millis(5));
+        n
+    };
+    let executor = BatchExecutor::new();
+    let run = executor.run((0..4).map(slowly), |_| Ok::<_, String>(())).unwrap();
+    let tasks = (0..4).map(|n| move || Ok::<_, String>(n));
+    let run_tasks = executor.execute_batch(tasks, (0..4).map(slowly)).unwrap();
+    for elapsed in [run.elapsed(), run_tasks.elapsed()] {
+        assert!(elapsed >= Duration::from_millis(20), "{elapsed:?}");
+    }
+}

@@ -5,7 +5,8 @@ use std::collections::TryReserveError;
 /// So many bytes are there: no hint needs to be tried that asks for no more.
 const CERTAINLY_THERE: usize = 64 * 1024;
 
-/// All items. A size hint is taken for a hint: what it asks for is reserved if it can be, and nothing relies on it.
+/// All items. A size hint is taken for a hint: what it asks for is reserved if it can be. One that claims to be exact is
+/// believed as far as memory goes: where it is a lie, and memory runs out for what comes beyond it, that is an abort.
 pub(crate) fn collect<I>(mut items: impl Iterator<Item = I>) -> Result<Vec<I>, TryReserveError> {
     let (least, most) = items.size_hint();
     if most == Some(least) && has_room_for::<I>(least) {

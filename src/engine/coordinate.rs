@@ -11,8 +11,12 @@ use super::job::Job;
 use super::pace::Pace;
 use super::tally::{Bell, Report};
 
-/// How long the caller waits for helpers that are on their way before it works itself.
-const PATIENCE: Duration = Duration::from_millis(1);
+/// How long the caller waits before it looks again whether helpers come.
+const GLANCE: Duration = Duration::from_millis(1);
+
+/// How often it looks while they seem to come. Then it works itself, whatever keeps them: in a forked child they seem to
+/// come for ever.
+const PATIENCE: u32 = 100;
 
 /// Watches what helpers complete until the batch is over. While there is no helper, the caller works and reports by
 /// turns. A panic of `on_progress` stops the batch and is handed back; helpers may then still be running.
@@ -30,28 +34,32 @@ where
         let (mut turns, mut pace) = (Turns::new(helpers, seats), Pace::new());
         loop {
             let status = job.carve.status(job.stop.end());
-            if let Some(report) = &mut report {
-                report.up_to(status.counts);
-            }
             turns.follow(&status);
             if status.running > 0 {
                 turns.yield_seat();
+            }
+            let told_all = report.as_mut().is_none_or(|report| report.up_to(status.counts));
+            if !told_all {
+                continue;
+            }
+            if status.running > 0 {
                 bell.wait();
             } else if status.exhausted {
                 break;
             } else if turns.take_seat(bell) {
-                job.take_turn(&mut pace, |counts| {
+                let worked = job.take_turn(&mut pace, |counts| {
                     if let Some(report) = &mut report {
                         report.add(counts);
                     }
                 });
+                turns.seated &= worked; // who is sent away has lost its seat
             }
         }
     });
     if ended.is_err() {
         job.stop.close();
     }
-    ended
+    ended.and(panic::catch(|| drop(report)))
 }
 
 /// The caller's claim to a seat among the workers, so that it and the helpers together never exceed the limit.
@@ -59,7 +67,7 @@ struct Turns<'p> {
     /// None for a batch that has the caller alone.
     helpers: Option<&'p Invitation<'p>>,
     seated: bool,
-    patience: Duration,
+    patience: u32,
     /// Seats that are open or taken, the caller's among them.
     granted: usize,
     sent_away: usize,
@@ -67,11 +75,7 @@ struct Turns<'p> {
 
 impl<'p> Turns<'p> {
     fn new(helpers: Option<&'p Invitation<'p>>, seats: usize) -> Self {
-        let patience = match helpers {
-            Some(helpers) if helpers.is_heard() => PATIENCE,
-            _ => Duration::ZERO,
-        };
-        Turns { helpers, seated: helpers.is_none(), patience, granted: seats, sent_away: 0 }
+        Turns { helpers, seated: helpers.is_none(), patience: PATIENCE, granted: seats, sent_away: 0 }
     }
 
     /// Opens seats when the limit has risen. One that has fallen closes none: workers too many are sent away.
@@ -93,21 +97,18 @@ impl<'p> Turns<'p> {
         }
     }
 
-    /// Whether the caller is to work. It waits for helpers first, and has to look again if one may have come.
+    /// Whether the caller is to work. It waits for helpers that come, and has to look again then.
     fn take_seat(&mut self, bell: &Bell) -> bool {
-        if self.seated {
-            return true;
-        }
-        if !self.patience.is_zero() {
-            if !bell.wait_for(self.patience) {
-                self.patience = Duration::ZERO;
-            }
+        let Some(helpers) = self.helpers else { return self.seated };
+        if !self.seated && self.patience > 0 && helpers.are_coming() {
+            self.patience -= 1;
+            bell.wait_for(GLANCE);
             return false;
         }
-        self.seated = self.helpers.is_some_and(Invitation::take_seat);
+        self.seated = self.seated || helpers.take_seat();
         if !self.seated {
             // Every seat is taken by a helper that has not claimed anything yet.
-            bell.wait_for(PATIENCE);
+            bell.wait_for(GLANCE);
         }
         self.seated
     }

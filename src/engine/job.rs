@@ -32,6 +32,8 @@ where
 {
     /// Works until there is nothing left to claim.
     pub(super) fn work(&self) {
+        // Rung last of all, when this worker no longer counts as running.
+        let _leaving = Ringing(self.bell.as_ref());
         let mut worker = self.carve.worker();
         let mut pace = Pace::new();
         let mut buffer = Vec::new();
@@ -47,14 +49,14 @@ where
             pace.learn(items, now - since);
             since = now;
         }
-        self.ring();
     }
 
     /// Works a short while, and tells of each item before the next one starts.
-    pub(super) fn take_turn(&self, pace: &mut Pace, mut tell: impl FnMut(Counts)) {
+    /// Whether there was anything to do.
+    pub(super) fn take_turn(&self, pace: &mut Pace, mut tell: impl FnMut(Counts)) -> bool {
         let (mut worker, mut buffer) = (self.carve.worker(), Vec::new());
         let Some(mut chunk) = worker.claim(self.claim_size(pace), self.stop.end(), &mut buffer) else {
-            return;
+            return false;
         };
         let (items, since) = (chunk.len(), Instant::now());
         loop {
@@ -66,6 +68,7 @@ where
             tell(counts);
         }
         pace.learn(items, since.elapsed());
+        true
     }
 
     /// With a limiter every item may wait, so nobody holds more than one.
@@ -103,18 +106,26 @@ where
     /// Whether the item at `index` may start; waits at the limiter for that.
     #[inline]
     fn admit(&self, index: usize) -> Result<(), NoValue<E>> {
-        match self.limiter {
-            None if self.stop.allows(index) => Ok(()),
-            None => Err(NoValue::Stopped),
-            Some(limiter) => self.wait_for_permit(index, limiter),
-        }
-    }
-
-    fn wait_for_permit(&self, index: usize, limiter: &dyn RateLimiter) -> Result<(), NoValue<E>> {
         if !self.stop.allows(index) {
             return Err(NoValue::Stopped);
         }
+        let Some(limiter) = self.limiter else { return Ok(()) };
+        self.wait_for_permit(index, limiter)
+    }
+
+    fn wait_for_permit(&self, index: usize, limiter: &dyn RateLimiter) -> Result<(), NoValue<E>> {
         let wait = limiter.reserve().map_err(|error| NoValue::Error(ItemError::RateLimiter(error)))?;
         if self.stop.wait_to_start(index, wait) { Ok(()) } else { Err(NoValue::Stopped) }
+    }
+}
+
+/// Rings when it goes, also by unwinding.
+struct Ringing<'b>(Option<&'b Bell>);
+
+impl Drop for Ringing<'_> {
+    fn drop(&mut self) {
+        if let Some(bell) = self.0 {
+            bell.ring();
+        }
     }
 }

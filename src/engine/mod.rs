@@ -44,15 +44,15 @@ pub(crate) struct Engine {
 }
 
 impl Engine {
-    /// One batch, from its iterator to its result. `op` gets the item's index and the item. A panic of `on_progress` is
+    /// One batch, begun at `since`, from its iterator to its result. `op` gets the item's index and the item. A panic of `on_progress` is
     /// handed back, when nobody works any more and everything is dropped.
     pub(crate) fn run<I: Send, T: Send, E: Send>(
         &self,
+        since: Instant,
         items: impl Iterator<Item = I>,
         on_progress: Option<OnProgress<'_>>,
         op: impl Fn(usize, &I) -> Result<T, E> + Sync,
     ) -> Result<Outcome<I, T, E>, Panic> {
-        let since = Instant::now();
         let Ok(mut slots) = collect(items).and_then(Slots::new) else {
             return Ok(Err(BatchError::out_of_memory()));
         };
@@ -70,7 +70,9 @@ impl Engine {
         };
         let ended = self.work_on(&job, workers, report);
         let status = job.carve.status(0);
-        let reason = job.stop.reason();
+        let Job { op, stop, .. } = job;
+        let ended = ended.and(panic::catch(|| drop(op)));
+        let reason = stop.reason();
         let items = slots.into_decided();
         if let Err(panic) = ended {
             // A panic of a destructor must not meet this one on its way.

@@ -33,14 +33,14 @@ impl Bell {
         let _ = self.rung.recv();
     }
 
-    /// Waits for the bell, but not longer than `limit`; whether it rang.
-    pub(super) fn wait_for(&self, limit: Duration) -> bool {
-        self.rung.recv_timeout(limit).is_ok()
+    /// Waits for the bell, but not longer than `limit`.
+    pub(super) fn wait_for(&self, limit: Duration) {
+        let _ = self.rung.recv_timeout(limit);
     }
 }
 
-/// Items by turns whose calls may carry the time of one clock reading, which takes longer than a quick item does.
-const ITEMS_PER_READING: usize = 16;
+/// A caller that has made calls for so long looks whether there is something else to do before it goes on.
+const BURST: Duration = Duration::from_millis(1);
 
 /// Turns counts into one call for each item.
 pub(super) struct Report<'a> {
@@ -48,53 +48,98 @@ pub(super) struct Report<'a> {
     total: usize,
     since: Instant,
     told: Counts,
-    elapsed: Duration,
-    /// Items until the clock is read again.
-    fresh: usize,
 }
 
 impl<'a> Report<'a> {
     pub(super) fn new(on_progress: OnProgress<'a>, total: usize, since: Instant) -> Self {
-        Report { on_progress, total, since, told: Counts::default(), elapsed: Duration::ZERO, fresh: 0 }
+        Report { on_progress, total, since, told: Counts::default() }
     }
 
-    /// Calls for every item that was decided since the last time.
-    pub(super) fn up_to(&mut self, counts: Counts) {
-        if counts != self.told {
-            self.read_clock();
-            self.call_for(counts);
+    /// Calls for the items that were decided since the last time, with one time for all of them; whether that were all
+    /// there are to call for. Slow calls are made a few at a time.
+    pub(super) fn up_to(&mut self, counts: Counts) -> bool {
+        if counts == self.told {
+            return true;
         }
-        self.fresh = 0;
+        let elapsed = self.since.elapsed();
+        let (mut calls, mut next_look) = (0_usize, 1);
+        while self.told != counts {
+            self.call_for_next(counts, elapsed);
+            calls += 1;
+            if calls == next_look {
+                next_look *= 2;
+                if self.since.elapsed() > elapsed + BURST {
+                    break;
+                }
+            }
+        }
+        self.told == counts
     }
 
     /// Calls for one more item, or a few.
     pub(super) fn add(&mut self, more: Counts) {
-        if self.fresh == 0 {
-            self.read_clock();
-        }
-        self.fresh -= 1;
-        let mut counts = self.told;
+        let (mut counts, elapsed) = (self.told, self.since.elapsed());
         counts.add(more);
-        self.call_for(counts);
+        while self.told != counts {
+            self.call_for_next(counts, elapsed);
+        }
     }
 
-    fn read_clock(&mut self) {
-        self.elapsed = self.since.elapsed();
-        self.fresh = ITEMS_PER_READING;
-    }
-
-    fn call_for(&mut self, counts: Counts) {
-        while self.told.failed < counts.failed {
+    fn call_for_next(&mut self, counts: Counts, elapsed: Duration) {
+        if self.told.failed < counts.failed {
             self.told.failed += 1;
-            self.call();
-        }
-        while self.told.succeeded < counts.succeeded {
+        } else {
             self.told.succeeded += 1;
-            self.call();
         }
+        (self.on_progress)(&Progress::new(self.told, self.total, elapsed));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+    use std::thread;
+
+    use super::*;
+
+    fn counts(succeeded: usize, failed: usize) -> Counts {
+        Counts { succeeded, failed }
     }
 
-    fn call(&mut self) {
-        (self.on_progress)(&Progress::new(self.told, self.total, self.elapsed));
+    #[test]
+    fn every_item_gets_one_call() {
+        let seen = RefCell::new(Vec::new());
+        let on_progress = Box::new(|p: &Progress| seen.borrow_mut().push((p.completed, p.failed)));
+        let mut report = Report::new(on_progress, 9, Instant::now());
+        while !report.up_to(counts(2, 1)) {}
+        report.add(counts(0, 1));
+        assert!(report.up_to(counts(2, 2)));
+        assert_eq!(*seen.borrow(), [(1, 1), (2, 1), (3, 1), (4, 2)]);
+    }
+
+    #[test]
+    fn slow_calls_are_made_a_few_at_a_time() {
+        let seen = RefCell::new(0);
+        let slow = Box::new(|_: &Progress| {
+            *seen.borrow_mut() += 1;
+            thread::sleep(2 * BURST);
+        });
+        let mut report = Report::new(slow, 100, Instant::now());
+        assert!(!report.up_to(counts(100, 0)));
+        assert_eq!(*seen.borrow(), 1);
+        assert!(!report.up_to(counts(100, 0)));
+        assert_eq!(*seen.borrow(), 2);
+    }
+
+    #[test]
+    fn by_turns_each_call_has_its_own_time() {
+        let seen = RefCell::new(Vec::new());
+        let on_progress = Box::new(|p: &Progress| seen.borrow_mut().push(p.elapsed));
+        let mut report = Report::new(on_progress, 3, Instant::now());
+        for _ in 0..3 {
+            thread::sleep(Duration::from_millis(1));
+            report.add(counts(1, 0));
+        }
+        assert!(seen.borrow().windows(2).all(|pair| pair[1] >= pair[0] + Duration::from_millis(1)));
     }
 }

@@ -27,7 +27,7 @@ impl Latch {
         }
     }
 
-    fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.inside.load(Ordering::Acquire) == 0
     }
 

@@ -22,16 +22,14 @@ struct Open {
 /// One thread's place in one batch.
 pub(super) struct Seat {
     work: Work<'static>,
-    latch: Arc<Latch>,
+    leave: Leave,
 }
 
 impl Seat {
     /// Runs the batch's work to its end. The thread is inside until it drops what it gets back.
     pub(super) fn work(self) -> Leave {
-        let Seat { work, latch } = self;
-        let leave = Leave(latch);
-        work();
-        leave
+        (self.work)();
+        self.leave
     }
 }
 
@@ -106,7 +104,7 @@ impl Roster {
         let open = self.open.iter_mut().find(|open| open.seats > 0)?;
         open.seats -= 1;
         open.latch.enter();
-        Some(Seat { work: open.work, latch: Arc::clone(&open.latch) })
+        Some(Seat { work: open.work, leave: Leave(Arc::clone(&open.latch)) })
     }
 }
 
@@ -183,6 +181,7 @@ impl Roster {
     /// The calling thread has slept for as long as it is kept.
     pub(super) fn expires(&mut self) {
         self.asleep -= 1;
+        self.threads.retain(|(_, thread)| !thread.is_finished());
     }
 
     pub(super) fn ended(&mut self) {
@@ -272,7 +271,7 @@ mod tests {
         let (new, new_latch) = roster.open(1, &|| ());
         roster.call(9);
         let Next::Work(seat) = roster.look() else { panic!("there are seats") };
-        assert!(Arc::ptr_eq(&seat.latch, &old_latch));
+        assert!(Arc::ptr_eq(&seat.leave.0, &old_latch));
         roster.revoke(old);
         assert!(roster.has_free_seat());
         roster.revoke(new);

@@ -539,3 +539,61 @@ fn a_batch_runs_in_a_destructor_while_its_caller_unwinds() {
         }
     });
 }
+
+/// F05, for tasks and ids that do not match: in a child process, since two panics at once abort it.
+#[test]
+fn tasks_that_panic_when_they_are_refused_abort_nothing() {
+    const TEST: &str = "panics::tasks_that_panic_when_they_are_refused_abort_nothing";
+    if told_to().is_none() {
+        assert_ends_well(child(&[], TEST, "run"));
+        return;
+    }
+    silence_meant_panics();
+    let register = Register::default();
+    let tasks: Vec<_> = (0..3)
+        .map(|_| {
+            let capture = Stubborn(Some(register.make()));
+            move || {
+                let _capture = &capture;
+                Ok::<_, String>(())
+            }
+        })
+        .collect();
+    let ids: Vec<_> = (0..2).map(|_| Stubborn(Some(register.make()))).collect();
+    assert_eq!(panic_of(|| BatchExecutor::new().execute_batch(tasks, ids)), "meant: stubborn");
+    register.assert_all_dropped(5);
+    println!("{AT_THE_END}");
+}
+
+/// F06, for what the callback and the operation own: the outcomes are dropped all the same.
+#[test]
+fn a_callback_and_an_operation_that_panic_when_they_are_dropped_abort_and_leak_nothing() {
+    const TEST: &str =
+        "panics::a_callback_and_an_operation_that_panic_when_they_are_dropped_abort_and_leak_nothing";
+    if told_to().is_none() {
+        assert_ends_well(child(&[], TEST, "run"));
+        return;
+    }
+    silence_meant_panics();
+    for workers in settings() {
+        let (executor, owned, values) = (collecting(workers), Register::default(), Register::default());
+        let (by_callback, by_op) = (Stubborn(Some(owned.make())), Mutex::new(Stubborn(Some(owned.make()))));
+        let text = panic_of(|| {
+            let values = values.clone();
+            executor
+                .batch(0..50)
+                .on_progress(move |_| {
+                    let _owned = &by_callback;
+                })
+                .run(move |_| {
+                    let _owned = &by_op;
+                    Ok::<_, String>(values.make())
+                })
+        });
+        assert_eq!(text, "meant: stubborn");
+        owned.assert_all_dropped(2);
+        values.assert_all_dropped(50);
+        assert_still_works(&executor);
+    }
+    println!("{AT_THE_END}");
+}
