@@ -4,8 +4,8 @@ use std::fmt;
 use std::time::Instant;
 
 use crate::batch_error::BatchError;
-use crate::engine::{Engine, OnProgress, collect};
-use crate::panic;
+use crate::engine::{Engine, OnProgress, Outcome, collect};
+use crate::panic::{self, Panic};
 use crate::progress::Progress;
 use crate::result::BatchResult;
 use crate::sync::Mutex;
@@ -146,23 +146,34 @@ impl<'a, It: Iterator> Batch<'a, It> {
             return Err(BatchError::out_of_memory());
         };
         if tasks.len() != ids.len() {
-            let error = BatchError::LengthMismatch { tasks: tasks.len(), item_ids: ids.len() };
-            let dropped = panic::drop_each(tasks).and(panic::drop_each(ids));
-            return dropped.map_or_else(|panic| panic.resume(), |()| Err(error));
+            return refuse(tasks, ids);
         }
         let ended =
             self.engine.run(since, ids.into_iter(), self.on_progress, |index, _| take(&tasks[index])());
         let unstarted = panic::drop_each(tasks);
         match (ended, unstarted) {
             (Ok(outcome), Ok(())) => outcome,
+            (Ok(outcome), Err(panic)) => discard(outcome, panic),
             (Err(panic), _) => panic.resume(),
-            (Ok(outcome), Err(panic)) => {
-                let partial = outcome.map_or_else(BatchError::into_partial, Some);
-                let _ = partial.map(|partial| panic::drop_each(partial.into_items()));
-                panic.resume()
-            }
         }
     }
+}
+
+/// Drops tasks and ids that do not match. Whatever their destructors do, all of them.
+fn refuse<F, I, T, E>(tasks: Vec<F>, ids: Vec<I>) -> Outcome<I, T, E> {
+    let error = BatchError::LengthMismatch { tasks: tasks.len(), item_ids: ids.len() };
+    match panic::drop_each(tasks).and(panic::drop_each(ids)) {
+        Ok(()) => Err(error),
+        Err(panic) => panic.resume(),
+    }
+}
+
+/// Drops what a batch came to, and lets a panic go on.
+fn discard<I, T, E>(outcome: Outcome<I, T, E>, panic: Panic) -> ! {
+    if let Some(result) = outcome.map_or_else(BatchError::into_partial, Some) {
+        let _ = panic::drop_each(result.into_items());
+    }
+    panic.resume()
 }
 
 /// The task of one item. Every item is run once, so it is there.

@@ -29,37 +29,39 @@ pub(super) fn coordinate<I, T, E, F>(
 where
     F: Fn(usize, &I) -> Result<T, E>,
 {
-    let Some(bell) = &job.bell else { unreachable!("a batch that is coordinated has a bell") };
-    let ended = panic::catch(|| {
-        let (mut turns, mut pace) = (Turns::new(helpers, seats), Pace::new());
-        loop {
-            let status = job.carve.status(job.stop.end());
-            turns.follow(&status);
-            if status.running > 0 {
-                turns.yield_seat();
-            }
-            let told_all = report.as_mut().is_none_or(|report| report.up_to(status.counts));
-            if !told_all {
-                continue;
-            }
-            if status.running > 0 {
-                bell.wait();
-            } else if status.exhausted {
-                break;
-            } else if turns.take_seat(bell) {
-                let worked = job.take_turn(&mut pace, |counts| {
-                    if let Some(report) = &mut report {
-                        report.add(counts);
-                    }
-                });
-                turns.seated &= worked; // who is sent away has lost its seat
-            }
-        }
-    });
+    let ended = panic::catch(|| watch(job, Turns::new(helpers, seats), &mut report));
     if ended.is_err() {
         job.stop.close();
     }
+    // The callback may own something whose destructor panics.
     ended.and(panic::catch(|| drop(report)))
+}
+
+fn watch<I, T, E, F>(job: &Job<'_, I, T, E, F>, mut turns: Turns<'_>, report: &mut Option<Report<'_>>)
+where
+    F: Fn(usize, &I) -> Result<T, E>,
+{
+    let Some(bell) = &job.bell else { unreachable!("a batch that is coordinated has a bell") };
+    let mut pace = Pace::new();
+    loop {
+        let status = job.carve.status(job.stop.end());
+        turns.follow(&status);
+        if !report.as_mut().is_none_or(|report| report.up_to(status.counts)) {
+            continue; // calls are left to make, but not before another look
+        }
+        if status.running > 0 {
+            bell.wait();
+        } else if status.exhausted {
+            return;
+        } else if turns.take_seat(bell) {
+            let worked = job.take_turn(&mut pace, |counts| {
+                if let Some(report) = report {
+                    report.add(counts);
+                }
+            });
+            turns.seated &= worked; // who is sent away has lost its seat
+        }
+    }
 }
 
 /// The caller's claim to a seat among the workers, so that it and the helpers together never exceed the limit.
@@ -78,8 +80,12 @@ impl<'p> Turns<'p> {
         Turns { helpers, seated: helpers.is_none(), patience: PATIENCE, granted: seats, sent_away: 0 }
     }
 
-    /// Opens seats when the limit has risen. One that has fallen closes none: workers too many are sent away.
+    /// Gives the caller's seat up when a helper works, and opens seats when the limit has risen. One that has fallen closes
+    /// none: workers too many are sent away.
     fn follow(&mut self, status: &Status) {
+        if status.running > 0 {
+            self.yield_seat();
+        }
         let (Some(helpers), Some(limit)) = (self.helpers, status.limit) else { return };
         self.granted -= status.sent_away - self.sent_away;
         self.sent_away = status.sent_away;

@@ -24,7 +24,7 @@ use crate::workers::Workers;
 use carve::Carve;
 use coordinate::coordinate;
 use job::Job;
-use slots::Slots;
+use slots::{Rest, Slots};
 use stop::Stop;
 use tally::{Bell, Report};
 
@@ -44,8 +44,8 @@ pub(crate) struct Engine {
 }
 
 impl Engine {
-    /// One batch, begun at `since`, from its iterator to its result. `op` gets the item's index and the item. A panic of `on_progress` is
-    /// handed back, when nobody works any more and everything is dropped.
+    /// One batch, begun at `since`, from its iterator to its result. `op` gets the item's index and the item. A panic of
+    /// `on_progress` is handed back, when nobody works any more and everything is dropped.
     pub(crate) fn run<I: Send, T: Send, E: Send>(
         &self,
         since: Instant,
@@ -58,21 +58,11 @@ impl Engine {
         };
         let workers = self.workers.for_batch(slots.len());
         let report = on_progress.map(|on_progress| Report::new(on_progress, slots.len(), since));
-        let controller = self.workers.adaptive_bounds().map(|bounds| Controller::new(bounds, workers));
-        let coordinated = report.is_some() || controller.is_some();
-        let job = Job {
-            op,
-            limiter: self.limiter.as_deref(),
-            stop: Stop::new(self.on_failure),
-            carve: Carve::new(slots.rest(), workers, controller),
-            bell: coordinated.then(Bell::new),
-            reports: report.is_some(),
-        };
+        let job = self.job(op, slots.rest(), workers, report.is_some());
         let ended = self.work_on(&job, workers, report);
         let status = job.carve.status(0);
         let Job { op, stop, .. } = job;
         let ended = ended.and(panic::catch(|| drop(op)));
-        let reason = stop.reason();
         let items = slots.into_decided();
         if let Err(panic) = ended {
             // A panic of a destructor must not meet this one on its way.
@@ -80,9 +70,28 @@ impl Engine {
             return Err(panic);
         }
         let result = BatchResult::new(items, status.counts, since.elapsed(), status.most_running);
-        match reason {
-            None => Ok(Ok(result)),
-            Some(reason) => Ok(Err(BatchError::stopped(reason, result))),
+        Ok(match stop.reason() {
+            None => Ok(result),
+            Some(reason) => Err(BatchError::stopped(reason, result)),
+        })
+    }
+
+    fn job<'a, I, T, E, F>(
+        &'a self,
+        op: F,
+        rest: Rest<'a, I, T, E>,
+        workers: usize,
+        reports: bool,
+    ) -> Job<'a, I, T, E, F> {
+        let controller = self.workers.adaptive_bounds().map(|bounds| Controller::new(bounds, workers));
+        let coordinated = reports || controller.is_some();
+        Job {
+            op,
+            limiter: self.limiter.as_deref(),
+            stop: Stop::new(self.on_failure),
+            carve: Carve::new(rest, workers, controller),
+            bell: coordinated.then(Bell::new),
+            reports,
         }
     }
 
