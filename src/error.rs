@@ -126,6 +126,13 @@ pub enum ItemError<E> {
 
 impl<E> ItemError<E> {
     /// Whether the item counts as failed: everything but [`Skipped`](ItemError::Skipped).
+    ///
+    /// ```
+    /// use batch_executor::ItemError;
+    ///
+    /// assert!(ItemError::Failed("no").is_failure());
+    /// assert!(!ItemError::<&str>::Skipped.is_failure());
+    /// ```
     #[must_use]
     pub fn is_failure(&self) -> bool {
         !matches!(self, ItemError::Skipped)

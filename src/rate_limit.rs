@@ -69,6 +69,23 @@ pub trait RateLimiter: Send + Sync {
     }
 
     /// Holds every later permit back for at least so long, as after a 429. The default does nothing.
+    ///
+    /// ```
+    /// use batch_executor::{BatchExecutor, RateLimit, RateLimiter};
+    /// use std::{sync::Arc, time::Duration};
+    ///
+    /// let limit = Arc::new(RateLimit::every(Duration::from_millis(1)));
+    /// let executor = BatchExecutor::builder().workers(4).rate_limiter(Arc::clone(&limit)).build()?;
+    /// let result = executor.run(0..8, |n| {
+    ///     if *n == 2 {
+    ///         limit.pause(Duration::from_millis(20));     // the server said so: all wait, not only this one
+    ///         return Err("429");
+    ///     }
+    ///     Ok(())
+    /// });
+    /// assert_eq!(result.unwrap_err().first_failure().unwrap().id, 2);
+    /// # Ok::<(), batch_executor::ConfigError>(())
+    /// ```
     fn pause(&self, _: Duration) {}
 }
 

@@ -78,6 +78,11 @@ impl Counts {
 /// assert_eq!(result.failures().map(|item| item.id).collect::<Vec<_>>(), [3, 8]);
 /// assert_eq!(result.values().sum::<i32>(), 285 - 9 - 64);
 /// assert!(result.to_string().starts_with("8 of 10 succeeded, 2 failed in "));
+/// assert!(result.workers() <= 4);                       // at once, at the most
+/// assert!(result.iter().all(|item| item.id < 10));
+/// println!("{:?}", result.elapsed());
+/// let last = result.into_items().pop().unwrap();        // or `for item in result`
+/// assert_eq!((last.id, last.outcome.unwrap()), (9, 81));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[must_use = "a batch that collects errors reports them here and nowhere else"]

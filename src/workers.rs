@@ -9,6 +9,13 @@ use crate::error::ConfigError;
 ///
 /// Far above what helps, and far below what breaks: a Linux process that asks for 16,000 threads can be aborted inside a
 /// thread that had already started, where no error can be returned.
+///
+/// ```
+/// use batch_executor::{BatchExecutor, MAX_WORKERS};
+///
+/// assert!(BatchExecutor::builder().workers(MAX_WORKERS).build().is_ok());
+/// assert!(BatchExecutor::builder().workers(MAX_WORKERS + 1).build().is_err());
+/// ```
 pub const MAX_WORKERS: usize = 4096;
 
 /// How many items of a batch run at once.
