@@ -174,7 +174,7 @@ impl<I, T, E> Drop for Chunk<'_, '_, I, T, E> {
 }
 
 /// A chunk's state in local variables, which live in registers, and back in the chunk when this goes, also by unwinding.
-/// In the chunk each item would wait for the one before it to be stored: 1.1 ns for a no-op, not 1.7.
+/// In the chunk each item would wait for the one before it to be stored: 10,000 no-ops took a fifth longer.
 struct Lent<'c, 'b, 'a, I, T, E> {
     next: usize,
     items: Vec<I>,
