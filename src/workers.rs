@@ -35,6 +35,7 @@ pub const MAX_WORKERS: usize = 4096;
 ///
 /// assert_eq!(Workers::default(), Workers::Sequential);
 /// assert_eq!(Workers::from(8), Workers::Fixed(8));
+/// assert!(matches!(Workers::adaptive(), Workers::Adaptive(_)));
 ///
 /// let executor = BatchExecutor::builder().workers(AutoWorkers::new().cpus(4)).build()?;
 /// assert_eq!(executor.workers_for(3), 3);           // few for a small batch
@@ -223,7 +224,7 @@ impl Default for AutoWorkers {
 /// use batch_executor::{AdaptiveWorkers, BatchExecutor};
 /// use std::{thread, time::Duration};
 ///
-/// let executor = BatchExecutor::builder().workers(AdaptiveWorkers::new().max(64)).build()?;
+/// let executor = BatchExecutor::builder().workers(AdaptiveWorkers::new().min(2).max(64)).build()?;
 /// let result = executor.run(0..200, |_| {
 ///     thread::sleep(Duration::from_millis(5));                // waiting: more workers help
 ///     Ok::<(), String>(())

@@ -251,3 +251,21 @@ fn the_last_callback_given_is_the_one_that_is_called() {
     assert!(batch.run(|_| Ok::<_, String>(())).is_ok());
     assert_eq!(calls, 10);
 }
+
+/// It would report nothing while its own item runs. A thread takes its time to start, so it waits for that.
+#[test]
+fn a_caller_that_reports_leaves_the_work_to_threads_that_are_just_starting() {
+    within_a_minute(|| {
+        let caller = thread::current().id();
+        let caller_worked = || {
+            let result = collecting(2).batch(0..2).on_progress(|_| {}).run(|_| {
+                thread::sleep(Duration::from_millis(1));
+                Ok::<_, String>(thread::current().id() == caller)
+            });
+            result.unwrap().values().any(|&by_caller| by_caller)
+        };
+        // Not in every try: a thread may take longer to start than anybody would wait for.
+        let times = (0..20).filter(|_| caller_worked()).count();
+        assert!(times < 15, "the caller worked {times} times of 20");
+    });
+}

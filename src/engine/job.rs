@@ -51,8 +51,7 @@ where
         }
     }
 
-    /// Works a short while, and tells of each item before the next one starts.
-    /// Whether there was anything to do.
+    /// Works a short while, and tells of each item before the next one starts. False if it was sent away instead.
     pub(super) fn take_turn(&self, pace: &mut Pace, mut tell: impl FnMut(Counts)) -> bool {
         let (mut worker, mut buffer) = (self.carve.worker(), Vec::new());
         let Some(mut chunk) = worker.claim(self.claim_size(pace), self.stop.end(), &mut buffer) else {

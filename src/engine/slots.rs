@@ -301,6 +301,13 @@ mod tests {
     }
 
     #[test]
+    fn nobody_takes_more_than_a_cache_holds() {
+        let mut slots = slots(3 * LARGEST_CHUNK);
+        let mut buffer = Vec::new();
+        assert_eq!(slots.rest().take(usize::MAX, &mut buffer).len(), 4096);
+    }
+
+    #[test]
     fn nothing_is_taken_from_nothing() {
         let mut slots = slots(0);
         let mut buffer = Vec::new();

@@ -289,6 +289,20 @@ mod tests {
     }
 
     #[test]
+    fn a_thread_that_expires_lets_go_of_those_that_have_ended() {
+        let mut roster = with_invitation(1);
+        roster.call(9);
+        roster.fall_asleep();
+        let ended = std::thread::spawn(|| ());
+        while !ended.is_finished() {
+            std::thread::yield_now();
+        }
+        roster.keep(0, ended);
+        roster.expires();
+        assert!(roster.next_to_join().is_none());
+    }
+
+    #[test]
     fn closing_ends_lookers_and_sleepers() {
         let mut roster = Roster::default();
         roster.look_again();
