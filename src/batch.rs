@@ -1,14 +1,13 @@
 //! One batch: its steps, and the verbs that run it.
 
 use std::fmt;
-use std::time::Instant;
 
 use crate::batch_error::BatchError;
 use crate::engine::{Engine, OnProgress, Outcome, collect};
 use crate::panic::{self, Panic};
 use crate::progress::Progress;
 use crate::result::BatchResult;
-use crate::sync::Mutex;
+use crate::sync::{Instant, Mutex};
 
 /// Items about to be run. Made by [`BatchExecutor::batch`](crate::BatchExecutor::batch); nothing happens until
 /// [`run`](Batch::run).

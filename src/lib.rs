@@ -55,6 +55,8 @@ mod doctests;
 mod engine;
 mod error;
 mod executor;
+#[cfg(all(test, any(loom, shuttle)))]
+mod models;
 mod panic;
 mod pool;
 mod progress;

@@ -9,14 +9,16 @@
 //! that is over in a microsecond has then called one thread and not thirty.
 
 mod latch;
+#[cfg(all(test, any(loom, shuttle)))]
+mod models;
 mod roster;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::{self, JoinHandle};
 use std::time::Duration;
 use std::{mem, process};
 
+use crate::sync::atomic::{AtomicBool, Ordering};
+use crate::sync::thread::{self, JoinHandle};
 use crate::sync::{Condvar, Mutex, MutexGuard, spin_until};
 
 use latch::Latch;

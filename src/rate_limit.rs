@@ -1,11 +1,12 @@
 //! When the next item may start: limiters answer that question, and never wait themselves.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::error::{ConfigError, LimiterError};
+use crate::sync::Instant;
+use crate::sync::atomic::{AtomicU64, Ordering};
 
 /// Gives permits to start items.
 ///

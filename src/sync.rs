@@ -1,79 +1,12 @@
-//! Waiting for other threads: locks that outlive a panic, and a short look before a sleep. A poisoned lock is as good as
-//! any other, since no user code runs under it.
+//! Threads, locks, atomics, channels and time, all from one place, so that a model checker can put its own there:
+//! `--cfg loom` tries every interleaving of a small scenario, `--cfg shuttle` many random ones of a large one.
 
-use std::hint;
-use std::sync::PoisonError;
-use std::thread;
-use std::time::{Duration, Instant};
+#[cfg(any(loom, shuttle))]
+pub(crate) mod model;
+#[cfg(not(any(loom, shuttle)))]
+mod real;
 
-pub(crate) use std::sync::MutexGuard;
-
-#[derive(Debug, Default)]
-pub(crate) struct Mutex<T>(std::sync::Mutex<T>);
-
-impl<T> Mutex<T> {
-    pub(crate) fn new(value: T) -> Self {
-        Mutex(std::sync::Mutex::new(value))
-    }
-
-    pub(crate) fn lock(&self) -> MutexGuard<'_, T> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    pub(crate) fn get_mut(&mut self) -> &mut T {
-        self.0.get_mut().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    pub(crate) fn into_inner(self) -> T {
-        self.0.into_inner().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-#[derive(Debug, Default)]
-pub(crate) struct Condvar(std::sync::Condvar);
-
-impl Condvar {
-    pub(crate) fn wait<'a, T>(&self, guard: MutexGuard<'a, T>) -> MutexGuard<'a, T> {
-        self.0.wait(guard).unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Waits for a notification, or for `limit`; the flag says that it was the limit.
-    pub(crate) fn wait_for<'a, T>(
-        &self,
-        guard: MutexGuard<'a, T>,
-        limit: Duration,
-    ) -> (MutexGuard<'a, T>, bool) {
-        let (guard, waited) = self.0.wait_timeout(guard, limit).unwrap_or_else(PoisonError::into_inner);
-        (guard, waited.timed_out())
-    }
-
-    pub(crate) fn notify_one(&self) {
-        self.0.notify_one();
-    }
-
-    pub(crate) fn notify_all(&self) {
-        self.0.notify_all();
-    }
-}
-
-/// How long to look for something that is likely to come at once. Waking a thread takes 5 to 50 microseconds.
-const LOOK: Duration = Duration::from_micros(20);
-
-/// Looks a few microseconds for something that is likely to come at once.
-pub(crate) fn spin_until(come: impl Fn() -> bool) {
-    if come() {
-        return;
-    }
-    let start = Instant::now();
-    while start.elapsed() < LOOK {
-        for _ in 0..16 {
-            if come() {
-                return;
-            }
-            hint::spin_loop();
-        }
-        // What is awaited may be done by a thread that waits for this very core. Without this, batches of 10 to 1,000
-        // no-ops took 25 µs more whenever the scheduler had put caller and helper on one core.
-        thread::yield_now();
-    }
-}
+#[cfg(any(loom, shuttle))]
+pub(crate) use model::{Condvar, Instant, Mutex, MutexGuard, atomic, channel, spin_until, thread};
+#[cfg(not(any(loom, shuttle)))]
+pub(crate) use real::{Condvar, Instant, Mutex, MutexGuard, atomic, channel, spin_until, thread};

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 /// The modules from the ground up. Each may import those of earlier rows; none its own row's, none a later one's.
 const ROWS: &[&[&str]] = &[
+    &["sync::real", "sync::model"],
     &["sync"],
     &["panic"],
     &["error"],
@@ -14,6 +15,7 @@ const ROWS: &[&[&str]] = &[
     &["batch_error", "progress", "adaptive", "pool::latch"],
     &["pool::roster"],
     &["pool"],
+    &["pool::models"],
     &["engine::pace", "engine::collect", "engine::stop", "engine::slots", "engine::tally"],
     &["engine::carve"],
     &["engine::job"],
@@ -21,6 +23,7 @@ const ROWS: &[&[&str]] = &[
     &["engine"],
     &["batch"],
     &["executor"],
+    &["models"],
 ];
 
 /// Lines in a body. Most have three; one in twenty may have thirty.

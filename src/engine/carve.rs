@@ -3,11 +3,9 @@
 //! Behind one lock stand the items that nobody has taken yet, and who is at work; a worker takes a chunk off the front.
 //! Claims run upwards: when a worker holds an index, every lower one is taken already.
 
-use std::time::Instant;
-
 use crate::adaptive::Controller;
 use crate::result::Counts;
-use crate::sync::Mutex;
+use crate::sync::{Instant, Mutex};
 
 use super::slots::{Chunk, Rest};
 

@@ -1,11 +1,10 @@
 //! One batch while it runs, and what everybody who works on it does.
 
-use std::time::Instant;
-
 use crate::error::ItemError;
 use crate::panic;
 use crate::rate_limit::RateLimiter;
 use crate::result::Counts;
+use crate::sync::Instant;
 
 use super::carve::Carve;
 use super::pace::Pace;

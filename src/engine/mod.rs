@@ -10,7 +10,6 @@ mod stop;
 mod tally;
 
 use std::thread;
-use std::time::Instant;
 
 use crate::adaptive::Controller;
 use crate::batch_error::BatchError;
@@ -19,6 +18,7 @@ use crate::panic::{self, Panic};
 use crate::pool::Pool;
 use crate::rate_limit::RateLimiter;
 use crate::result::BatchResult;
+use crate::sync::Instant;
 use crate::workers::Workers;
 
 use carve::Carve;

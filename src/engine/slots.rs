@@ -8,11 +8,11 @@
 use std::collections::TryReserveError;
 use std::mem::{self, MaybeUninit};
 use std::slice;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::vec;
 
 use crate::error::ItemError;
 use crate::result::BatchItem;
+use crate::sync::atomic::{AtomicUsize, Ordering};
 
 type Place<I, T, E> = MaybeUninit<BatchItem<I, T, E>>;
 

@@ -4,11 +4,11 @@
 //! behind itself, so every item below the lowest failure runs and the answer is the same for any number of workers.
 
 use std::collections::BinaryHeap;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::batch_error::StopReason;
-use crate::sync::{Condvar, Mutex};
+use crate::sync::atomic::{AtomicUsize, Ordering};
+use crate::sync::{Condvar, Instant, Mutex};
 
 /// What a failure does to the rest of the batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,11 +1,11 @@
 //! Completions on their way to the caller: a bell that workers ring, and the calls of `on_progress` that follow.
 
-use std::time::{Duration, Instant};
-
-use crossbeam_channel::{Receiver, Sender, bounded};
+use std::time::Duration;
 
 use crate::progress::Progress;
 use crate::result::Counts;
+use crate::sync::Instant;
+use crate::sync::channel::{Receiver, Sender, bounded};
 
 /// What the user wants called after each item.
 pub(crate) type OnProgress<'a> = Box<dyn FnMut(&Progress) + 'a>;

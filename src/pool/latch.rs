@@ -1,8 +1,8 @@
 //! Counts the helpers inside a batch, and lets the caller wait until there is none.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
+use crate::sync::atomic::{AtomicUsize, Ordering};
 use crate::sync::{Condvar, Mutex, spin_until};
 
 /// Shared ownership, since a helper still touches it when the batch is gone.

@@ -4,7 +4,8 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
-use std::thread::JoinHandle;
+
+use crate::sync::thread::JoinHandle;
 
 use super::latch::{Latch, Leave};
 
@@ -215,6 +216,7 @@ impl fmt::Debug for Open {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sync::thread;
 
     fn with_invitation(seats: usize) -> Roster {
         let mut roster = Roster::default();
@@ -293,9 +295,9 @@ mod tests {
         let mut roster = with_invitation(1);
         roster.call(9);
         roster.fall_asleep();
-        let ended = std::thread::spawn(|| ());
+        let ended = thread::spawn(|| ());
         while !ended.is_finished() {
-            std::thread::yield_now();
+            thread::yield_now();
         }
         roster.keep(0, ended);
         roster.expires();

@@ -1,0 +1,346 @@
+//! What stands in for the real ones under a model checker, and what a scenario can ask for: time that passes, threads that
+//! are refused, memory that is watched. A scenario that asks for nothing has a clock that stands still.
+
+use std::cell::Cell;
+use std::ops::{Deref, DerefMut};
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
+#[cfg(loom)]
+use loom as checker;
+#[cfg(shuttle)]
+use shuttle as checker;
+
+pub(crate) use checker::sync::atomic;
+
+thread_local! {
+    // A checker runs all threads of a scenario on one thread of the system, so these are the scenario's own.
+    static NOW: Cell<Duration> = const { Cell::new(Duration::ZERO) };
+    static TIME_PASSES: Cell<bool> = const { Cell::new(false) };
+    static THREADS_LEFT: Cell<usize> = const { Cell::new(usize::MAX) };
+}
+
+/// Waits that are limited may now run out.
+pub(crate) fn let_time_pass() {
+    TIME_PASSES.set(true);
+}
+
+/// No more than so many threads can be started.
+pub(crate) fn refuse_threads_after(started: usize) {
+    THREADS_LEFT.set(started);
+}
+
+/// Runs the scenario in every interleaving with at most so many preemptions, 2 unless `LOOM_MAX_PREEMPTIONS` says more.
+#[cfg(loom)]
+pub(crate) fn check(scenario: impl Fn() + Send + Sync + 'static) {
+    let mut model = checker::model::Builder::new();
+    model.preemption_bound = model.preemption_bound.or(Some(2));
+    model.max_branches = 20_000;
+    model.check(afresh(scenario));
+}
+
+/// Runs the scenario under so many random schedules, 1,000 unless `MODEL_SCHEDULES` says otherwise: half of them random at
+/// each step, half by random priorities (PCT, Burckhardt et al. 2010).
+#[cfg(shuttle)]
+pub(crate) fn check(scenario: impl Fn() + Send + Sync + 'static) {
+    use checker::scheduler::{PctScheduler, RandomScheduler};
+    use checker::{Config, FailurePersistence, Runner};
+
+    let schedules =
+        std::env::var("MODEL_SCHEDULES").map_or(1_000, |number| number.parse().expect("a number"));
+    let scenario = afresh(move || {
+        checker::thread::spawn(|| ()); // a schedule of one thread is refused
+        scenario();
+    });
+    let mut config = Config::new();
+    config.stack_size = 256 * 1024;
+    config.failure_persistence = FailurePersistence::None;
+    Runner::new(RandomScheduler::new(schedules / 2), config.clone()).run(scenario.clone());
+    Runner::new(PctScheduler::new(3, schedules / 2), config).run(scenario);
+}
+
+fn afresh(scenario: impl Fn() + Send + Sync + 'static) -> impl Fn() + Send + Sync + Clone + 'static {
+    let scenario = Arc::new(scenario);
+    move || {
+        NOW.set(Duration::ZERO);
+        TIME_PASSES.set(false);
+        THREADS_LEFT.set(usize::MAX);
+        scenario();
+    }
+}
+
+/// Memory that one thread owns and others borrow. Freeing it before the last use, or without that use being known to the
+/// owner, is found: by loom through its atomic, by AddressSanitizer through the heap.
+pub(crate) struct Borrowed {
+    #[cfg(loom)]
+    byte: atomic::AtomicU8,
+    #[cfg(shuttle)]
+    byte: Box<u8>,
+}
+
+impl Borrowed {
+    pub(crate) fn new() -> Self {
+        Borrowed { byte: Default::default() }
+    }
+
+    pub(crate) fn touch(&self) {
+        #[cfg(loom)]
+        self.byte.load(atomic::Ordering::Relaxed);
+        #[cfg(shuttle)]
+        std::hint::black_box(*self.byte);
+        #[cfg(shuttle)]
+        checker::thread::yield_now();
+        #[cfg(shuttle)]
+        std::hint::black_box(*self.byte);
+    }
+
+    #[cfg_attr(shuttle, allow(unused_mut))]
+    pub(crate) fn free(mut self) {
+        #[cfg(loom)]
+        self.byte.with_mut(|byte| *byte = 1);
+        drop(self);
+    }
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Mutex<T>(checker::sync::Mutex<T>);
+
+impl<T> Mutex<T> {
+    pub(crate) fn new(value: T) -> Self {
+        Mutex(checker::sync::Mutex::new(value))
+    }
+
+    pub(crate) fn lock(&self) -> MutexGuard<'_, T> {
+        let held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        MutexGuard { mutex: self, held: Some(held) }
+    }
+
+    pub(crate) fn get_mut(&mut self) -> &mut T {
+        self.0.get_mut().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn into_inner(self) -> T {
+        self.0.into_inner().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Knows its mutex, so that a wait can give it up without the checker's condition variable.
+pub(crate) struct MutexGuard<'a, T> {
+    mutex: &'a Mutex<T>,
+    held: Option<checker::sync::MutexGuard<'a, T>>,
+}
+
+impl<'a, T> MutexGuard<'a, T> {
+    fn release(mut self) -> (&'a Mutex<T>, checker::sync::MutexGuard<'a, T>) {
+        let held = self.held.take();
+        (self.mutex, held.unwrap_or_else(|| unreachable!("held until it is dropped")))
+    }
+}
+
+impl<T> Deref for MutexGuard<'_, T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        self.held.as_ref().unwrap_or_else(|| unreachable!("held until it is dropped"))
+    }
+}
+
+impl<T> DerefMut for MutexGuard<'_, T> {
+    fn deref_mut(&mut self) -> &mut T {
+        self.held.as_mut().unwrap_or_else(|| unreachable!("held until it is dropped"))
+    }
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Condvar(checker::sync::Condvar);
+
+impl Condvar {
+    pub(crate) fn wait<'a, T>(&self, guard: MutexGuard<'a, T>) -> MutexGuard<'a, T> {
+        let (mutex, held) = guard.release();
+        let held = self.0.wait(held).unwrap_or_else(PoisonError::into_inner);
+        MutexGuard { mutex, held: Some(held) }
+    }
+
+    /// The checkers' own never runs out. Where time passes, this runs out after some steps of others, whether or not there
+    /// was a notification: its place in the queue is given up, as by a thread that wakes too late. Where time stands
+    /// still, only a notification ends it, so that one that is missing is a deadlock.
+    pub(crate) fn wait_for<'a, T>(
+        &self,
+        guard: MutexGuard<'a, T>,
+        limit: Duration,
+    ) -> (MutexGuard<'a, T>, bool) {
+        if !TIME_PASSES.get() {
+            return (self.wait(guard), false);
+        }
+        let (mutex, held) = guard.release();
+        drop(held);
+        checker::thread::yield_now();
+        NOW.set(NOW.get().saturating_add(limit));
+        (mutex.lock(), true)
+    }
+
+    pub(crate) fn notify_one(&self) {
+        self.0.notify_one();
+    }
+
+    pub(crate) fn notify_all(&self) {
+        self.0.notify_all();
+    }
+}
+
+/// Looks once, lets others run, and has then looked long enough.
+pub(crate) fn spin_until(come: impl Fn() -> bool) {
+    if !come() {
+        checker::thread::yield_now();
+    }
+}
+
+/// A moment of the scenario's clock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Instant(Duration);
+
+impl Instant {
+    pub(crate) fn now() -> Self {
+        Instant(NOW.get())
+    }
+
+    pub(crate) fn elapsed(self) -> Duration {
+        NOW.get().saturating_sub(self.0)
+    }
+}
+
+impl std::ops::Sub for Instant {
+    type Output = Duration;
+
+    fn sub(self, earlier: Instant) -> Duration {
+        self.0.saturating_sub(earlier.0)
+    }
+}
+
+pub(crate) mod thread {
+    use std::io;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use super::{THREADS_LEFT, checker};
+
+    pub(crate) use checker::thread::{Thread, current, yield_now};
+
+    #[derive(Debug)]
+    pub(crate) struct Builder(checker::thread::Builder);
+
+    impl Builder {
+        pub(crate) fn new() -> Self {
+            Builder(checker::thread::Builder::new())
+        }
+
+        pub(crate) fn name(self, name: String) -> Self {
+            Builder(self.0.name(name))
+        }
+
+        /// The checker's threads keep the size that it gives them.
+        pub(crate) fn stack_size(self, _: usize) -> Self {
+            self
+        }
+
+        pub(crate) fn spawn<T: Send + 'static>(
+            self,
+            run: impl FnOnce() -> T + Send + 'static,
+        ) -> io::Result<JoinHandle<T>> {
+            let Some(left) = THREADS_LEFT.get().checked_sub(1) else {
+                return Err(io::ErrorKind::WouldBlock.into());
+            };
+            THREADS_LEFT.set(left);
+            let finished = Arc::new(AtomicBool::new(false));
+            let at_the_end = Arc::clone(&finished);
+            let thread = self.0.spawn(move || {
+                let value = run();
+                at_the_end.store(true, Ordering::Relaxed);
+                value
+            })?;
+            Ok(JoinHandle { thread, finished })
+        }
+    }
+
+    #[derive(Debug)]
+    pub(crate) struct JoinHandle<T> {
+        thread: checker::thread::JoinHandle<T>,
+        finished: Arc<AtomicBool>,
+    }
+
+    impl<T> JoinHandle<T> {
+        pub(crate) fn join(self) -> std::thread::Result<T> {
+            self.thread.join()
+        }
+
+        pub(crate) fn thread(&self) -> &Thread {
+            self.thread.thread()
+        }
+
+        pub(crate) fn is_finished(&self) -> bool {
+            self.finished.load(Ordering::Relaxed)
+        }
+    }
+
+    pub(crate) fn spawn<T: Send + 'static>(run: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
+        Builder::new().spawn(run).expect("the scenario lets threads be started")
+    }
+}
+
+/// As much of a bounded channel as the crate uses.
+pub(crate) mod channel {
+    use std::collections::VecDeque;
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use super::{Condvar, Mutex};
+
+    struct Channel<T> {
+        queue: Mutex<VecDeque<T>>,
+        capacity: usize,
+        filled: Condvar,
+    }
+
+    pub(crate) struct Sender<T>(Arc<Channel<T>>);
+
+    pub(crate) struct Receiver<T>(Arc<Channel<T>>);
+
+    pub(crate) fn bounded<T>(capacity: usize) -> (Sender<T>, Receiver<T>) {
+        let channel = Channel { queue: Mutex::default(), capacity, filled: Condvar::default() };
+        let channel = Arc::new(channel);
+        (Sender(Arc::clone(&channel)), Receiver(channel))
+    }
+
+    impl<T> Sender<T> {
+        pub(crate) fn try_send(&self, message: T) -> Result<(), T> {
+            let mut queue = self.0.queue.lock();
+            if queue.len() == self.0.capacity {
+                return Err(message);
+            }
+            queue.push_back(message);
+            drop(queue);
+            self.0.filled.notify_one();
+            Ok(())
+        }
+    }
+
+    impl<T> Receiver<T> {
+        /// Never an error: a sender of ours lives as long as its receiver.
+        pub(crate) fn recv(&self) -> Result<T, ()> {
+            let mut queue = self.0.queue.lock();
+            loop {
+                if let Some(message) = queue.pop_front() {
+                    return Ok(message);
+                }
+                queue = self.0.filled.wait(queue);
+            }
+        }
+
+        pub(crate) fn recv_timeout(&self, limit: Duration) -> Result<T, ()> {
+            let queue = self.0.queue.lock();
+            let (mut queue, _) =
+                if queue.is_empty() { self.0.filled.wait_for(queue, limit) } else { (queue, false) };
+            queue.pop_front().ok_or(())
+        }
+    }
+}
