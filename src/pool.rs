@@ -166,7 +166,7 @@ impl Shared {
 
     fn start_thread(self: &Arc<Self>, number: usize) {
         let shared = Arc::clone(self);
-        match self.thread_builder(number).spawn(move || shared.serve()) {
+        match self.thread_builder(number).spawn(move || shared.live()) {
             Ok(thread) => self.roster.lock().keep(process::id(), thread),
             Err(_refused) => {
                 let stand_in = self.roster.lock().refused();
@@ -197,6 +197,16 @@ impl Shared {
 /// What a thread of the pool does.
 impl Shared {
     /// The life of a thread.
+    fn live(self: &Arc<Self>) {
+        self.serve();
+        // Nobody else waits for what a thread of theirs does in its last moments: its thread-locals' destructors.
+        let ended = self.roster.lock().take_ended(process::id());
+        for thread in ended {
+            let _ = thread.join();
+        }
+    }
+
+    /// Works for one batch after another, until the pool has no use for this thread.
     fn serve(self: &Arc<Self>) {
         let _alive = Alive { shared: self };
         while let Some(seat) = self.find_seat() {

@@ -6,6 +6,7 @@
 
 mod common;
 
+use std::sync::LazyLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
@@ -214,6 +215,52 @@ fn drop_waits_for_what_a_thread_does_when_it_ends() {
         assert!(result.unwrap().is_success());
         drop(executor);
         assert_eq!(ENDED.load(Ordering::SeqCst), 3, "drop did not wait for the threads to end");
+    });
+}
+
+/// One thread's time has run out and it is in its destructors when the time of the next runs out, which lets go of it.
+#[test]
+fn drop_waits_for_what_an_expired_thread_does_when_it_ends() {
+    static ENDING: AtomicUsize = AtomicUsize::new(0);
+    static ENDED: AtomicUsize = AtomicUsize::new(0);
+    static GATE: LazyLock<Gate> = LazyLock::new(Gate::default);
+
+    struct Slow;
+
+    impl Drop for Slow {
+        fn drop(&mut self) {
+            ENDING.fetch_add(1, Ordering::SeqCst);
+            GATE.pass();
+            thread::sleep(Duration::from_millis(30));
+            ENDED.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+
+    thread_local!(static KEPT: Slow = const { Slow });
+
+    within_a_minute(|| {
+        let executor = with_keep_alive("p10-expired", 2, Duration::from_millis(5));
+        let (meeting, caller) = (Meeting::default(), thread::current().id());
+        let result = executor.run(0..2, |_| {
+            meeting.of(2);
+            if thread::current().id() != caller {
+                KEPT.with(|_| {});
+            }
+            Ok::<_, String>(())
+        });
+        assert!(result.unwrap().is_success());
+        wait_until("the thread has expired", || ENDING.load(Ordering::SeqCst) == 1);
+        meet(&executor, 2);
+        // Were the first let go of and not joined, the second would now go.
+        for _ in 0..40 {
+            if threads_named("p10-expired").len() == 1 {
+                break;
+            }
+            thread::sleep(Duration::from_millis(5));
+        }
+        GATE.open();
+        drop(executor);
+        assert_eq!(ENDED.load(Ordering::SeqCst), 1, "drop did not wait for the thread to end");
     });
 }
 

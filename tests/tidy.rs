@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 /// The modules from the ground up. Each may import those of earlier rows; none its own row's, none a later one's.
 const ROWS: &[&[&str]] = &[
-    &["sync::real", "sync::model"],
+    &["sync::real"],
     &["sync"],
     &["panic"],
     &["error"],
@@ -15,7 +15,6 @@ const ROWS: &[&[&str]] = &[
     &["batch_error", "progress", "adaptive", "pool::latch"],
     &["pool::roster"],
     &["pool"],
-    &["pool::models"],
     &["engine::pace", "engine::collect", "engine::stop", "engine::slots", "engine::tally"],
     &["engine::carve"],
     &["engine::job"],
@@ -23,7 +22,6 @@ const ROWS: &[&[&str]] = &[
     &["engine"],
     &["batch"],
     &["executor"],
-    &["models"],
 ];
 
 /// Lines in a body. Most have three; one in twenty may have thirty.
@@ -61,7 +59,9 @@ fn modules() -> Vec<Module> {
         let name = inside.to_string_lossy().replace('/', "::").replace("::mod", "");
         Module { name, path, code: code_of(&text) }
     };
-    files_below(&src, ".rs").into_iter().map(module).collect()
+    // Scenarios for the model checkers, and what stands in for threads and locks there, are tests.
+    let is_model = |path: &PathBuf| path.ends_with("models.rs") || path.ends_with("sync/model.rs");
+    files_below(&src, ".rs").into_iter().filter(|path| !is_model(path)).map(module).collect()
 }
 
 fn code_of(text: &str) -> String {
@@ -120,9 +120,8 @@ fn imports_run_downwards_and_never_through_the_root() {
 fn the_front_page_has_no_logic() {
     let lib = modules().into_iter().find(|module| module.name == "lib").expect("there is a lib.rs");
     for line in lib.code.lines().map(str::trim).filter(|line| !line.is_empty()) {
-        let declares = ["mod ", "pub use ", "pub mod ", "#![", "#[cfg(doctest)]"]
-            .iter()
-            .any(|start| line.starts_with(start));
+        let declares =
+            ["mod ", "pub use ", "pub mod ", "#![", "#[cfg("].iter().any(|start| line.starts_with(start));
         assert!(declares, "lib.rs: {line}");
     }
 }
@@ -147,7 +146,7 @@ fn panics_are_caught_and_let_go_in_one_place() {
 
 #[test]
 fn locks_are_those_that_ignore_poison() {
-    for module in modules().iter().filter(|module| module.name != "sync") {
+    for module in modules().iter().filter(|module| module.name != "sync::real") {
         let poisons = |line: &&str| {
             line.contains("std::sync")
                 && ["Mutex", "RwLock", "Condvar"].iter().any(|name| line.contains(name))

@@ -3,6 +3,7 @@
 
 use std::collections::VecDeque;
 use std::fmt;
+use std::mem;
 use std::sync::Arc;
 
 use crate::sync::thread::JoinHandle;
@@ -182,19 +183,23 @@ impl Roster {
     /// The calling thread has slept for as long as it is kept.
     pub(super) fn expires(&mut self) {
         self.asleep -= 1;
-        self.threads.retain(|(_, thread)| !thread.is_finished());
     }
 
     pub(super) fn ended(&mut self) {
         self.alive -= 1;
     }
 
-    /// Keeps what has to be joined, and lets go of what has ended by itself.
+    /// Keeps what has to be joined.
     pub(super) fn keep(&mut self, process: u32, thread: JoinHandle<()>) {
-        if self.threads.len() >= 2 * self.alive {
-            self.threads.retain(|(_, thread)| !thread.is_finished());
-        }
         self.threads.push((process, thread));
+    }
+
+    /// Threads of this process that have ended, or are about to: to be joined, so that they do not pile up.
+    pub(super) fn take_ended(&mut self, process: u32) -> Vec<JoinHandle<()>> {
+        let has_ended = |(of, thread): &(u32, JoinHandle<()>)| *of == process && thread.is_finished();
+        let (ended, left) = mem::take(&mut self.threads).into_iter().partition(has_ended);
+        self.threads = left;
+        ended.into_iter().map(|(_, thread)| thread).collect()
     }
 
     pub(super) fn next_to_join(&mut self) -> Option<(u32, JoinHandle<()>)> {
@@ -291,17 +296,19 @@ mod tests {
     }
 
     #[test]
-    fn a_thread_that_expires_lets_go_of_those_that_have_ended() {
-        let mut roster = with_invitation(1);
-        roster.call(9);
-        roster.fall_asleep();
-        let ended = thread::spawn(|| ());
-        while !ended.is_finished() {
-            thread::yield_now();
+    fn threads_that_have_ended_are_handed_out_to_be_joined_once() {
+        const THIS: u32 = 1;
+        let mut roster = Roster::default();
+        for process in [THIS, 2] {
+            let ended = thread::spawn(|| ());
+            while !ended.is_finished() {
+                thread::yield_now();
+            }
+            roster.keep(process, ended);
         }
-        roster.keep(0, ended);
-        roster.expires();
-        assert!(roster.next_to_join().is_none());
+        assert_eq!(roster.take_ended(THIS).len(), 1);
+        assert_eq!(roster.take_ended(THIS).len(), 0);
+        assert!(roster.next_to_join().is_some_and(|(process, _)| process == 2));
     }
 
     #[test]
