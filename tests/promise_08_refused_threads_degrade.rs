@@ -7,7 +7,6 @@
 
 mod common;
 
-use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
@@ -15,8 +14,8 @@ use std::time::Duration;
 use batch_executor::{BatchExecutor, BatchExecutorBuilder, Workers};
 
 use common::{
-    AT_THE_END, Census, Meeting, assert_each_outcome_at_its_index, assert_ends_well, child, ended, told_to,
-    within_a_minute,
+    AT_THE_END, Census, Meeting, NO_THREAD, PROBE, assert_each_outcome_at_its_index, assert_ends_well,
+    behind_strace, child, ended, probe, strace_works, told_to, within_a_minute,
 };
 
 /// More than the address space of a process.
@@ -136,33 +135,13 @@ fn threads_that_the_memory_limit_still_allows_are_used() {
     assert_ends_well(child(&["sh", "-c", r#"ulimit -v 1500000 && exec "$0" "$@""#], TEST, "run"));
 }
 
-/// The child's calls of `clone3` fail as `when` says; each of its threads counts its own. The first of the main thread is
-/// that of the test harness, which runs the test itself if it is refused.
-fn behind_strace(when: &str, test: &str, told_to: &str) -> Command {
-    let inject = format!("inject=clone3:error=EAGAIN:when={when}");
-    child(&["strace", "-f", "-o", "/dev/null", "-e", "trace=clone3", "-e", &inject], test, told_to)
-}
-
 const ALL_REFUSED: &str = "when_every_thread_is_refused_the_caller_runs_everything";
-
-/// Whether `strace` is there, may trace, and its failing `clone3` is the call that starts threads here.
-fn strace_works() -> bool {
-    let installed = Command::new("strace").arg("-V").output().is_ok();
-    installed && ended(behind_strace("1+", ALL_REFUSED, "probe")).1.contains("no thread to be had")
-}
-
-/// Loud, since the claim goes untested then.
-fn skip(test: &str) {
-    eprintln!("SKIP {test}: strace is missing or may not trace here");
-}
 
 #[test]
 fn when_every_thread_is_refused_the_caller_runs_everything() {
     if let Some(told) = told_to() {
-        if thread::Builder::new().spawn(|| {}).is_err() {
-            println!("no thread to be had");
-        }
-        if told == "probe" {
+        probe();
+        if told == PROBE {
             return;
         }
         let executor = builder(8).build().unwrap();
@@ -171,17 +150,20 @@ fn when_every_thread_is_refused_the_caller_runs_everything() {
         println!("{AT_THE_END}");
         return;
     }
-    if !strace_works() {
-        return skip(ALL_REFUSED);
+    if !strace_works(ALL_REFUSED) {
+        return;
     }
     let printed = assert_ends_well(behind_strace("1+", ALL_REFUSED, "run"));
-    assert!(printed.contains("no thread to be had"), "{printed}");
+    assert!(printed.contains(NO_THREAD), "{printed}");
 }
 
 #[test]
 fn when_later_threads_are_refused_those_before_are_used() {
     const TEST: &str = "when_later_threads_are_refused_those_before_are_used";
     if let Some(allowed) = told_to() {
+        if allowed == PROBE {
+            return probe();
+        }
         // Each executor wants one thread, and the caller is the one that asks for it.
         let allowed: usize = allowed.parse().unwrap();
         let executors: Vec<BatchExecutor> = (0..5).map(|_| builder(2).build().unwrap()).collect();
@@ -206,10 +188,10 @@ fn when_later_threads_are_refused_those_before_are_used() {
         println!("{AT_THE_END}");
         return;
     }
-    if !strace_works() {
-        return skip(TEST);
+    if !strace_works(TEST) {
+        return;
     }
-    for allowed in [1, 2, 3] {
+    for allowed in 0..=5 {
         assert_ends_well(behind_strace(&format!("{}+", allowed + 1), TEST, &allowed.to_string()));
     }
 }
@@ -217,7 +199,10 @@ fn when_later_threads_are_refused_those_before_are_used() {
 #[test]
 fn a_thread_that_is_refused_once_is_asked_for_again() {
     const TEST: &str = "a_thread_that_is_refused_once_is_asked_for_again";
-    if told_to().is_some() {
+    if let Some(told) = told_to() {
+        if told == PROBE {
+            return probe();
+        }
         let executor = builder(2).build().unwrap();
         assert_works(&executor);
         let meeting = Meeting::default();
@@ -229,8 +214,8 @@ fn a_thread_that_is_refused_once_is_asked_for_again() {
         println!("{AT_THE_END}");
         return;
     }
-    if !strace_works() {
-        return skip(TEST);
+    if !strace_works(TEST) {
+        return;
     }
     assert_ends_well(behind_strace("1..2", TEST, "run"));
     assert_ends_well(behind_strace("1..3", TEST, "run"));

@@ -3,7 +3,7 @@
 #![allow(dead_code, reason = "every test file uses its own part of this")]
 
 use std::collections::HashSet;
-use std::io::Read;
+use std::io::{Read, Write};
 use std::panic::{self, AssertUnwindSafe};
 use std::process::{Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -11,7 +11,7 @@ use std::sync::{Arc, Condvar, Mutex, Once, PoisonError, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use batch_executor::{AdaptiveWorkers, BatchExecutor, BatchResult, ItemError, Workers};
+use batch_executor::{AdaptiveWorkers, BatchExecutor, BatchExecutorBuilder, BatchResult, ItemError, Workers};
 
 /// The worker settings that every claim is tried with.
 pub(crate) fn settings() -> [Workers; 6] {
@@ -30,16 +30,26 @@ pub(crate) fn parallel_settings() -> [Workers; 3] {
     [Workers::Fixed(2), Workers::Fixed(8), Workers::from(AdaptiveWorkers::new().min(4).max(4))]
 }
 
+/// For an executor whose threads have a name that no other's have, and stay until they are told to go.
+pub(crate) fn builder() -> BatchExecutorBuilder {
+    static NUMBER: AtomicUsize = AtomicUsize::new(0);
+    let name = format!("{OWN_NAME}{}", NUMBER.fetch_add(1, Ordering::SeqCst));
+    BatchExecutor::builder().thread_name(name).keep_alive(Duration::from_secs(3600))
+}
+
+/// How the names of such threads begin.
+pub(crate) const OWN_NAME: &str = "own";
+
 /// An executor that runs everything and collects the errors.
 #[track_caller]
 pub(crate) fn collecting(workers: impl Into<Workers>) -> BatchExecutor {
-    BatchExecutor::builder().workers(workers).stop_on_error(false).build().expect("good settings")
+    builder().workers(workers).stop_on_error(false).build().expect("good settings")
 }
 
 /// An executor that stops on the first error.
 #[track_caller]
 pub(crate) fn stopping(workers: impl Into<Workers>) -> BatchExecutor {
-    BatchExecutor::builder().workers(workers).build().expect("good settings")
+    builder().workers(workers).build().expect("good settings")
 }
 
 /// Runs a test's body on a thread of its own, and fails if it is not back within a minute.
@@ -227,33 +237,65 @@ impl Drop for Registered {
     }
 }
 
-/// A normal batch on this executor gives what it should, at full occupancy too where that is fixed.
+/// What must hold of an executor after every fault: its call has come back, with one outcome for each item, at its index,
+/// from one run; all workers come; no worker is in the batch any more, nor holds what it borrowed.
 #[track_caller]
 pub(crate) fn assert_still_works(executor: &BatchExecutor) {
-    let census = Census::of(100);
-    let calls = AtomicUsize::new(0);
+    let (census, peak, borrowed) = (Census::of(100), Peak::default(), Arc::new(()));
+    let (calls, held) = (AtomicUsize::new(0), Arc::clone(&borrowed));
     let result = executor
         .batch(0..100usize)
         .on_progress(|_| {
             calls.fetch_add(1, Ordering::SeqCst);
         })
         .run(|&n| {
+            let _inside = peak.enter();
             census.count(n);
-            Ok::<_, String>(n * n)
+            Ok::<_, String>((n * n, Arc::clone(&held)))
         })
         .expect("a batch without failures");
+    assert_eq!(peak.inside(), 0, "workers inside a batch that is over");
     census.assert_each_ran_once();
     assert_eq!(calls.into_inner(), 100, "calls of on_progress");
-    assert_each_outcome_at_its_index(&result, |&n| Some(n * n));
-
+    assert_each_outcome_at_its_index(&result, |&n| Some((n * n, Arc::clone(&borrowed))));
+    drop((result, held));
+    assert_eq!(Arc::strong_count(&borrowed), 1, "handles to what the values held");
     let workers = executor.workers_for(100);
+    assert_eq!(names_of_all_who_come(executor, workers).len(), workers, "workers that still come");
+}
+
+/// The names of the threads, the caller's too, that work on a batch of as many items as workers.
+#[track_caller]
+fn names_of_all_who_come(executor: &BatchExecutor, workers: usize) -> HashSet<Option<String>> {
     let meeting = Meeting::default();
     let together = executor.run(0..workers, |_| {
         meeting.of(workers);
-        Ok::<_, String>(())
+        Ok::<_, String>(thread::current().name().map(str::to_owned))
     });
     let together = together.expect("all workers met");
-    assert_eq!(together.workers(), workers, "workers that still come");
+    assert_eq!(together.workers(), workers, "workers that were counted");
+    together.into_values().expect("all met").into_iter().collect()
+}
+
+/// [`assert_still_works`], and then its threads are gone, every one. For the last handle of an executor from [`builder`].
+#[cfg(target_os = "linux")]
+#[track_caller]
+pub(crate) fn assert_survived(executor: BatchExecutor) {
+    assert_still_works(&executor);
+    let names = names_of_all_who_come(&executor, executor.workers_for(2));
+    let own = thread::current().name().map(str::to_owned);
+    let helper = names.into_iter().find(|name| *name != own).flatten();
+    drop(executor);
+    let Some(helper) = helper else { return };
+    let (name, _) = helper.rsplit_once('-').expect("a name and a number");
+    assert!(name.starts_with(OWN_NAME), "{name} may be the name of other threads too");
+    wait_until("its threads have ended", || threads_named(&format!("{name}-")).is_empty());
+}
+
+#[cfg(not(target_os = "linux"))]
+#[track_caller]
+pub(crate) fn assert_survived(executor: BatchExecutor) {
+    assert_still_works(&executor);
 }
 
 /// Outcome k belongs to item k, whose id is k; `expected` says its value, none for a failure.
@@ -397,4 +439,39 @@ pub(crate) fn assert_ends_well(command: Command) -> String {
     let (status, printed) = ended(command);
     assert!(status.success() && printed.contains(AT_THE_END), "{status}:\n{printed}");
     printed
+}
+
+/// The child's calls of `clone3` fail as `when` says; each of its threads counts its own. The first of the main thread is
+/// that of the test harness, which runs the test itself if it is refused.
+pub(crate) fn behind_strace(when: &str, test: &str, told_to: &str) -> Command {
+    let inject = format!("inject=clone3:error=EAGAIN:when={when}");
+    child(&["strace", "-f", "-o", "/dev/null", "-e", "trace=clone3", "-e", &inject], test, told_to)
+}
+
+/// What a child is told that is only to say whether it gets a thread.
+pub(crate) const PROBE: &str = "probe";
+
+/// Says so if there is no thread to be had.
+pub(crate) fn probe() {
+    if thread::Builder::new().spawn(|| {}).is_err() {
+        println!("{NO_THREAD}");
+    }
+}
+
+pub(crate) const NO_THREAD: &str = "no thread to be had";
+
+/// Whether `strace` is there, may trace, and its failing `clone3` is the call that starts threads here. `test` has to call
+/// [`probe`] when it is told [`PROBE`]. Loud if not, since the claim goes untested then.
+pub(crate) fn strace_works(test: &str) -> bool {
+    let installed = Command::new("strace").arg("-V").output().is_ok();
+    let works = installed && ended(behind_strace("1+", test, PROBE)).1.contains(NO_THREAD);
+    if !works {
+        skip(test, "strace is missing or may not trace here");
+    }
+    works
+}
+
+/// Says on the terminal itself that a test was skipped: the harness swallows what a test that passes prints.
+pub(crate) fn skip(test: &str, why: &str) {
+    let _ = writeln!(std::io::stderr(), "SKIP {test}: {why}");
 }

@@ -5,11 +5,11 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use batch_executor::{BatchError, BatchExecutor, ItemError, RateLimit, RateLimiter, StopReason, limiter_fn};
+use batch_executor::{BatchError, ItemError, RateLimit, RateLimiter, StopReason, limiter_fn};
 
 use crate::common::{
-    Census, Gate, MEANT, Meeting, Register, assert_counts_add_up, assert_still_works, collecting,
-    parallel_settings, settings, silence_meant_panics, stopping, within_a_minute,
+    Census, Gate, MEANT, Meeting, Register, assert_counts_add_up, assert_still_works, assert_survived,
+    builder, collecting, parallel_settings, settings, silence_meant_panics, stopping, within_a_minute,
 };
 
 /// F57
@@ -44,7 +44,7 @@ fn of_many_failures_at_once_the_lowest_is_the_reason_and_none_is_lost() {
                 drop(partial);
                 errors.assert_all_dropped(made);
             }
-            assert_still_works(&executor);
+            assert_survived(executor);
         }
     });
 }
@@ -72,7 +72,7 @@ fn who_waits_for_a_permit_is_let_go_when_the_batch_stops() {
                 for panics in [false, true] {
                     let late = Arc::new(Gate::default());
                     let together = stopping(workers).workers_for(100);
-                    let builder = BatchExecutor::builder().workers(workers);
+                    let builder = builder().workers(workers);
                     let executor = builder.rate_limiter(late_after(together, wait, &late)).build().unwrap();
                     let (meeting, census) = (Meeting::default(), Census::of(100));
                     let error = executor.run(0..100usize, |&n| {
@@ -94,6 +94,7 @@ fn who_waits_for_a_permit_is_let_go_when_the_batch_stops() {
                         "{workers:?}"
                     );
                     assert_eq!(census.total(), together);
+                    // I5: the limiter gives nothing more.
                 }
             }
         }
@@ -107,7 +108,7 @@ fn who_waits_for_a_permit_is_let_go_when_the_callback_panics() {
     within_a_minute(|| {
         for workers in parallel_settings() {
             let late = Arc::new(Gate::default());
-            let builder = BatchExecutor::builder().workers(workers).stop_on_error(false);
+            let builder = builder().workers(workers).stop_on_error(false);
             let executor = builder.rate_limiter(late_after(1, Duration::MAX, &late)).build().unwrap();
             let text = crate::common::panic_of(|| {
                 executor
@@ -120,6 +121,7 @@ fn who_waits_for_a_permit_is_let_go_when_the_callback_panics() {
                     .run(|_| Ok::<_, String>(()))
             });
             assert_eq!(text, "meant: the callback");
+            // I5: the limiter gives nothing more.
         }
     });
 }
@@ -136,17 +138,16 @@ fn who_is_woken_too_early_goes_on_waiting() {
                 dues.lock().unwrap().push(Instant::now() + wait);
                 Ok(wait)
             });
-            let executor = BatchExecutor::builder()
-                .workers(workers)
-                .stop_after_failures(3)
-                .rate_limiter(limiter)
-                .build();
+            let executor = builder().workers(workers).stop_after_failures(3).rate_limiter(limiter).build();
             let started = Mutex::new(Vec::new());
-            let error = executor.unwrap().run(0..60usize, |&n| {
+            let executor = executor.unwrap();
+            let error = executor.run(0..60usize, |&n| {
                 started.lock().unwrap().push(Instant::now());
                 if n > 1 { Err(n) } else { Ok(n) }
             });
             assert!(error.is_err());
+            // I5: at this limiter's pace a batch more would take seconds.
+            drop(executor);
             // The k-th start is no earlier than the k-th permit, in order of time.
             let (mut due, mut started) = (due.lock().unwrap().clone(), started.into_inner().unwrap());
             due.sort();
@@ -198,7 +199,7 @@ fn a_limiter_that_says_now_or_later_or_never_the_same_gives_every_item_its_turn(
                 let asked = asked.fetch_add(1, Ordering::SeqCst) as u64;
                 Ok(Duration::from_nanos([0, 1, 50_000, 3, 1_000_000][usize::try_from(asked % 5).unwrap()]))
             });
-            let executor = BatchExecutor::builder().workers(workers).rate_limiter(limiter).build().unwrap();
+            let executor = builder().workers(workers).rate_limiter(limiter).build().unwrap();
             let census = Census::of(200);
             let result = executor.run(0..200usize, |&n| {
                 census.count(n);
@@ -206,7 +207,7 @@ fn a_limiter_that_says_now_or_later_or_never_the_same_gives_every_item_its_turn(
             });
             assert!(result.unwrap().is_success());
             census.assert_each_ran_once();
-            assert_still_works(&executor);
+            assert_survived(executor);
         }
     });
 }
@@ -240,7 +241,7 @@ fn a_callback_that_blocks_and_runs_batches_deadlocks_nothing() {
             assert!(told.iter().map(|p| p.completed).eq(1..=200), "{workers:?}");
             let last = told.last().unwrap();
             assert_eq!((last.succeeded, last.failed), (result.successful(), result.failed()));
-            assert_still_works(&executor);
+            assert_survived(executor);
         }
     });
 }

@@ -13,8 +13,8 @@ use std::time::Duration;
 use batch_executor::{BatchExecutor, BatchResult, ItemError};
 
 use crate::common::{
-    Meeting, Register, assert_still_works, collecting, parallel_settings, settings, stopping, wait_until,
-    within_a_minute,
+    Meeting, Register, assert_still_works, assert_survived, builder, collecting, parallel_settings, settings,
+    stopping, wait_until, within_a_minute,
 };
 
 /// F17: nothing that we hand out guards a borrow.
@@ -35,7 +35,7 @@ fn whatever_we_hand_out_may_be_forgotten() {
                 mem::forget(stopping(workers).run(local.iter(), |_| Err::<(), _>(&sum)));
                 assert_eq!(sum.into_inner(), 1_225);
             }
-            assert_still_works(&executor);
+            assert_survived(executor);
         }
         let executor = collecting(4);
         assert_still_works(&executor);
@@ -61,6 +61,7 @@ fn an_executor_in_a_cycle_only_leaks() {
         assert_eq!(node.result.successful(), 3);
         assert_still_works(&node.executor);
         drop(node);
+        // I6: its threads stay, since a handle leaks.
         assert_still_works(&executor);
     });
 }
@@ -78,6 +79,7 @@ fn a_batch_that_is_over_is_not_touched_any_more() {
                 assert!(result.values().all(|&n| n == round));
                 assert_eq!((result.successful(), result.skipped()), (8, 0));
             }
+            assert_survived(executor);
         }
     });
 }
@@ -94,12 +96,14 @@ fn callback_and_iterator_stay_on_the_calling_thread() {
                 pulled_by_iterator.set(pulled_by_iterator.get() + 1);
                 Cell::new(n)
             });
-            let result = collecting(workers)
+            let executor = collecting(workers);
+            let result = executor
                 .batch(items)
                 .on_progress(move |_| told_by_callback.set(told_by_callback.get() + 1))
                 .run(|item| Ok::<_, String>(item.replace(-1)));
             assert_eq!(result.unwrap().into_values().unwrap(), (0..20).collect::<Vec<_>>());
             assert_eq!((told.get(), pulled.get()), (20, 20));
+            assert_survived(executor);
         }
     });
 }
@@ -152,7 +156,7 @@ fn types_without_size_are_made_and_dropped_exactly() {
             drop(result);
             let gone = counts();
             assert_eq!([gone[0] - gone[1], gone[2] - gone[3], gone[4] - gone[5]], [0, 0, 0]);
-            assert_still_works(&executor);
+            assert_survived(executor);
         }
     });
 }
@@ -178,6 +182,7 @@ fn over_aligned_values_and_values_with_niches_come_back_whole() {
             assert!(boxes.values().map(|n| **n.as_ref().unwrap()).eq(0..50));
             let never = executor.run(0..50u8, |&n| Err::<std::convert::Infallible, _>(n)).unwrap();
             assert_eq!(never.failed(), 50);
+            assert_survived(executor);
         }
     });
 }
@@ -193,10 +198,12 @@ fn a_value_that_is_never_zero_is_never_zeroed() {
 
     within_a_minute(|| {
         let local: Vec<u8> = (0..100).collect();
-        let result = collecting(4).run(&local, |item| Ok::<_, ()>(Pointer(NonNull::from(*item)))).unwrap();
+        let executor = collecting(4);
+        let result = executor.run(&local, |item| Ok::<_, ()>(Pointer(NonNull::from(*item)))).unwrap();
         for (item, value) in local.iter().zip(result.values()) {
             assert_eq!(value.0, NonNull::from(item));
         }
+        assert_survived(executor);
     });
 }
 
@@ -209,7 +216,7 @@ fn a_value_may_point_into_its_item() {
             let executor = collecting(workers);
             let result =
                 executor.run(&lines, |line| line.split_once(' ').map(|(_, number)| number).ok_or(*line));
-            drop(executor);
+            assert_survived(executor);
             let numbers = result.unwrap().into_values().unwrap();
             for (number, line) in numbers.iter().zip(&lines) {
                 assert_eq!(number.as_ptr(), line["line ".len()..].as_ptr(), "it points elsewhere");
@@ -223,11 +230,7 @@ fn a_value_may_point_into_its_item() {
 fn a_thread_local_may_use_the_executor_when_its_thread_ends() {
     static ENDED: AtomicUsize = AtomicUsize::new(0);
     static EXECUTOR: LazyLock<BatchExecutor> = LazyLock::new(|| {
-        BatchExecutor::builder()
-            .workers(3)
-            .keep_alive(Duration::from_millis(5))
-            .build()
-            .expect("good settings")
+        builder().workers(3).keep_alive(Duration::from_millis(5)).build().expect("good settings")
     });
 
     struct RunsAtTheEnd;
@@ -253,6 +256,7 @@ fn a_thread_local_may_use_the_executor_when_its_thread_ends() {
         });
         assert!(result.unwrap().is_success());
         wait_until("both threads have run their last batch", || ENDED.load(Ordering::SeqCst) == 2);
+        // I6: a static stays.
         assert_still_works(&EXECUTOR);
     });
 }
@@ -266,7 +270,7 @@ fn the_last_clone_may_drop_on_the_executors_own_thread() {
         for round in 0..20 {
             let register = Register::default();
             let limiter_lives = register.make();
-            let executor = BatchExecutor::builder()
+            let executor = builder()
                 .workers(4)
                 .keep_alive(Duration::from_millis(2))
                 .rate_limiter(batch_executor::limiter_fn(move || {
@@ -288,7 +292,7 @@ fn the_last_clone_may_drop_on_the_executors_own_thread() {
                 assert_still_works(&executor);
             }
             drop(executor);
-            // The limiter goes with the executor.
+            // I6: the thread that ends the executor cannot be joined. The limiter goes with the executor.
             wait_until("the executor is gone", || register.dropped() == 1);
         }
     });
@@ -312,14 +316,14 @@ fn a_clone_may_drop_in_a_task() {
             let tasks: Vec<_> = tasks.collect();
             let result = executor.execute_batch(tasks, 0..30).unwrap();
             assert!(result.values().copied().eq(6..36));
-            assert_still_works(&executor);
+            assert_survived(executor);
         }
     });
 }
 
 /// F42: what an item leaves behind in its thread stays there, and does no harm.
 #[test]
-fn what_an_item_leaves_in_its_thread_harms_no_later_batch() {
+fn what_an_item_leaves_in_its_threads_memory_harms_no_later_batch() {
     thread_local!(static LEFT: Cell<usize> = const { Cell::new(0) });
 
     within_a_minute(|| {
@@ -334,6 +338,6 @@ fn what_an_item_leaves_in_its_thread_harms_no_later_batch() {
             assert!(result.unwrap().is_success());
         }
         assert_eq!(left.load(Ordering::SeqCst), 1_000);
-        assert_still_works(&executor);
+        assert_survived(executor);
     });
 }

@@ -6,9 +6,12 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod deaths;
 mod errors;
 mod lifetimes;
 mod nesting;
 mod panics;
+mod scarcity;
+mod signals;
 mod sizes;
 mod threads;

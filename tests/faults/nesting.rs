@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use batch_executor::{BatchExecutor, Workers};
 
 use crate::common::{
-    Census, Meeting, Register, assert_still_works, collecting, parallel_settings, settings, within_a_minute,
+    Census, Meeting, Register, assert_survived, collecting, parallel_settings, settings, within_a_minute,
 };
 
 /// F44
@@ -33,7 +33,7 @@ fn a_batch_in_every_worker_at_once_finishes_three_deep() {
             assert_eq!((values.made(), values.dropped()), (together * 9, 0));
             drop(result);
             values.assert_all_dropped(together * 9);
-            assert_still_works(&executor);
+            assert_survived(executor);
         }
     });
 }
@@ -55,7 +55,7 @@ fn a_batch_under_a_lock_that_its_siblings_want_finishes() {
             });
             assert!(result.unwrap().is_success(), "{workers:?}");
             assert_eq!((lock.into_inner().unwrap(), entered.into_inner()), (40 * 45, 40));
-            assert_still_works(&executor);
+            assert_survived(executor);
         }
     });
 }
@@ -81,8 +81,8 @@ fn two_executors_that_call_into_each_other_finish() {
                 Ok::<_, String>(bounce(&other, &one, 3))
             });
             assert_eq!(result.unwrap().values().sum::<usize>(), together * 81, "{workers:?}");
-            assert_still_works(&one);
-            assert_still_works(&other);
+            assert_survived(one);
+            assert_survived(other);
         }
     });
 }
@@ -108,6 +108,6 @@ fn callers_that_nest_side_by_side_finish() {
             callers.into_iter().map(|caller| caller.join().expect("no panic")).collect()
         });
         assert_eq!(sums, [40; 16]);
-        assert_still_works(&executor);
+        assert_survived(executor);
     });
 }

@@ -10,9 +10,9 @@ use std::time::Duration;
 use batch_executor::{BatchExecutor, ItemError, limiter_fn};
 
 use crate::common::{
-    AT_THE_END, Census, MEANT, Meeting, Register, assert_ends_well, assert_still_works, child, collecting,
-    ended, panic_of, parallel_settings, settings, silence_meant_panics, stopping, text_of, told_to,
-    within_a_minute,
+    AT_THE_END, Census, MEANT, Meeting, Register, assert_ends_well, assert_survived, builder, child,
+    collecting, ended, panic_of, parallel_settings, settings, silence_meant_panics, stopping, text_of,
+    told_to, within_a_minute,
 };
 
 /// F01
@@ -34,7 +34,7 @@ fn one_panic_leaves_the_others_and_every_worker() {
             assert_eq!(result.items()[42].error().unwrap().to_string(), "panicked: meant: 42");
             drop(result);
             values.assert_all_dropped(100);
-            assert_still_works(&executor);
+            assert_survived(executor);
         }
     });
 }
@@ -63,7 +63,7 @@ fn ten_thousand_panics_cost_no_thread() {
             let threads = threads.into_inner().unwrap().len();
             // One more than work at once: a caller that coordinates works until the first helper comes.
             assert!(threads <= executor.workers_for(10_000) + 1, "{threads} threads took part");
-            assert_still_works(&executor);
+            assert_survived(executor);
         }
     });
 }
@@ -99,7 +99,7 @@ fn payloads_whose_destructors_panic_are_dropped_in_peace() {
                 .run(0..40usize, |&n| if n > 2 { panic_any(Bomb(3)) } else { Ok::<_, String>(n) })
                 .unwrap_err();
             drop(error.without_items());
-            assert_still_works(&executor);
+            assert_survived(executor);
         }
     });
 }
@@ -123,7 +123,7 @@ fn payloads_whose_destructors_panic_do_not_meet_a_panic_of_the_callback() {
             let Err(payload) = ended else { panic!("the callback panicked") };
             assert!(payload.is::<Bomb>());
             std::mem::forget(payload);
-            assert_still_works(&executor);
+            assert_survived(executor);
         }
     });
 }
@@ -150,7 +150,7 @@ fn a_payload_that_is_no_text_is_kept() {
             assert_eq!(number.into_payload().downcast_ref(), Some(&42));
             assert_eq!((empty.message(), empty.to_string().as_str()), ("", ""));
             assert!(format!("{empty:?}").contains("Panic"));
-            assert_still_works(&executor);
+            assert_survived(executor);
         }
     });
 }
@@ -193,7 +193,7 @@ fn a_capture_that_panics_after_the_value_was_made_takes_the_value_with_it() {
             assert_eq!((result.successful(), result.failed(), values.dropped()), (30, 30, 30));
             drop(result);
             values.assert_all_dropped(60);
-            assert_still_works(&executor);
+            assert_survived(executor);
         }
     });
 }
@@ -234,7 +234,7 @@ fn a_value_that_panics_when_it_is_thrown_away_leaves_the_others() {
             });
             assert_eq!(text, "meant: the callback");
             values.assert_all_dropped(values.made());
-            assert_still_works(&executor);
+            assert_survived(executor);
         }
     });
 }
@@ -258,7 +258,7 @@ fn several_values_that_panic_when_they_are_thrown_away_abort_nothing() {
         });
         assert_eq!(text, "meant: the callback");
         values.assert_all_dropped(values.made());
-        assert_still_works(&executor);
+        assert_survived(executor);
     }
     println!("{AT_THE_END}");
 }
@@ -297,7 +297,7 @@ fn several_unstarted_tasks_that_panic_when_they_are_dropped_abort_nothing() {
     let batch = executor.batch(0..20).on_progress(|_| panic!("{MEANT}the callback"));
     assert_eq!(panic_of(|| batch.run_tasks(tasks)), "meant: the callback");
     register.assert_all_dropped(28);
-    assert_still_works(&executor);
+    assert_survived(executor);
     println!("{AT_THE_END}");
 }
 
@@ -323,7 +323,7 @@ fn a_callback_that_panics_is_called_no_more_and_everything_is_dropped() {
                 assert_eq!((text, calls.into_inner()), (format!("{MEANT}call {at}"), at));
                 items.assert_all_dropped(100);
                 values.assert_all_dropped(values.made());
-                assert_still_works(&executor);
+                assert_survived(executor);
             }
         }
     });
@@ -340,7 +340,7 @@ fn a_limiter_that_panics_fails_the_items_that_ask_and_no_others() {
                 assert!(asked.fetch_add(1, Ordering::SeqCst) < 30, "{MEANT}no more");
                 Ok(Duration::ZERO)
             });
-            let builder = BatchExecutor::builder().workers(workers).stop_on_error(false);
+            let builder = builder().workers(workers).stop_on_error(false);
             let executor = builder.rate_limiter(limiter).build().unwrap();
             let (census, values) = (Census::of(100), Register::default());
             let result = executor.run(0..100usize, |&n| {
@@ -352,6 +352,7 @@ fn a_limiter_that_panics_fails_the_items_that_ask_and_no_others() {
             census.assert_none_ran_twice();
             drop(result);
             values.assert_all_dropped(30);
+            // I5: the limiter panics for good.
         }
     });
 }
@@ -401,7 +402,7 @@ fn an_iterator_that_panics_drops_what_it_gave_and_runs_nothing() {
                 register.assert_all_dropped(before + 3 * from);
             }
             assert_eq!(census.total(), 0);
-            assert_still_works(&executor);
+            assert_survived(executor);
         }
     });
 }
@@ -460,7 +461,7 @@ fn a_panic_hook_may_run_a_batch() {
         });
         drop(std::panic::take_hook());
         assert_eq!((result.unwrap().failed(), sum.load(Ordering::SeqCst)), (100, 4_500), "{workers:?}");
-        assert_still_works(&executor);
+        assert_survived(executor);
     }
     println!("{AT_THE_END}");
 }
@@ -502,7 +503,7 @@ fn a_lock_that_an_item_poisoned_fails_the_items_behind_it_and_nothing_else() {
             );
             assert_eq!(result.skipped(), 0);
             assert!(lock.is_poisoned());
-            assert_still_works(&executor);
+            assert_survived(executor);
         }
     });
 }
@@ -535,7 +536,7 @@ fn a_batch_runs_in_a_destructor_while_its_caller_unwinds() {
             }));
             assert_eq!(text_of(&*ended.unwrap_err()), "meant: outside");
             assert_eq!(ran.into_inner(), 2_703, "{workers:?}");
-            assert_still_works(&executor);
+            assert_survived(executor);
         }
     });
 }
@@ -560,8 +561,10 @@ fn tasks_that_panic_when_they_are_refused_abort_nothing() {
         })
         .collect();
     let ids: Vec<_> = (0..2).map(|_| Stubborn(Some(register.make()))).collect();
-    assert_eq!(panic_of(|| BatchExecutor::new().execute_batch(tasks, ids)), "meant: stubborn");
+    let executor = BatchExecutor::new();
+    assert_eq!(panic_of(|| executor.execute_batch(tasks, ids)), "meant: stubborn");
     register.assert_all_dropped(5);
+    assert_survived(executor);
     println!("{AT_THE_END}");
 }
 
@@ -593,7 +596,7 @@ fn a_callback_and_an_operation_that_panic_when_they_are_dropped_abort_and_leak_n
         assert_eq!(text, "meant: stubborn");
         owned.assert_all_dropped(2);
         values.assert_all_dropped(50);
-        assert_still_works(&executor);
+        assert_survived(executor);
     }
     println!("{AT_THE_END}");
 }

@@ -5,13 +5,12 @@ use std::thread;
 use std::time::Duration;
 
 use batch_executor::{
-    AdaptiveWorkers, AutoWorkers, BatchError, BatchExecutor, ConfigError, RateLimit, RateLimiter, StopReason,
-    Workers,
+    AdaptiveWorkers, AutoWorkers, BatchError, ConfigError, RateLimit, RateLimiter, StopReason, Workers,
 };
 
 use crate::common::{
-    AT_THE_END, Census, Register, assert_each_outcome_at_its_index, assert_ends_well, assert_still_works,
-    child, collecting, settings, told_to, within_a_minute,
+    AT_THE_END, Census, Register, assert_each_outcome_at_its_index, assert_ends_well, assert_survived,
+    builder, child, collecting, settings, told_to, within_a_minute,
 };
 
 /// Gives these, and says of their number what it likes.
@@ -47,7 +46,7 @@ fn a_size_hint_that_lies_changes_nothing() {
                 census.assert_each_ran_once();
                 assert_each_outcome_at_its_index(&result.unwrap(), |&n| Some(n + 1));
             }
-            assert_still_works(&executor);
+            assert_survived(executor);
         }
     });
 }
@@ -65,6 +64,7 @@ fn a_size_hint_of_ids_or_tasks_that_lies_changes_nothing() {
                 let result = executor.execute_batch(tasks(), Lies(0..100usize, hint));
                 assert_each_outcome_at_its_index(&result.unwrap(), |&n| Some(n + 1));
             }
+            assert_survived(executor);
         }
     });
 }
@@ -82,7 +82,7 @@ fn no_items_run_nothing_and_say_so() {
             let empty = empty.unwrap();
             assert_eq!((empty.total(), empty.workers(), empty.is_success()), (0, 0, true));
             assert!(empty.to_string().starts_with("0 of 0 succeeded in "));
-            assert_still_works(&executor);
+            assert_survived(executor);
         }
     });
 }
@@ -109,7 +109,7 @@ fn one_item_is_run_by_whoever_comes() {
                     assert_eq!(calls.into_inner(), usize::from(reports));
                 }
             }
-            assert_still_works(&executor);
+            assert_survived(executor);
         }
     });
 }
@@ -128,6 +128,7 @@ fn assert_many_trivial_items_work(items: usize, workers: Workers) {
     assert_eq!((result.failed(), result.successful()), (items / 1_000, items - items / 1_000));
     assert_eq!(calls.into_inner(), items);
     assert!(result.failures().map(|item| item.id).eq((1..items).step_by(1_000)));
+    assert_survived(executor);
 }
 
 /// F28
@@ -172,7 +173,7 @@ fn lengths_that_differ_run_nothing_and_drop_everything() {
                 assert_eq!((t, item_ids, census.total()), (tasks, ids, 0));
                 register.assert_all_dropped(tasks + ids);
             }
-            assert_still_works(&executor);
+            assert_survived(executor);
         }
     });
 }
@@ -188,7 +189,7 @@ fn equal_ids_keep_an_outcome_each() {
             assert!(result.iter().map(|item| item.id).eq((0..100).map(|n| n / 50)));
             assert!(result.values().copied().eq((0..100).step_by(2)));
             assert_eq!(result.failed(), 50);
-            assert_still_works(&executor);
+            assert_survived(executor);
         }
     });
 }
@@ -205,7 +206,7 @@ fn worker_counts_out_of_range_are_refused_when_built() {
         Workers::from(AdaptiveWorkers::new().min(300)),
     ];
     for workers in bad {
-        assert!(BatchExecutor::builder().workers(workers).build().is_err(), "{workers:?}");
+        assert!(builder().workers(workers).build().is_err(), "{workers:?}");
     }
 }
 
@@ -215,7 +216,7 @@ fn four_thousand_workers_for_a_hundred_items_are_a_hundred() {
     within_a_minute(|| {
         let executor = collecting(4096);
         assert_eq!(executor.workers_for(100), 100);
-        assert_still_works(&executor);
+        assert_survived(executor);
     });
 }
 
@@ -237,13 +238,13 @@ fn times_without_end_saturate() {
         limit.pause(Duration::MAX);
         // A clock of 64 bits of nanoseconds ends after 584 years.
         assert!(limit.reserve().unwrap() >= Duration::from_secs(86_400 * 365 * 500));
-        let executor = BatchExecutor::builder()
+        let executor = builder()
             .workers(4)
             .keep_alive(Duration::MAX)
             .rate_limiter(RateLimit::every(Duration::MAX))
             .build()
             .unwrap();
-        // The first permit is there at once, and the second would not be.
+        // I5: the first permit is there at once, and the second would not be.
         assert!(executor.run(0..1, |_| Ok::<_, String>(())).is_ok());
     });
 }
@@ -273,7 +274,7 @@ fn large_values_come_back_whole() {
             for (n, value) in (0..40u8).zip(result.values()) {
                 assert!(value.iter().all(|&byte| byte == n));
             }
-            assert_still_works(&executor);
+            assert_survived(executor);
         }
     });
 }
@@ -297,7 +298,7 @@ fn memory_that_runs_out_is_a_reason_and_no_abort() {
             assert_eq!((partial.total(), partial.workers(), runs.total()), (0, 0, 0));
             assert!(register.made() > 1_000);
             register.assert_all_dropped(register.made());
-            assert_still_works(&executor);
+            assert_survived(executor);
         }
         println!("{AT_THE_END}");
         return;
@@ -321,6 +322,6 @@ fn a_hundred_workers_a_core_finish() {
         });
         census.assert_each_ran_once();
         assert_each_outcome_at_its_index(&result.unwrap(), |&n| Some(n));
-        assert_still_works(&executor);
+        assert_survived(executor);
     });
 }

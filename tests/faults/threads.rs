@@ -1,5 +1,6 @@
 //! Threads: refused, shared, dropped, forked, in a process that ends.
 
+use std::io::Write;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock, mpsc};
 use std::thread;
@@ -9,15 +10,16 @@ use batch_executor::BatchExecutor;
 
 use crate::common::{
     AT_THE_END, Census, Gate, Meeting, Register, assert_each_outcome_at_its_index, assert_ends_well,
-    assert_still_works, child, collecting, ended, settings, told_to, within_a_minute,
+    assert_still_works, assert_survived, builder, child, collecting, ended, settings, told_to,
+    within_a_minute,
 };
 
-/// F36; F35, with threads refused one by one, is a test of promise 8.
+/// F36: threads that are refused one by one are in `scarcity`.
 #[test]
 fn without_a_thread_to_be_had_the_caller_does_it_all() {
     within_a_minute(|| {
         for workers in [2, 8] {
-            let builder = BatchExecutor::builder().workers(workers).stop_on_error(false);
+            let builder = builder().workers(workers).stop_on_error(false);
             let executor = builder.stack_size(usize::MAX).build().unwrap();
             let (census, values) = (Census::of(200), Register::default());
             let result = executor.batch(0..200usize).on_progress(|_| {}).run(|&n| {
@@ -29,6 +31,8 @@ fn without_a_thread_to_be_had_the_caller_does_it_all() {
             assert_eq!((result.successful(), result.workers()), (200, 1));
             drop(result);
             values.assert_all_dropped(200);
+            // I5: no second worker ever comes.
+            assert_eq!(executor.run(0..9, |_| Ok::<_, String>(())).unwrap().workers(), 1);
         }
     });
 }
@@ -60,16 +64,57 @@ fn an_item_may_end_the_process() {
     }
 }
 
+/// F38: from whichever thread; the data of the one that ends the process is dropped on the way out, and runs a batch then, in
+/// the midst of the item.
+#[test]
+fn who_ends_the_process_may_run_a_batch_on_its_way_out() {
+    static EXECUTOR: LazyLock<BatchExecutor> = LazyLock::new(|| collecting(4));
+
+    struct RunsAtTheEnd;
+
+    impl Drop for RunsAtTheEnd {
+        fn drop(&mut self) {
+            let result = EXECUTOR.batch(0..20).on_progress(|_| {}).run(|&n| Ok::<_, String>(n));
+            // `println!` could find its own thread-local gone.
+            let sum: i32 = result.expect("no failures").values().sum();
+            let _ = writeln!(std::io::stdout(), "a batch at the end gave {sum}");
+        }
+    }
+
+    thread_local!(static AT_THE_END: RunsAtTheEnd = const { RunsAtTheEnd });
+
+    const TEST: &str = "threads::who_ends_the_process_may_run_a_batch_on_its_way_out";
+    if let Some(told) = told_to() {
+        let (caller, meeting) = (thread::current().id(), Meeting::default());
+        let result = EXECUTOR.run(0..4, |_| {
+            meeting.of(4);
+            if (thread::current().id() == caller) == (told == "the caller") {
+                AT_THE_END.with(|_| {});
+                std::process::exit(7);
+            }
+            thread::sleep(Duration::from_secs(30));
+            Ok::<_, String>(())
+        });
+        panic!("{result:?}");
+    }
+    for told in ["the caller", "a helper"] {
+        let (status, printed) = ended(child(&[], TEST, told));
+        assert_eq!(status.code(), Some(7), "{printed}");
+        assert!(printed.contains("a batch at the end gave 190"), "{printed}");
+    }
+}
+
 /// F51
 #[test]
 fn an_executor_that_is_never_dropped_does_not_keep_the_process() {
     static EXECUTOR: LazyLock<BatchExecutor> = LazyLock::new(|| {
-        let builder = BatchExecutor::builder().workers(4).stop_on_error(false);
+        let builder = builder().workers(4).stop_on_error(false);
         builder.keep_alive(Duration::from_secs(3600)).build().expect("good settings")
     });
 
     const TEST: &str = "threads::an_executor_that_is_never_dropped_does_not_keep_the_process";
     if told_to().is_some() {
+        // I6: a static stays.
         assert_still_works(&EXECUTOR);
         println!("{AT_THE_END}");
         return;
@@ -85,21 +130,62 @@ fn ten_thousand_batches_from_sixty_four_threads_are_each_exact() {
             let executor = collecting(workers);
             let values = Register::default();
             thread::scope(|scope| {
-                for caller in 0..64usize {
+                for caller in 0..64 {
                     let (executor, values) = (&executor, &values);
                     scope.spawn(move || {
-                        for batch in 0..80usize {
-                            let size = (caller + batch) % 9;
-                            let result =
-                                executor.run(0..size, |&n| Ok::<_, String>((n * caller, values.make())));
-                            let numbers = result.unwrap().into_values().unwrap();
-                            assert!(numbers.iter().map(|(n, _)| *n).eq((0..size).map(|n| n * caller)));
+                        for batch in 0..80 {
+                            assert_one_of_many_is_exact(executor, caller, batch, values);
                         }
                     });
                 }
             });
             values.assert_all_dropped(values.made());
-            assert_still_works(&executor);
+            assert_survived(executor);
+        }
+    });
+}
+
+#[track_caller]
+fn assert_one_of_many_is_exact(executor: &BatchExecutor, caller: usize, batch: usize, values: &Register) {
+    let size = (caller + batch) % 9;
+    let result = executor.run(0..size, |&n| Ok::<_, String>((n * caller, values.make())));
+    let numbers = result.expect("it collects").into_values().expect("no failures");
+    assert!(numbers.iter().map(|(n, _)| *n).eq((0..size).map(|n| n * caller)));
+}
+
+/// F47: the bound, counted in batches. Nobody stops before everybody has run `EACH`; whoever is slowest has then had at
+/// least one in `BOUND` of what would have been its share.
+#[test]
+fn of_sixty_four_callers_none_starves() {
+    const CALLERS: usize = 64;
+    const EACH: usize = 100;
+    const BOUND: usize = 50;
+
+    within_a_minute(|| {
+        for workers in [2, 8] {
+            let executor = collecting(workers);
+            let (done, values) = (Census::of(CALLERS), Register::default());
+            thread::scope(|scope| {
+                for caller in 0..CALLERS {
+                    let (executor, done, values) = (&executor, &done, &values);
+                    scope.spawn(move || {
+                        for batch in 0.. {
+                            assert_one_of_many_is_exact(executor, caller, batch, values);
+                            done.count(caller);
+                            // Else the system lets one caller run thousands of batches before the next one's turn.
+                            thread::sleep(Duration::from_micros(100));
+                            let everybody = done.runs().iter().all(|&runs| runs >= EACH);
+                            if everybody || done.total() > CALLERS * EACH * BOUND {
+                                return;
+                            }
+                        }
+                    });
+                }
+            });
+            let runs = done.runs();
+            assert!(runs.iter().all(|&runs| runs >= EACH), "somebody starved: {runs:?}");
+            values.assert_all_dropped(values.made());
+            assert_survived(executor);
         }
     });
 }
@@ -122,7 +208,7 @@ fn a_handle_that_drops_while_another_runs_a_batch_changes_nothing() {
                         Ok::<_, String>(n)
                     });
                     // The last handle drops here.
-                    drop(executor);
+                    assert_survived(executor);
                     result
                 })
             };
@@ -141,10 +227,9 @@ fn a_drop_with_idle_workers_comes_back() {
     within_a_minute(|| {
         for workers in settings() {
             for _ in 0..30 {
-                let builder = BatchExecutor::builder().workers(workers).stop_on_error(false);
+                let builder = builder().workers(workers).stop_on_error(false);
                 let executor = builder.keep_alive(Duration::MAX).build().unwrap();
-                assert_still_works(&executor);
-                drop(executor);
+                assert_survived(executor);
             }
         }
     });
@@ -179,7 +264,7 @@ fn a_short_batch_ends_while_long_ones_go_on() {
             assert!(!gate.is_open());
             gate.open();
         });
-        assert_still_works(&executor);
+        assert_survived(executor);
     });
 }
 
@@ -189,7 +274,7 @@ fn batches_of_all_kinds_at_once_leave_the_executor_whole() {
     crate::common::silence_meant_panics();
     within_a_minute(|| {
         let executor = collecting(4);
-        let stops = BatchExecutor::builder().workers(4).build().unwrap();
+        let stops = builder().workers(4).build().unwrap();
         let values = Register::default();
         thread::scope(|scope| {
             for kind in 0..8 {
@@ -222,8 +307,8 @@ fn batches_of_all_kinds_at_once_leave_the_executor_whole() {
             }
         });
         values.assert_all_dropped(values.made());
-        assert_still_works(&executor);
-        assert_still_works(&stops);
+        assert_survived(executor);
+        assert_survived(stops);
     });
 }
 
@@ -235,7 +320,7 @@ fn results_outlive_their_executor() {
         thread::spawn(move || {
             let executor = collecting(4);
             let result = executor.run(0..10usize, |&n| Ok::<_, String>(n)).unwrap();
-            drop(executor);
+            assert_survived(executor);
             sender.send(result).unwrap();
         });
         assert_each_outcome_at_its_index(&receiver.recv().unwrap(), |&n| Some(n));
@@ -259,7 +344,7 @@ mod fork {
 
     /// Whether the body comes to its end in a forked child.
     fn ends_well_when_forked(body: impl FnOnce()) -> bool {
-        // SAFETY: this process has one thread besides those of the executor, which sleep and hold no lock.
+        // SAFETY: all other threads of this process sleep, and hold no lock that the body takes.
         let process = unsafe { fork() };
         assert!(process >= 0, "no fork");
         if process == 0 {
@@ -279,6 +364,21 @@ mod fork {
         ended && status.into_inner() == 0
     }
 
+    /// Batches with and without reports, each with others inside.
+    fn runs(executor: &BatchExecutor) {
+        for reports in [false, true, false, true] {
+            let census = Census::of(100);
+            let batch = executor.batch(0..100usize);
+            let batch = if reports { batch.on_progress(|_| {}) } else { batch };
+            let result = batch.run(|&n| {
+                census.count(n);
+                executor.run(0..2, |&n| Ok::<_, String>(n)).map(|_| n).map_err(|error| error.to_string())
+            });
+            census.assert_each_ran_once();
+            assert_each_outcome_at_its_index(&result.unwrap(), |&n| Some(n));
+        }
+    }
+
     const TEST: &str = "threads::fork::a_batch_in_a_forked_child_completes_on_the_caller";
 
     #[test]
@@ -292,19 +392,6 @@ mod fork {
         assert_still_works(&executor);
         // Until its threads sleep.
         thread::sleep(Duration::from_millis(50));
-        let runs = |executor: &BatchExecutor| {
-            for reports in [false, true, false, true] {
-                let census = Census::of(100);
-                let batch = executor.batch(0..100usize);
-                let batch = if reports { batch.on_progress(|_| {}) } else { batch };
-                let result = batch.run(|&n| {
-                    census.count(n);
-                    executor.run(0..2, |&n| Ok::<_, String>(n)).map(|_| n).map_err(|error| error.to_string())
-                });
-                census.assert_each_ran_once();
-                assert_each_outcome_at_its_index(&result.unwrap(), |&n| Some(n));
-            }
-        };
         assert!(ends_well_when_forked(|| runs(&executor)), "with threads that are not there");
         assert!(ends_well_when_forked(|| runs(&unused)), "with threads of its own");
         let clone = executor.clone();
@@ -316,6 +403,7 @@ mod fork {
             "drop of a clone"
         );
         assert_still_works(&executor);
+        // I6: this process drops its own after the child has dropped the other.
         assert!(
             ends_well_when_forked(move || {
                 runs(&executor);
@@ -323,6 +411,41 @@ mod fork {
             }),
             "drop of the last handle"
         );
+        crate::common::wait_until("its threads have ended", || {
+            crate::common::threads_named(crate::common::OWN_NAME).is_empty()
+        });
+        println!("{AT_THE_END}");
+    }
+
+    const BUSY: &str = "threads::fork::while_a_batch_runs_a_fork_may_use_other_executors";
+
+    #[test]
+    fn while_a_batch_runs_a_fork_may_use_other_executors() {
+        if told_to().is_none() {
+            assert_ends_well(child(&[], BUSY, "run"));
+            return;
+        }
+        let (busy, idle) = (collecting(4), collecting(4));
+        assert_still_works(&idle);
+        let (meeting, gate) = (Meeting::default(), Gate::default());
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                let result = busy.run(0..4, |_| {
+                    meeting.of(5);
+                    gate.pass();
+                    Ok::<_, String>(())
+                });
+                assert!(result.unwrap().is_success());
+            });
+            meeting.of(5);
+            // Until the others sleep, in front of the gate or without work.
+            thread::sleep(Duration::from_millis(50));
+            assert!(ends_well_when_forked(|| runs(&collecting(4))), "an executor of the child's own");
+            assert!(ends_well_when_forked(|| runs(&idle)), "an executor that was idle");
+            gate.open();
+        });
+        assert_survived(busy);
+        assert_survived(idle);
         println!("{AT_THE_END}");
     }
 }
