@@ -39,6 +39,9 @@
 //! same executor, at any depth. When the system refuses a thread, the batch runs on those there are. `run` returns when
 //! nothing of the batch is running any more, which is why items, operation and values may borrow from the caller.
 //!
+//! What ends a process ends it here too, and takes the outcomes with it: an item that overflows its stack, an allocation that
+//! fails, a panic in a destructor during a panic, any panic in a program built with `panic = "abort"`.
+//!
 //! # What it is not for
 //!
 //! Async code (give a whole batch to one `spawn_blocking`), CPU-bound loops over slices (rayon's adaptors), operations that

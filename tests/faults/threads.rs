@@ -375,7 +375,7 @@ mod fork {
                 executor.run(0..2, |&n| Ok::<_, String>(n)).map(|_| n).map_err(|error| error.to_string())
             });
             census.assert_each_ran_once();
-            assert_each_outcome_at_its_index(&result.unwrap(), |&n| Some(n));
+            assert_each_outcome_at_its_index(&result.expect("it collects"), |&n| Some(n));
         }
     }
 
