@@ -241,7 +241,7 @@ fn who_waits_uses_no_core() {
         let before = processor_time();
         wait();
         let used = processor_time() - before;
-        assert!(used <= 20, "{what}: {used} hundredths of a second for a wait of fifty");
+        assert!(used <= 3, "{what}: {used} hundredths of a second for a wait of fifty");
     };
     let executor = collecting(4);
     assert_exact(&executor, 4);
