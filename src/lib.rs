@@ -42,6 +42,8 @@
 //! What ends a process ends it here too, and takes the outcomes with it: an item that overflows its stack, an allocation that
 //! fails, a panic in a destructor during a panic, any panic in a program built with `panic = "abort"`.
 //!
+//! [What else it promises, and how that is tested](guide::promises).
+//!
 //! # What it is not for
 //!
 //! Async code (give a whole batch to one `spawn_blocking`), CPU-bound loops over slices (rayon's adaptors), operations that
@@ -58,6 +60,8 @@ mod doctests;
 mod engine;
 mod error;
 mod executor;
+#[cfg(any(doc, doctest))]
+pub mod guide;
 #[cfg(all(test, any(loom, shuttle)))]
 mod models;
 mod panic;

@@ -71,8 +71,9 @@ impl Drop for Pool {
         while let Some((process, thread)) = self.shared.next_to_join() {
             // A forked child has this memory and none of these threads.
             let inherited = process != process::id();
-            // The last handle to an executor may be dropped by a thread of its own.
-            let own = thread.thread().id() == thread::current().id();
+            let (me, it) = (thread::current().id(), thread.thread().id());
+            // The last handle to an executor may be dropped by a thread of its own, even by one that another waits for.
+            let own = it == me || self.shared.roster.lock().is_joining(it, me);
             if !own && !inherited {
                 // An error would be a panic of that thread, which its panic hook has reported.
                 let _ = thread.join();
@@ -199,11 +200,18 @@ impl Shared {
     /// The life of a thread.
     fn live(self: &Arc<Self>) {
         self.serve();
-        // Nobody else waits for what a thread of theirs does in its last moments: its thread-locals' destructors.
-        let ended = self.roster.lock().take_ended(process::id());
+        self.join_ended();
+    }
+
+    /// Waits for the threads that have ended already: they may still be in their thread-locals' destructors, and nobody else
+    /// would wait for that.
+    fn join_ended(&self) {
+        let me = thread::current().id();
+        let ended = self.roster.lock().take_ended(process::id(), me);
         for thread in ended {
             let _ = thread.join();
         }
+        self.roster.lock().has_joined(me);
     }
 
     /// Works for one batch after another, until the pool has no use for this thread.

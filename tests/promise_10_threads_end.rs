@@ -6,8 +6,8 @@
 
 mod common;
 
-use std::sync::LazyLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{LazyLock, Mutex};
 use std::thread;
 use std::time::Duration;
 
@@ -261,6 +261,49 @@ fn drop_waits_for_what_an_expired_thread_does_when_it_ends() {
         GATE.open();
         drop(executor);
         assert_eq!(ENDED.load(Ordering::SeqCst), 1, "drop did not wait for the thread to end");
+    });
+}
+
+/// One thread is in its destructors, the next waits for it, and then the first drops the last clone: it does not wait for
+/// the one that waits for it.
+#[test]
+fn an_expired_thread_may_drop_the_last_clone() {
+    static KEPT_CLONE: Mutex<Option<BatchExecutor>> = Mutex::new(None);
+    static ENDING: AtomicUsize = AtomicUsize::new(0);
+    static DROPPED: AtomicUsize = AtomicUsize::new(0);
+    static GATE: LazyLock<Gate> = LazyLock::new(Gate::default);
+
+    struct LastClone;
+
+    impl Drop for LastClone {
+        fn drop(&mut self) {
+            ENDING.fetch_add(1, Ordering::SeqCst);
+            GATE.pass();
+            drop(KEPT_CLONE.lock().unwrap().take());
+            DROPPED.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+
+    thread_local!(static KEPT: LastClone = const { LastClone });
+
+    within_a_minute(|| {
+        let executor = with_keep_alive("p10-last", 2, Duration::from_millis(5));
+        let (meeting, caller) = (Meeting::default(), thread::current().id());
+        let result = executor.run(0..2, |_| {
+            meeting.of(2);
+            if thread::current().id() != caller {
+                KEPT.with(|_| {});
+            }
+            Ok::<_, String>(())
+        });
+        assert!(result.unwrap().is_success());
+        wait_until("the thread has expired", || ENDING.load(Ordering::SeqCst) == 1);
+        meet(&executor, 2);
+        thread::sleep(Duration::from_millis(50)); // the second expires, and waits for the first
+        *KEPT_CLONE.lock().unwrap() = Some(executor);
+        GATE.open();
+        wait_until("the last clone has dropped", || DROPPED.load(Ordering::SeqCst) == 1);
+        wait_until("both threads have ended", || threads_named("p10-last").is_empty());
     });
 }
 

@@ -15,8 +15,8 @@ use super::tally::{Bell, Report};
 const GLANCE: Duration = Duration::from_millis(1);
 
 /// How often it looks while they seem to come. Then it works itself, whatever keeps them: in a forked child they seem to
-/// come for ever.
-const PATIENCE: u32 = 100;
+/// come for ever. Under a model checker, whose clock knows only sooner and later, once is enough.
+const PATIENCE: u32 = if cfg!(any(loom, shuttle)) { 1 } else { 100 };
 
 /// Watches what helpers complete until the batch is over. While there is no helper, the caller works and reports by
 /// turns. A panic of `on_progress` stops the batch and is handed back; helpers may then still be running.

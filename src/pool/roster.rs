@@ -6,7 +6,7 @@ use std::fmt;
 use std::mem;
 use std::sync::Arc;
 
-use crate::sync::thread::JoinHandle;
+use crate::sync::thread::{JoinHandle, ThreadId};
 
 use super::latch::{Latch, Leave};
 
@@ -65,6 +65,8 @@ pub(super) struct Roster {
     started: usize,
     /// Every thread that may still have to be joined, with the process that it is a thread of.
     threads: Vec<(u32, JoinHandle<()>)>,
+    /// Who waits for whom to end, both of the pool.
+    joining: Vec<(ThreadId, ThreadId)>,
     closed: bool,
 }
 
@@ -194,16 +196,30 @@ impl Roster {
         self.threads.push((process, thread));
     }
 
-    /// Threads of this process that have ended, or are about to: to be joined, so that they do not pile up.
-    pub(super) fn take_ended(&mut self, process: u32) -> Vec<JoinHandle<()>> {
-        let has_ended = |(of, thread): &(u32, JoinHandle<()>)| *of == process && thread.is_finished();
-        let (ended, left) = mem::take(&mut self.threads).into_iter().partition(has_ended);
+    /// Threads of this process that have ended, or are about to, for `joiner` to join, so that they do not pile up. Once the
+    /// pool is closed there are none: whoever closed it joins.
+    pub(super) fn take_ended(&mut self, process: u32, joiner: ThreadId) -> Vec<JoinHandle<()>> {
+        let closed = self.closed;
+        let can_go = |(of, thread): &(u32, JoinHandle<()>)| !closed && *of == process && thread.is_finished();
+        let (ended, left) = mem::take(&mut self.threads).into_iter().partition(can_go);
         self.threads = left;
-        ended.into_iter().map(|(_, thread)| thread).collect()
+        let ended: Vec<_> = ended.into_iter().map(|(_, thread)| thread).collect();
+        self.joining.extend(ended.iter().map(|thread| (joiner, thread.thread().id())));
+        ended
+    }
+
+    /// The thread has joined what it took.
+    pub(super) fn has_joined(&mut self, joiner: ThreadId) {
+        self.joining.retain(|(who, _)| *who != joiner);
     }
 
     pub(super) fn next_to_join(&mut self) -> Option<(u32, JoinHandle<()>)> {
         self.threads.pop()
+    }
+
+    /// Whether `thread` waits for `other` to end.
+    pub(super) fn is_joining(&self, thread: ThreadId, other: ThreadId) -> bool {
+        self.joining.contains(&(thread, other))
     }
 
     /// All threads are to end.
@@ -306,8 +322,14 @@ mod tests {
             }
             roster.keep(process, ended);
         }
-        assert_eq!(roster.take_ended(THIS).len(), 1);
-        assert_eq!(roster.take_ended(THIS).len(), 0);
+        let me = thread::current().id();
+        let ended = roster.take_ended(THIS, me);
+        assert_eq!((ended.len(), roster.take_ended(THIS, me).len()), (1, 0));
+        assert!(roster.is_joining(me, ended[0].thread().id()));
+        roster.has_joined(me);
+        assert!(!roster.is_joining(me, ended[0].thread().id()));
+        roster.close();
+        assert_eq!(roster.take_ended(2, me).len(), 0);
         assert!(roster.next_to_join().is_some_and(|(process, _)| process == 2));
     }
 

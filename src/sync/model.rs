@@ -224,7 +224,7 @@ pub(crate) mod thread {
 
     use super::{THREADS_LEFT, checker};
 
-    pub(crate) use checker::thread::{Thread, current, yield_now};
+    pub(crate) use checker::thread::{Thread, ThreadId, current, yield_now};
 
     #[derive(Debug)]
     pub(crate) struct Builder(checker::thread::Builder);
