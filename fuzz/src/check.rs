@@ -1,0 +1,185 @@
+//! The oracle: what holds of a batch's end, for any number of workers.
+
+use std::any::Any;
+use std::panic::{self, AssertUnwindSafe};
+
+use batch_executor::{BatchError, BatchResult, ItemError, Panic, StopReason};
+
+use crate::ledger::{Bomb, Token};
+use crate::perform::Outcome;
+use crate::program::{Act, Batch, OnFailure, OnProgress, Source, Verb};
+
+/// Indexes by which panics of no item are told from those of items.
+pub const OF_THE_CALLBACK: usize = 1_000;
+pub const OF_THE_ITERATOR: usize = 1_001;
+pub const OF_THE_LIMITER: usize = 1_002;
+
+/// One batch, when it is over.
+pub struct Happened<'a> {
+    pub batch: &'a Batch,
+    pub on_failure: OnFailure,
+    /// Whether its executor has a limiter, which may refuse any item.
+    pub limited: bool,
+    /// Whether its items ran one after another.
+    pub in_order: bool,
+    pub acts: &'a [&'a Act],
+    /// How often each item ran.
+    pub runs: &'a [usize],
+    /// What `on_progress` was told: completed and failed.
+    pub calls: &'a [(usize, usize)],
+}
+
+impl Happened<'_> {
+    pub fn check(&self, ended: Result<Outcome, Box<dyn Any + Send>>) {
+        assert!(self.runs.iter().all(|&runs| runs <= 1), "an item ran twice: {:?}", self.runs);
+        let numbers = self.calls.iter().map(|&(completed, _)| completed);
+        assert!(numbers.eq(1..=self.calls.len()), "calls of on_progress: {:?}", self.calls);
+        assert!(self.calls.windows(2).all(|two| two[0].1 <= two[1].1 && two[1].1 <= two[0].1 + 1));
+        match ended {
+            Err(payload) => self.check_panic(payload),
+            Ok(outcome) => self.check_outcome(outcome),
+        }
+    }
+
+    fn check_panic(&self, payload: Box<dyn Any + Send>) {
+        let source = if self.iterator_panics() { OF_THE_ITERATOR } else { OF_THE_CALLBACK };
+        assert_eq!(thrown(&*payload), Some(source), "what unwound out of the batch");
+        defuse(payload);
+        if self.iterator_panics() {
+            assert_eq!((self.calls.len(), self.started()), (0, 0), "calls and runs");
+        } else {
+            assert_eq!(Some(self.calls.len()), self.last_call());
+        }
+    }
+
+    fn check_outcome(&self, outcome: Outcome) {
+        assert!(!self.iterator_panics(), "the iterator's panic was lost");
+        assert!(self.last_call().is_none_or(|last| self.calls.len() < last), "the callback's panic was lost");
+        let (result, reason) = match outcome {
+            Ok(result) => (result, None),
+            Err(BatchError::Stopped { reason, partial }) => (*partial, Some(reason)),
+            Err(BatchError::LengthMismatch { tasks, item_ids }) => {
+                assert_eq!((tasks, item_ids), (self.tasks(), self.acts.len()));
+                assert_eq!((self.calls.len(), self.started()), (0, 0), "calls and runs");
+                assert_ne!(tasks, item_ids);
+                return;
+            }
+            Err(_) => panic!("an error that is not known"),
+        };
+        assert_eq!(self.tasks(), self.acts.len(), "lengths that differ were not noticed");
+        self.check_end(&result, reason);
+        self.check_counts(&result);
+        self.check_items(result);
+    }
+
+    /// Everything up to the failure that ends the batch was decided, and the reason names it.
+    fn check_end(&self, result: &BatchResult<Token, Token, Token>, reason: Option<StopReason>) {
+        let items = result.items().iter().enumerate();
+        let (mut failures, mut skipped) = (Vec::new(), Vec::new());
+        for (index, item) in items {
+            match item.error() {
+                None => {}
+                Some(ItemError::Skipped) => skipped.push(index),
+                Some(_) => failures.push(index),
+            }
+        }
+        let (limit, expected): (usize, fn(usize, usize) -> StopReason) = match self.on_failure {
+            OnFailure::Collect => (usize::MAX, |_, _| unreachable!("it does not stop")),
+            OnFailure::Stop => (1, |index, _| StopReason::ItemFailed { index }),
+            OnFailure::StopAfter(limit) => {
+                (usize::from(limit).max(1), |_, limit| StopReason::TooManyFailures { limit })
+            }
+        };
+        let last = failures.get(limit - 1).copied();
+        assert_eq!(reason, last.map(|last| expected(last, limit)), "failures at {failures:?}");
+        let first_skipped = skipped.first().copied().unwrap_or(usize::MAX);
+        assert!(last.map_or(skipped.is_empty(), |last| last < first_skipped), "skipped: {skipped:?}");
+        if self.in_order {
+            let decided = self.acts.len() - skipped.len();
+            assert_eq!(decided, last.map_or(self.acts.len(), |last| last + 1), "one after another");
+        }
+    }
+
+    fn check_counts(&self, result: &BatchResult<Token, Token, Token>) {
+        let skipped = result.iter().filter(|item| matches!(item.error(), Some(ItemError::Skipped))).count();
+        let counted = (result.values().count(), result.failures().count(), skipped);
+        assert_eq!((result.successful(), result.failed(), result.skipped()), counted);
+        assert_eq!(result.total(), self.acts.len());
+        if !matches!(self.batch.progress, OnProgress::None) {
+            assert_eq!(self.calls.len(), result.successful() + result.failed(), "calls of on_progress");
+            assert_eq!(self.calls.last().map_or(0, |&(_, failed)| failed), result.failed());
+        }
+    }
+
+    fn check_items(&self, result: BatchResult<Token, Token, Token>) {
+        for (index, (item, act)) in result.into_items().into_iter().zip(self.acts).enumerate() {
+            assert_eq!(item.id.index(), index, "the item at index {index}");
+            let refused = self.limited && self.runs[index] == 0;
+            match item.outcome {
+                Err(ItemError::Skipped) => assert_eq!(self.runs[index], 0, "item {index} was skipped"),
+                outcome => {
+                    assert!(refused || self.runs[index] == 1, "item {index} never ran");
+                    check_decided(index, act, outcome, refused);
+                }
+            }
+        }
+    }
+
+    fn started(&self) -> usize {
+        self.runs.iter().sum()
+    }
+
+    fn tasks(&self) -> usize {
+        let size = self.acts.len();
+        match self.batch.verb {
+            Verb::Run | Verb::RunTasks => size,
+            Verb::TooManyTasks(more) => size + usize::from(more) + 1,
+            Verb::TooFewTasks(fewer) => size.saturating_sub(usize::from(fewer) + 1),
+        }
+    }
+
+    fn iterator_panics(&self) -> bool {
+        matches!(self.batch.source, Source::Panics { at } if usize::from(at) < self.acts.len())
+    }
+
+    /// The number of the call that panics, if one is to.
+    fn last_call(&self) -> Option<usize> {
+        match self.batch.progress {
+            OnProgress::Panics { at } | OnProgress::PanicsWithBomb { at } if at > 0 => Some(usize::from(at)),
+            _ => None,
+        }
+    }
+}
+
+/// The outcome of an item is what a plain loop makes of it, or that the limiter refused it.
+pub fn check_decided(index: usize, act: &Act, outcome: Result<Token, ItemError<Token>>, refused: bool) {
+    match (outcome, act) {
+        (Err(ItemError::RateLimiter(_)), _) if refused => {}
+        (Err(ItemError::Panicked(panic)), _) if refused => check_payload(panic, OF_THE_LIMITER),
+        (Err(ItemError::Failed(error)), Act::Fail) => assert_eq!(error.index(), index),
+        // Of some, the crate drops the payload.
+        (Err(ItemError::Panicked(_)), Act::Panic | Act::PanicWithBomb) if index % 2 == 1 => {}
+        (Err(ItemError::Panicked(panic)), Act::Panic | Act::PanicWithBomb) => check_payload(panic, index),
+        (_, Act::Fail | Act::Panic | Act::PanicWithBomb) => panic!("item {index} should have failed"),
+        (Ok(value), _) => assert_eq!(value.index(), index),
+        (Err(error), act) => panic!("item {index}, {act:?}: {error:?}"),
+    }
+}
+
+fn check_payload(panic: Panic, index: usize) {
+    assert_eq!(panic.message(), "non-string panic payload");
+    let payload = panic.into_payload();
+    assert_eq!(thrown(&*payload), Some(index), "what the panic was thrown with");
+    defuse(payload);
+}
+
+/// The index in a payload of ours.
+fn thrown(payload: &(dyn Any + Send)) -> Option<usize> {
+    let bomb = payload.downcast_ref::<Bomb>().map(|bomb| bomb.0.index());
+    bomb.or_else(|| payload.downcast_ref::<Token>().map(Token::index))
+}
+
+/// Drops a payload that may be a bomb.
+fn defuse(payload: Box<dyn Any + Send>) {
+    let _ = panic::catch_unwind(AssertUnwindSafe(|| drop(payload)));
+}

@@ -1,0 +1,266 @@
+//! Runs a program on real executors, and hands what happened to the checks.
+
+use std::collections::VecDeque;
+use std::hint::black_box;
+use std::panic::{self, AssertUnwindSafe, panic_any};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use batch_executor::{BatchError, BatchExecutor, BatchResult, LimiterError, Workers, limiter_fn};
+
+use crate::check::{self, Happened};
+use crate::ledger::{Bomb, Ledger, Token};
+use crate::program::{
+    Act, Batch, DEEPEST, OnFailure, OnProgress, Program, Refusal, Setup, Source, Turn, Verb,
+};
+
+pub type Outcome = Result<BatchResult<Token, Token, Token>, BatchError<Token, Token, Token>>;
+
+/// The executors of a program while it runs.
+pub struct Machine<'p> {
+    places: Vec<Place>,
+    ledger: &'p Arc<Ledger>,
+}
+
+struct Place {
+    setup: Setup,
+    handle: Mutex<Option<BatchExecutor>>,
+    permits: Arc<Permits>,
+}
+
+/// Counts an item of a batch while it runs; also if it unwinds.
+struct Inside<'b>(&'b AtomicUsize);
+
+impl<'b> Inside<'b> {
+    fn enter(inside: &'b AtomicUsize, most: usize) -> Self {
+        let now = inside.fetch_add(1, Ordering::SeqCst) + 1;
+        assert!(now <= most, "{now} items at once, and {most} workers");
+        Inside(inside)
+    }
+}
+
+impl Drop for Inside<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+/// What a limiter gave.
+#[derive(Default)]
+struct Permits {
+    asked: AtomicUsize,
+    given: AtomicUsize,
+    used: AtomicUsize,
+}
+
+impl Place {
+    fn new(setup: Setup) -> Self {
+        Place { setup, handle: Mutex::new(None), permits: Arc::default() }
+    }
+
+    /// A handle to the executor, which is built if nobody has it.
+    fn executor(&self) -> BatchExecutor {
+        let mut handle = self.handle.lock().unwrap_or_else(PoisonError::into_inner);
+        handle.get_or_insert_with(|| self.build()).clone()
+    }
+
+    fn take(&self) -> Option<BatchExecutor> {
+        self.handle.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    fn build(&self) -> BatchExecutor {
+        let builder = BatchExecutor::builder().workers(self.setup.workers());
+        let builder = match self.setup.on_failure {
+            OnFailure::Collect => builder.stop_on_error(false),
+            OnFailure::Stop => builder.stop_on_error(true),
+            OnFailure::StopAfter(limit) => builder.stop_after_failures(usize::from(limit).max(1)),
+        };
+        let keep_alive = if self.setup.short_lived { Duration::ZERO } else { Duration::from_secs(10) };
+        let builder = builder.keep_alive(keep_alive);
+        let (permits, refusal) = (Arc::clone(&self.permits), self.setup.refusal);
+        let builder = match refusal {
+            Refusal::NoLimiter => builder,
+            _ => builder.rate_limiter(limiter_fn(move || permits.reserve(refusal))),
+        };
+        builder.build().expect("the settings are good")
+    }
+
+    fn is_limited(&self) -> bool {
+        !matches!(self.setup.refusal, Refusal::NoLimiter)
+    }
+}
+
+impl Permits {
+    fn reserve(&self, refusal: Refusal) -> Result<Duration, LimiterError> {
+        let number = self.asked.fetch_add(1, Ordering::SeqCst);
+        let refused = match refusal {
+            Refusal::NoLimiter | Refusal::Never | Refusal::Waits => false,
+            Refusal::Once { at } => number == usize::from(at),
+            Refusal::From { at } => number >= usize::from(at),
+            Refusal::Panics { at } if number == usize::from(at) => {
+                panic_any(Arc::new(Ledger::default()).make(check::OF_THE_LIMITER))
+            }
+            Refusal::Panics { .. } => false,
+        };
+        if refused {
+            return Err(LimiterError::new("refused"));
+        }
+        self.given.fetch_add(1, Ordering::SeqCst);
+        Ok(if matches!(refusal, Refusal::Waits) { Duration::from_micros(30) } else { Duration::ZERO })
+    }
+}
+
+impl<'p> Machine<'p> {
+    pub fn new(program: &Program, ledger: &'p Arc<Ledger>) -> Self {
+        let places = program.executors().iter().copied().map(Place::new).collect();
+        Machine { places, ledger }
+    }
+
+    pub fn take_turn(&self, turn: &Turn) {
+        match turn {
+            Turn::Run(batch) => self.run(batch, 0),
+            Turn::Together(one, two) => thread::scope(|scope| {
+                scope.spawn(|| self.run(one, 0));
+                self.run(two, 0);
+            }),
+            Turn::Execute { executor, act } => self.execute(*executor, act),
+            Turn::Drop { executor } => self.drop_executor(*executor),
+        }
+    }
+
+    fn place(&self, number: u8) -> Option<&Place> {
+        self.places.get(usize::from(number) % self.places.len().max(1))
+    }
+
+    fn drop_executor(&self, number: u8) {
+        drop(self.place(number).and_then(Place::take));
+    }
+
+    fn execute(&self, number: u8, act: &Act) {
+        let Some(place) = self.place(number) else { return };
+        let mut ran = false;
+        let outcome = place.executor().execute(|| {
+            place.use_permit();
+            ran = true;
+            self.perform(act, 0, 1)
+        });
+        assert!(ran || place.is_limited(), "a task never ran");
+        check::check_decided(0, act, outcome, !ran);
+        place.assert_permits();
+    }
+
+    fn run(&self, batch: &Batch, depth: usize) {
+        let Some(place) = self.place(batch.executor) else { return };
+        let executor = place.executor();
+        let acts = batch.acts(depth);
+        // On this frame: whatever touches them after the batch is over is seen by the sanitizer.
+        let runs: Vec<AtomicUsize> = acts.iter().map(|_| AtomicUsize::new(0)).collect();
+        let mut calls = Vec::new();
+        let (inside, most) = (AtomicUsize::new(0), place.setup.most(&executor));
+        let ended = panic::catch_unwind(AssertUnwindSafe(|| {
+            let op = |index: usize| {
+                let _inside = Inside::enter(&inside, most);
+                place.use_permit();
+                runs[index].fetch_add(1, Ordering::Relaxed);
+                self.perform(acts[index], index, depth + 1)
+            };
+            self.start(&executor, batch, acts.len(), &mut calls, op)
+        }));
+        assert_eq!(inside.load(Ordering::SeqCst), 0, "an item runs after the batch is over");
+        let runs: Vec<usize> = runs.into_iter().map(AtomicUsize::into_inner).collect();
+        drop(executor);
+        let happened = Happened {
+            batch,
+            on_failure: place.setup.on_failure,
+            limited: place.is_limited(),
+            in_order: matches!(place.setup.workers(), Workers::Sequential),
+            acts: &acts,
+            runs: &runs,
+            calls: &calls,
+        };
+        happened.check(ended);
+        place.assert_permits();
+    }
+
+    fn start(
+        &self,
+        executor: &BatchExecutor,
+        batch: &Batch,
+        size: usize,
+        calls: &mut Vec<(usize, usize)>,
+        op: impl Fn(usize) -> Result<Token, Token> + Sync,
+    ) -> Outcome {
+        let mut steps = executor.batch(self.items(batch.source, size));
+        if !matches!(batch.progress, OnProgress::None) {
+            steps = steps.on_progress(|p| {
+                assert_eq!((p.total, p.succeeded + p.failed), (size, p.completed));
+                calls.push((p.completed, p.failed));
+                self.panic_at(batch.progress, calls.len());
+            });
+        }
+        let tasks = match batch.verb {
+            Verb::Run => return steps.run(|item| op(item.index())),
+            Verb::RunTasks => size,
+            Verb::TooManyTasks(more) => size + usize::from(more) + 1,
+            Verb::TooFewTasks(fewer) => size.saturating_sub(usize::from(fewer) + 1),
+        };
+        // Each owns something, for those that never start.
+        steps.run_tasks(
+            (0..tasks).map(|index| (self.ledger.make(index), &op)).map(|(own, op)| move || op(own.index())),
+        )
+    }
+
+    fn items(&self, source: Source, size: usize) -> Box<dyn Iterator<Item = Token> + '_> {
+        let items = (0..size).map(|index| self.ledger.make(index));
+        match source {
+            Source::Vector => Box::new(items.collect::<VecDeque<_>>().into_iter()),
+            Source::WithoutHint => Box::new(items.filter(|item| black_box(item).index() < usize::MAX)),
+            Source::Panics { at } => Box::new(items.inspect(move |item| {
+                if item.index() == usize::from(at) {
+                    panic_any(item.ledger().make(check::OF_THE_ITERATOR));
+                }
+            })),
+        }
+    }
+
+    fn panic_at(&self, progress: OnProgress, call: usize) {
+        let token = || self.ledger.make(check::OF_THE_CALLBACK);
+        match progress {
+            OnProgress::Panics { at } if call == usize::from(at) => panic_any(token()),
+            OnProgress::PanicsWithBomb { at } if call == usize::from(at) => panic_any(Bomb(token())),
+            _ => {}
+        }
+    }
+
+    fn perform(&self, act: &Act, index: usize, depth: usize) -> Result<Token, Token> {
+        let token = self.ledger.make(index);
+        match act {
+            Act::Succeed => {}
+            Act::Fail => return Err(token),
+            Act::Panic => panic_any(token),
+            Act::PanicWithBomb => panic_any(Bomb(token)),
+            Act::Work(turns) => (0..*turns).for_each(|turn| _ = black_box(turn)),
+            Act::Sleep(micros) => thread::sleep(Duration::from_micros(u64::from(*micros))),
+            Act::Yield => thread::yield_now(),
+            Act::Nest(batch) if depth < DEEPEST => self.run(batch, depth),
+            Act::Nest(_) => {}
+            Act::Drop { executor } => self.drop_executor(*executor),
+        }
+        Ok(token)
+    }
+}
+
+impl Place {
+    fn use_permit(&self) {
+        self.permits.used.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// Never more used than given.
+    fn assert_permits(&self) {
+        let used = self.permits.used.load(Ordering::SeqCst);
+        let given = self.permits.given.load(Ordering::SeqCst);
+        assert!(!self.is_limited() || used <= given, "{used} items started with {given} permits");
+    }
+}

@@ -1,0 +1,200 @@
+//! What a program may be: executors, and the batches that run on them.
+
+use arbitrary::Arbitrary;
+use batch_executor::{AdaptiveWorkers, BatchExecutor, Workers};
+
+/// Batches in batches, at the most.
+pub const DEEPEST: usize = 3;
+
+const MOST_TURNS: usize = 6;
+const MOST_EXECUTORS: usize = 3;
+const MOST_SPECIALS: usize = 8;
+
+#[derive(Debug, Arbitrary)]
+pub struct Program {
+    executors: Vec<Setup>,
+    turns: Vec<Turn>,
+}
+
+impl Program {
+    pub fn executors(&self) -> &[Setup] {
+        &self.executors[..self.executors.len().min(MOST_EXECUTORS)]
+    }
+
+    pub fn turns(&self) -> &[Turn] {
+        &self.turns[..self.turns.len().min(MOST_TURNS)]
+    }
+}
+
+/// One step of a program.
+#[derive(Debug, Arbitrary)]
+pub enum Turn {
+    Run(Batch),
+    /// From two threads at the same time.
+    Together(Batch, Batch),
+    /// One task outside any batch.
+    Execute {
+        executor: u8,
+        act: Act,
+    },
+    /// Lets go of an executor. It comes back when it is next needed.
+    Drop {
+        executor: u8,
+    },
+}
+
+#[derive(Debug, Clone, Copy, Arbitrary)]
+pub struct Setup {
+    crew: Crew,
+    pub on_failure: OnFailure,
+    pub refusal: Refusal,
+    pub short_lived: bool,
+}
+
+impl Setup {
+    pub fn workers(self) -> Workers {
+        let count = |drawn: u8| usize::from(drawn % 8) + 1;
+        match self.crew {
+            Crew::Sequential => Workers::Sequential,
+            Crew::Fixed(workers) => Workers::Fixed(count(workers)),
+            Crew::Auto => Workers::auto(),
+            Crew::Adaptive { min, more } => {
+                let min = count(min);
+                AdaptiveWorkers::new().min(min).max(min + usize::from(more % 8)).into()
+            }
+        }
+    }
+}
+
+impl Setup {
+    /// The most items of a batch that may run at once.
+    pub fn most(self, executor: &BatchExecutor) -> usize {
+        match self.crew {
+            Crew::Adaptive { min, more } => usize::from(min % 8) + 1 + usize::from(more % 8),
+            _ => executor.workers_for(usize::MAX),
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, Arbitrary)]
+enum Crew {
+    Sequential,
+    Fixed(u8),
+    Auto,
+    Adaptive { min: u8, more: u8 },
+}
+
+#[derive(Debug, Clone, Copy, Arbitrary)]
+pub enum OnFailure {
+    Collect,
+    Stop,
+    StopAfter(u8),
+}
+
+/// What an executor's limiter does instead of giving a permit, counted from 0 over all batches.
+#[derive(Debug, Clone, Copy, Arbitrary)]
+pub enum Refusal {
+    NoLimiter,
+    Never,
+    Once {
+        at: u8,
+    },
+    From {
+        at: u8,
+    },
+    /// It lets everybody wait for some microseconds.
+    Waits,
+    Panics {
+        at: u8,
+    },
+}
+
+#[derive(Debug, Arbitrary)]
+pub struct Batch {
+    pub executor: u8,
+    size: u8,
+    usual: Usual,
+    specials: Vec<(u8, Act)>,
+    pub verb: Verb,
+    pub source: Source,
+    pub progress: OnProgress,
+}
+
+impl Batch {
+    /// What each item does. A batch in a batch is small.
+    pub fn acts(&self, depth: usize) -> Vec<&Act> {
+        let most = if depth == 0 { 201 } else { 13 };
+        let usual = match self.usual {
+            Usual::Succeed => &Act::Succeed,
+            Usual::Work => &Act::Work(200),
+            Usual::Fail => &Act::Fail,
+            Usual::Panic => &Act::Panic,
+        };
+        let mut acts = vec![usual; usize::from(self.size) % most];
+        for (place, act) in self.specials.iter().take(MOST_SPECIALS) {
+            let items = acts.len();
+            if let Some(usual) = acts.get_mut(usize::from(*place) % items.max(1)) {
+                *usual = act;
+            }
+        }
+        acts
+    }
+}
+
+#[derive(Debug, Arbitrary)]
+enum Usual {
+    Succeed,
+    Work,
+    Fail,
+    Panic,
+}
+
+/// What an item does.
+#[derive(Debug, Arbitrary)]
+pub enum Act {
+    Succeed,
+    Fail,
+    Panic,
+    /// A panic whose payload's destructor panics.
+    PanicWithBomb,
+    /// Keeps its worker busy for so many turns of a loop.
+    Work(u16),
+    Sleep(u8),
+    Yield,
+    Nest(Box<Batch>),
+    /// Lets go of an executor, perhaps as the last who has it.
+    Drop {
+        executor: u8,
+    },
+}
+
+#[derive(Debug, Clone, Copy, Arbitrary)]
+pub enum Verb {
+    Run,
+    RunTasks,
+    /// With so many tasks more than there are items.
+    TooManyTasks(u8),
+    /// With so many items more than there are tasks.
+    TooFewTasks(u8),
+}
+
+/// The iterator that the items come from.
+#[derive(Debug, Clone, Copy, Arbitrary)]
+pub enum Source {
+    Vector,
+    WithoutHint,
+    Panics { at: u8 },
+}
+
+#[derive(Debug, Clone, Copy, Arbitrary)]
+pub enum OnProgress {
+    None,
+    Counts,
+    /// At its call with this number, from 1.
+    Panics {
+        at: u8,
+    },
+    PanicsWithBomb {
+        at: u8,
+    },
+}
