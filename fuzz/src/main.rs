@@ -25,6 +25,7 @@ fuzz_target!(|program: Program| {
         machine.take_turn(turn);
     }
     drop(machine);
+    perform::wait_for_expired_threads();
     ledger.assert_balanced();
 });
 

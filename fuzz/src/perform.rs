@@ -1,6 +1,7 @@
 //! Runs a program on real executors, and hands what happened to the checks.
 
 use std::collections::VecDeque;
+use std::fs::{self, DirEntry};
 use std::hint::black_box;
 use std::panic::{self, AssertUnwindSafe, panic_any};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -17,6 +18,22 @@ use crate::program::{
 };
 
 pub type Outcome = Result<BatchResult<Token, Token, Token>, BatchError<Token, Token, Token>>;
+
+/// What all threads of executors are called.
+const NAME: &str = "fuzzed";
+
+/// An executor that drops has joined its threads, but let go before of those whose time had run out: they may still be
+/// on their way out, and LeakSanitizer takes what such a thread has for leaked.
+pub fn wait_for_expired_threads() {
+    let is_ours = |task: &DirEntry| {
+        fs::read_to_string(task.path().join("comm")).is_ok_and(|name| name.starts_with(NAME))
+    };
+    let is_there =
+        || fs::read_dir("/proc/self/task").is_ok_and(|tasks| tasks.flatten().any(|task| is_ours(&task)));
+    while is_there() {
+        thread::yield_now();
+    }
+}
 
 /// The executors of a program while it runs.
 pub struct Machine<'p> {
@@ -78,7 +95,7 @@ impl Place {
             OnFailure::StopAfter(limit) => builder.stop_after_failures(usize::from(limit).max(1)),
         };
         let keep_alive = if self.setup.short_lived { Duration::ZERO } else { Duration::from_secs(10) };
-        let builder = builder.keep_alive(keep_alive);
+        let builder = builder.keep_alive(keep_alive).thread_name(NAME);
         let (permits, refusal) = (Arc::clone(&self.permits), self.setup.refusal);
         let builder = match refusal {
             Refusal::NoLimiter => builder,
