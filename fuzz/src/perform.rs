@@ -23,7 +23,7 @@ pub type Outcome = Result<BatchResult<Token, Token, Token>, BatchError<Token, To
 const NAME: &str = "fuzzed";
 
 /// An executor that drops has joined its threads, but let go before of those whose time had run out: they may still be
-/// on their way out, and LeakSanitizer takes what such a thread has for leaked.
+/// on their way out. What such a thread has, LeakSanitizer takes for leaked.
 pub fn wait_for_expired_threads() {
     let is_ours = |task: &DirEntry| {
         fs::read_to_string(task.path().join("comm")).is_ok_and(|name| name.starts_with(NAME))
@@ -139,8 +139,11 @@ impl<'p> Machine<'p> {
         match turn {
             Turn::Run(batch) => self.run(batch, 0),
             Turn::Together(one, two) => thread::scope(|scope| {
-                scope.spawn(|| self.run(one, 0));
+                let other = scope.spawn(|| self.run(one, 0));
                 self.run(two, 0);
+                // A scope that ends waits for what its threads do, and not for their end, and
+                // LeakSanitizer takes what a thread on its way out has for leaked.
+                other.join().expect("checks abort");
             }),
             Turn::Execute { executor, act } => self.execute(*executor, act),
             Turn::Drop { executor } => self.drop_executor(*executor),
