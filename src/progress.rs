@@ -84,10 +84,10 @@ mod tests {
     }
 
     #[test]
-    fn a_quarter_in_one_second_leaves_three() {
-        let p = progress(25, Duration::from_secs(1));
-        assert!((p.rate() - 25.0).abs() < 1e-9);
-        assert_eq!(p.eta(), Some(Duration::from_secs(3)));
+    fn a_quarter_in_two_seconds_leaves_six() {
+        let p = progress(25, Duration::from_secs(2));
+        assert!((p.rate() - 12.5).abs() < 1e-9);
+        assert_eq!(p.eta(), Some(Duration::from_secs(6)));
     }
 
     #[test]

@@ -350,6 +350,12 @@ mod tests {
     }
 
     #[test]
+    fn a_burst_of_one_is_none() {
+        let slack = |burst| RateLimit::every(Duration::from_nanos(10)).burst(burst).gate.slack;
+        assert_eq!((slack(1), slack(2), slack(6)), (0, 10, 50));
+    }
+
+    #[test]
     fn times_beyond_the_clock_saturate() {
         let gate = Gate::new(u64::MAX);
         assert_eq!((gate.reserve(5), gate.reserve(5)), (0, u64::MAX - 5));

@@ -359,3 +359,77 @@ fn a_limiter_may_stand_behind_any_pointer() {
     let executor = BatchExecutor::builder().workers(2).rate_limiter(boxed).build().unwrap();
     assert!(executor.run(0..50, |_| Ok::<_, String>(())).unwrap().is_success());
 }
+
+/// Knows what it was asked for.
+#[derive(Default)]
+struct Asked([AtomicUsize; 3]);
+
+impl Asked {
+    fn note(&self, which: usize) {
+        self.0[which].fetch_add(1, Ordering::SeqCst);
+    }
+
+    fn told(&self) -> [usize; 3] {
+        [0, 1, 2].map(|which| self.0[which].load(Ordering::SeqCst))
+    }
+}
+
+impl RateLimiter for Asked {
+    fn reserve(&self) -> Result<Duration, LimiterError> {
+        self.note(0);
+        Ok(Duration::from_millis(7))
+    }
+
+    fn acquire(&self) -> Result<(), LimiterError> {
+        self.note(1);
+        Err(LimiterError::new("its own way to wait"))
+    }
+
+    fn pause(&self, time: Duration) {
+        assert_eq!(time, Duration::from_secs(9));
+        self.note(2);
+    }
+}
+
+/// Asks for each of the three things once.
+fn ask(limiter: impl RateLimiter) {
+    assert_eq!(limiter.reserve().ok(), Some(Duration::from_millis(7)));
+    let waited = limiter.acquire().map_err(|error| error.to_string());
+    assert_eq!(waited, Err("its own way to wait".to_owned()));
+    limiter.pause(Duration::from_secs(9));
+}
+
+#[test]
+fn a_limiter_is_asked_the_same_through_any_pointer() {
+    let asked = Arc::new(Asked::default());
+    ask(&*asked);
+    assert_eq!(asked.told(), [1, 1, 1], "through a reference");
+    ask(Arc::clone(&asked));
+    assert_eq!(asked.told(), [2, 2, 2], "through an Arc");
+    let boxed: Box<dyn RateLimiter> = Box::new(Arc::clone(&asked));
+    ask(boxed);
+    assert_eq!(asked.told(), [3, 3, 3], "through a Box");
+}
+
+#[test]
+fn to_acquire_is_to_wait_for_what_was_reserved() {
+    let since = Instant::now();
+    let limiter = limiter_fn(|| Ok(Duration::from_millis(3)));
+    limiter.pause(Duration::from_secs(3600)); // it has no way to pause
+    limiter.acquire().unwrap();
+    assert!(since.elapsed() >= Duration::from_millis(3));
+    let refusing = limiter_fn(|| Err(LimiterError::new("the quota is used up")));
+    assert_eq!(refusing.acquire().unwrap_err().to_string(), "the quota is used up");
+}
+
+#[test]
+fn a_permit_comes_with_time_and_not_before() {
+    let limit = RateLimit::every(Duration::from_millis(2));
+    let since = Instant::now();
+    for _ in 0..4 {
+        limit.acquire().unwrap();
+    }
+    assert!(since.elapsed() >= Duration::from_millis(6));
+    thread::sleep(Duration::from_millis(2));
+    assert_eq!(limit.reserve().unwrap(), Duration::ZERO, "the next one has come meanwhile");
+}

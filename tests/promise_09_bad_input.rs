@@ -240,3 +240,66 @@ fn a_result_says_how_it_went_in_one_line() {
     let result = collecting(2).run(0..10, |&n| Ok::<_, String>(n)).unwrap();
     assert_eq!(before_the_time(&result.to_string()), "10 of 10 succeeded");
 }
+
+/// The debug text without the time that the batch took.
+fn without_the_time(text: &str) -> String {
+    let (before, rest) = text.split_once("elapsed: ").expect("a time");
+    let (_, after) = rest.split_once(", ").expect("something behind the time");
+    [before, after].concat()
+}
+
+#[test]
+fn what_unwrap_prints_of_a_batch_error_tells_the_first_failure_and_the_counts() {
+    struct Plain; // items and values need no text
+    let error = stopping(1)
+        .run([1, 2, 3, 4].map(|n| (n, Plain)), |item| if item.0 == 3 { Err("three") } else { Ok(Plain) })
+        .map(drop)
+        .unwrap_err();
+    assert_eq!(
+        without_the_time(&format!("{error:?}")),
+        "Stopped { reason: ItemFailed { index: 2 }, first_failure: Some(Failed(\"three\")), \
+         partial: BatchResult { total: 4, successful: 2, failed: 1, skipped: 1, workers: 1, .. } }"
+    );
+    let error = BatchExecutor::new().batch([1, 2]).run_tasks([|| Ok::<_, String>(())]).unwrap_err();
+    assert_eq!(format!("{error:?}"), "LengthMismatch { tasks: 1, item_ids: 2 }");
+}
+
+#[test]
+fn settings_can_be_read_in_the_debug_text() {
+    let builder = BatchExecutor::builder().workers(3).stop_after_failures(2).stack_size(65_536);
+    let builder = builder.rate_limiter(RateLimit::per_second(5)).thread_name("mine");
+    let builder = builder.keep_alive(Duration::from_secs(7));
+    assert_eq!(
+        format!("{builder:?}"),
+        "BatchExecutorBuilder { workers: Fixed(3), on_failure: StopAfter(2), rate_limited: true, \
+         thread_name: \"mine\", stack_size: Some(65536), keep_alive: 7s }"
+    );
+    let executor = builder.build().unwrap();
+    assert_eq!(
+        format!("{executor:?}"),
+        "BatchExecutor { workers: Fixed(3), on_failure: StopAfter(2), rate_limited: true, .. }"
+    );
+    let batch = executor.batch(0..9);
+    assert_eq!(format!("{batch:?}"), "Batch { reports_progress: false, .. }");
+    assert_eq!(format!("{:?}", batch.on_progress(|_| {})), "Batch { reports_progress: true, .. }");
+}
+
+#[test]
+fn without_settings_everything_is_as_documented() {
+    let builder = "BatchExecutorBuilder { workers: Sequential, on_failure: Stop, rate_limited: false, \
+                   thread_name: \"batch-executor\", stack_size: None, keep_alive: 10s }";
+    assert_eq!(format!("{:?}", BatchExecutor::builder()), builder);
+    let executor = "BatchExecutor { workers: Sequential, on_failure: Stop, rate_limited: false, .. }";
+    assert_eq!(format!("{:?}", BatchExecutor::new()), executor);
+    assert_eq!(AutoWorkers::default(), AutoWorkers::new().per_cpu(2).cap(32));
+    assert_eq!(AdaptiveWorkers::default(), AdaptiveWorkers::new().min(1).max(256));
+}
+
+#[test]
+fn a_panic_shows_its_message() {
+    silence_meant_panics();
+    let error = BatchExecutor::new().execute(|| -> Result<(), String> { panic!("{MEANT}a text") });
+    let Err(ItemError::Panicked(panic)) = error else { panic!("it panicked") };
+    assert_eq!(format!("{panic} {panic:?}"), "meant: a text Panic { message: \"meant: a text\", .. }");
+    assert_eq!(panic.message(), "meant: a text");
+}

@@ -5,7 +5,8 @@ use std::thread;
 use std::time::Duration;
 
 use batch_executor::{
-    AdaptiveWorkers, AutoWorkers, BatchError, ConfigError, RateLimit, RateLimiter, StopReason, Workers,
+    AdaptiveWorkers, AutoWorkers, BatchError, BatchExecutor, BatchResult, ConfigError, RateLimit,
+    RateLimiter, StopReason, Workers,
 };
 
 use crate::common::{
@@ -279,6 +280,16 @@ fn large_values_come_back_whole() {
     });
 }
 
+#[track_caller]
+fn assert_out_of_memory<I, T>(outcome: Result<BatchResult<I, T, String>, BatchError<I, T, String>>) {
+    let Err(error) = outcome else { panic!("it ran out of memory") };
+    assert_eq!(error.to_string(), "there is no memory for so many items (0 of 0 succeeded in 0.0 µs)");
+    let BatchError::Stopped { reason: StopReason::OutOfMemory, partial } = error else {
+        panic!("another reason: {error}")
+    };
+    assert_eq!((partial.total(), partial.workers()), (0, 0));
+}
+
 /// F22, F37: an endless iterator with little memory; nothing is run, the items are dropped, and it is no abort.
 #[cfg(target_os = "linux")]
 #[test]
@@ -292,11 +303,18 @@ fn memory_that_runs_out_is_a_reason_and_no_abort() {
                 runs.count(0);
                 Ok::<_, String>(())
             });
-            let Err(BatchError::Stopped { reason: StopReason::OutOfMemory, partial }) = outcome else {
-                panic!("it ran out of memory")
-            };
-            assert_eq!((partial.total(), partial.workers(), runs.total()), (0, 0, 0));
+            assert_out_of_memory(outcome);
             assert!(register.made() > 1_000);
+            register.assert_all_dropped(register.made());
+            let tasks = (0usize..).map(|n| {
+                let (runs, held) = (&runs, ([n; 512], register.make()));
+                move || {
+                    runs.count(0);
+                    Ok::<_, String>(held)
+                }
+            });
+            assert_out_of_memory(executor.batch([1, 2, 3]).run_tasks(tasks));
+            assert_eq!(runs.total(), 0);
             register.assert_all_dropped(register.made());
             assert_survived(executor);
         }
