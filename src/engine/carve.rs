@@ -182,6 +182,7 @@ mod tests {
         assert_eq!(sizes[..5], [1, 1, 24, 18, 14]);
         assert_eq!(sizes.iter().sum::<usize>(), 100);
         assert_eq!(sizes.last(), Some(&1));
+        assert_eq!(claims(100, 5, 30)[5..7], [9, 8]);
     }
 
     #[test]
@@ -213,6 +214,28 @@ mod tests {
         assert!(two.claim(1, EVERYTHING, &mut buffer).is_some());
         let status = carve.status(EVERYTHING);
         assert_eq!((status.running, status.most_running, status.sent_away), (2, 2, 1));
+    }
+
+    #[test]
+    fn completions_move_the_limit_and_claims_alone_do_not() {
+        let mut slots = slots(1000);
+        let carve = Carve::new(slots.rest(), 1, Some(Controller::new(AdaptiveWorkers::new(), 1)));
+        let (mut worker, mut buffer) = (carve.worker(), Vec::new());
+        let limit = || carve.status(EVERYTHING).limit;
+        let mut moves_after = |done| {
+            let before = limit();
+            worker.did(Counts { succeeded: done, failed: 0 });
+            worker.claim(1, EVERYTHING, &mut buffer).expect("it has a place");
+            assert_eq!(worker.moved_limit, limit() != before, "from {before:?} to {:?}", limit());
+            worker.moved_limit
+        };
+        let moved = (0..300).any(|_| {
+            let moved = moves_after(1) || moves_after(1);
+            std::thread::sleep(std::time::Duration::from_millis(2));
+            assert!(!moves_after(0), "by no item");
+            moved
+        });
+        assert!(moved, "the limit stands although items wait");
     }
 
     #[test]

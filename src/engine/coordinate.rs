@@ -119,3 +119,81 @@ impl<'p> Turns<'p> {
         self.seated
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pool::{Pool, PoolConfig};
+    use crate::result::Counts;
+
+    /// An invitation with so many seats, into a pool that has no thread.
+    fn invited(seats: usize, test: impl FnOnce(&Invitation<'_>)) {
+        let config = PoolConfig {
+            thread_name: String::new(),
+            stack_size: None,
+            keep_alive: Duration::ZERO,
+            max_threads: 0,
+        };
+        Pool::new(config).lend(seats, &|| (), test);
+    }
+
+    /// Takes all seats that are free; how many there were.
+    fn drain(helpers: &Invitation<'_>) -> usize {
+        std::iter::from_fn(|| helpers.take_seat().then_some(())).count()
+    }
+
+    fn status(running: usize, limit: Option<usize>, sent_away: usize) -> Status {
+        Status { counts: Counts::default(), running, most_running: 0, limit, sent_away, exhausted: false }
+    }
+
+    #[test]
+    fn as_many_seats_are_open_or_taken_as_the_limit_says() {
+        invited(2, |helpers| {
+            let mut turns = Turns::new(Some(helpers), 2);
+            let mut opened = |limit, sent_away| {
+                turns.follow(&status(0, Some(limit), sent_away));
+                drain(helpers)
+            };
+            assert_eq!(opened(2, 0), 2, "those to begin with");
+            assert_eq!(opened(5, 0), 3, "the limit has risen");
+            assert_eq!(opened(3, 0), 0, "one that falls opens none");
+            assert_eq!(opened(3, 2), 0, "two have gone, three are left");
+            assert_eq!(opened(4, 3), 2, "another has gone, two are left");
+            assert_eq!(opened(4, 3), 0, "that one is made up for");
+        });
+    }
+
+    #[test]
+    fn the_callers_seat_is_free_again_once_a_helper_works() {
+        invited(1, |helpers| {
+            let (mut turns, bell) = (Turns::new(Some(helpers), 1), Bell::new());
+            assert!(turns.take_seat(&bell));
+            turns.follow(&status(0, None, 0));
+            assert!(turns.seated && drain(helpers) == 0);
+            turns.follow(&status(1, None, 0));
+            assert!(!turns.seated && drain(helpers) == 1);
+            turns.follow(&status(1, None, 0));
+            assert_eq!(drain(helpers), 0, "it has one to give up, and no more");
+        });
+    }
+
+    #[test]
+    fn a_caller_without_helpers_keeps_its_seat() {
+        let (mut turns, bell) = (Turns::new(None, 1), Bell::new());
+        turns.follow(&status(1, None, 0));
+        assert!(turns.take_seat(&bell));
+    }
+
+    #[test]
+    fn where_every_seat_is_taken_the_caller_does_not_work() {
+        invited(1, |helpers| {
+            let (mut turns, bell) = (Turns::new(Some(helpers), 1), Bell::new());
+            assert!(helpers.take_seat(), "somebody else's");
+            assert!(!turns.take_seat(&bell));
+            helpers.add_seats(1);
+            assert!(turns.take_seat(&bell));
+            assert!(turns.take_seat(&bell), "it is seated already");
+            assert_eq!(turns.patience, PATIENCE, "nobody seemed to come");
+        });
+    }
+}

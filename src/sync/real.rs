@@ -80,3 +80,30 @@ pub(crate) fn spin_until(come: impl Fn() -> bool) {
         thread::yield_now();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    #[test]
+    fn what_comes_soon_is_seen() {
+        let is_seen = |after: u32| {
+            let looks = Cell::new(0);
+            let come = || looks.replace(looks.get() + 1) >= after;
+            spin_until(come);
+            looks.get() > after
+        };
+        assert!(is_seen(0), "it is there");
+        // Again and again, since a busy machine may take the core away for longer than a look lasts.
+        assert!((0..1_000).any(|_| is_seen(3)));
+    }
+
+    #[test]
+    fn who_looks_in_vain_gives_up() {
+        let looked = Cell::new(false);
+        spin_until(|| looked.replace(true) && false);
+        assert!(looked.get());
+    }
+}

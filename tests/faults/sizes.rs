@@ -343,3 +343,34 @@ fn a_hundred_workers_a_core_finish() {
         assert_survived(executor);
     });
 }
+
+/// The first of the CPUs that this process may use.
+#[cfg(target_os = "linux")]
+fn a_cpu() -> String {
+    let status = std::fs::read_to_string("/proc/self/status").expect("a /proc");
+    let allowed = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:")).expect("CPUs");
+    allowed.trim().split([',', '-']).next().expect("one at least").to_owned()
+}
+
+/// F43: a limit that begins at one worker can rise too.
+#[cfg(target_os = "linux")]
+#[test]
+fn on_one_cpu_workers_are_added_where_items_wait() {
+    const TEST: &str = "sizes::on_one_cpu_workers_are_added_where_items_wait";
+    if told_to().is_some() {
+        let executor = collecting(Workers::adaptive());
+        let result = executor.run(0..400, |_| {
+            thread::sleep(Duration::from_millis(2));
+            Ok::<_, String>(())
+        });
+        let workers = result.unwrap().workers();
+        assert!(workers > 1, "{workers} workers for items that wait");
+        println!("{AT_THE_END}");
+        return;
+    }
+    if std::process::Command::new("taskset").arg("--version").output().is_err() {
+        eprintln!("SKIP {TEST}: taskset is missing");
+        return;
+    }
+    assert_ends_well(child(&["taskset", "--cpu-list", &a_cpu()], TEST, "run"));
+}
