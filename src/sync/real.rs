@@ -103,7 +103,10 @@ mod tests {
     #[test]
     fn who_looks_in_vain_gives_up() {
         let looked = Cell::new(false);
-        spin_until(|| looked.replace(true) && false);
+        spin_until(|| {
+            looked.set(true);
+            false
+        });
         assert!(looked.get());
     }
 }

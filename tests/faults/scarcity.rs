@@ -125,9 +125,9 @@ fn whichever_thread_is_refused_every_outcome_is_there() {
             let executor = collecting(workers);
             assert_exact(&executor, 1);
             if told == "once" {
-                // Refused threads are asked for again, and each asks the next: no seat waits for ever.
+                // I5, all workers there again: which thread starts the next, and so whose k-th start is the one refused,
+                // is chance; it may be one of this very batch.
                 assert_exact(&executor, 1);
-                assert_survived(executor);
             }
         }
         println!("{AT_THE_END}");

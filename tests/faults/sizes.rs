@@ -5,8 +5,8 @@ use std::thread;
 use std::time::Duration;
 
 use batch_executor::{
-    AdaptiveWorkers, AutoWorkers, BatchError, BatchExecutor, BatchResult, ConfigError, RateLimit,
-    RateLimiter, StopReason, Workers,
+    AdaptiveWorkers, AutoWorkers, BatchError, BatchResult, ConfigError, RateLimit, RateLimiter, StopReason,
+    Workers,
 };
 
 use crate::common::{
@@ -365,6 +365,7 @@ fn on_one_cpu_workers_are_added_where_items_wait() {
         });
         let workers = result.unwrap().workers();
         assert!(workers > 1, "{workers} workers for items that wait");
+        assert_survived(executor);
         println!("{AT_THE_END}");
         return;
     }
