@@ -272,3 +272,26 @@ impl Drop for Alive<'_> {
         self.shared.call_next(roster);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_look_without_the_lock_sees_whether_a_seat_is_free() {
+        let (thread_name, keep_alive) = ("pool".to_owned(), Duration::ZERO);
+        let pool = Pool::new(PoolConfig { thread_name, stack_size: None, keep_alive, max_threads: 0 });
+        let is_seen = || pool.shared.worth_a_look.load(Ordering::Relaxed);
+        assert!(!is_seen());
+        pool.lend(1, &|| (), |invitation| {
+            assert!(is_seen(), "opened");
+            assert!(invitation.take_seat());
+            assert!(!is_seen(), "taken");
+            invitation.add_seats(1);
+            assert!(is_seen(), "opened again");
+        });
+        assert!(!is_seen(), "revoked");
+        pool.shared.close();
+        assert!(is_seen(), "somebody has to look, and end");
+    }
+}

@@ -147,3 +147,12 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_result_can_be_gone_through_in_each_way() {
+    let result = collecting(2).run(0..50usize, |&n| Ok::<_, String>(n)).unwrap();
+    assert!((&result).into_iter().map(|item| item.id).eq(0..50));
+    assert!(result.iter().map(|item| item.id).eq(0..50));
+    assert!(result.items().iter().map(|item| item.id).eq(0..50));
+    assert!(result.into_iter().map(|item| item.id).eq(0..50));
+}

@@ -50,4 +50,18 @@ mod tests {
         assert!(collect(some.clone()).unwrap().into_iter().eq(some));
         assert!(collect(std::iter::empty::<String>()).unwrap().is_empty());
     }
+
+    #[test]
+    fn an_iterator_that_has_ended_is_not_asked_again() {
+        for length in 0..40 {
+            let (mut left, mut has_ended) = (length, false);
+            let items = std::iter::from_fn(|| {
+                assert!(!has_ended, "asked again after {length} items");
+                has_ended = left == 0;
+                left -= usize::from(!has_ended);
+                (!has_ended).then_some(left)
+            });
+            assert_eq!(collect(items).unwrap().len(), length);
+        }
+    }
 }

@@ -122,19 +122,22 @@ impl<'p> Turns<'p> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::thread;
+    use std::time::Instant;
+
     use super::*;
     use crate::pool::{Pool, PoolConfig};
     use crate::result::Counts;
 
+    fn pool(max_threads: usize) -> Pool {
+        let (thread_name, keep_alive) = ("coordinate".to_owned(), Duration::ZERO);
+        Pool::new(PoolConfig { thread_name, stack_size: None, keep_alive, max_threads })
+    }
+
     /// An invitation with so many seats, into a pool that has no thread.
     fn invited(seats: usize, test: impl FnOnce(&Invitation<'_>)) {
-        let config = PoolConfig {
-            thread_name: String::new(),
-            stack_size: None,
-            keep_alive: Duration::ZERO,
-            max_threads: 0,
-        };
-        Pool::new(config).lend(seats, &|| (), test);
+        pool(0).lend(seats, &|| (), test);
     }
 
     /// Takes all seats that are free; how many there were.
@@ -185,15 +188,35 @@ mod tests {
     }
 
     #[test]
-    fn where_every_seat_is_taken_the_caller_does_not_work() {
+    fn where_every_seat_is_taken_the_caller_waits_a_moment_and_does_not_work() {
         invited(1, |helpers| {
             let (mut turns, bell) = (Turns::new(Some(helpers), 1), Bell::new());
             assert!(helpers.take_seat(), "somebody else's");
+            bell.ring();
             assert!(!turns.take_seat(&bell));
+            let since = Instant::now();
+            bell.wait_for(GLANCE);
+            assert!(since.elapsed() >= GLANCE, "the bell has been heard already");
             helpers.add_seats(1);
             assert!(turns.take_seat(&bell));
             assert!(turns.take_seat(&bell), "it is seated already");
             assert_eq!(turns.patience, PATIENCE, "nobody seemed to come");
+        });
+    }
+
+    #[test]
+    fn the_caller_waits_for_helpers_that_come_but_not_for_ever() {
+        let (over, since) = (AtomicBool::new(false), Instant::now());
+        let work = || {
+            while !over.load(Ordering::Relaxed) && since.elapsed() < Duration::from_secs(20) {
+                thread::yield_now();
+            }
+        };
+        pool(1).lend(2, &work, |helpers| {
+            let (mut turns, bell) = (Turns::new(Some(helpers), 2), Bell::new());
+            let waits = (0..=PATIENCE).take_while(|_| !turns.take_seat(&bell)).count();
+            over.store(true, Ordering::Relaxed);
+            assert_eq!((waits, turns.seated), (100, true));
         });
     }
 }

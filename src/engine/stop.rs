@@ -143,6 +143,13 @@ mod tests {
     }
 
     #[test]
+    fn up_to_the_failure_items_may_start_and_none_behind_it() {
+        let stop = Stop::new(OnFailure::Stop);
+        stop.failed(3);
+        assert_eq!([2, 3, 4].map(|index| stop.allows(index)), [true, true, false]);
+    }
+
+    #[test]
     fn a_limit_ends_behind_the_highest_of_the_lowest_so_many() {
         let reason = Some(StopReason::TooManyFailures { limit: 2 });
         assert_eq!(end_after(OnFailure::StopAfter(2), &[9]), (usize::MAX, None));

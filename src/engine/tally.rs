@@ -113,6 +113,7 @@ mod tests {
         let mut report = Report::new(on_progress, 9, Instant::now());
         while !report.up_to(counts(2, 1)) {}
         report.add(counts(0, 1));
+        assert_eq!(seen.borrow().len(), 4);
         assert!(report.up_to(counts(2, 2)));
         assert_eq!(*seen.borrow(), [(1, 1), (2, 1), (3, 1), (4, 2)]);
     }
@@ -132,6 +133,40 @@ mod tests {
     }
 
     #[test]
+    fn calls_that_become_slow_together_are_made_a_few_at_a_time_too() {
+        let seen = RefCell::new(0);
+        let on_progress = Box::new(|_: &Progress| {
+            *seen.borrow_mut() += 1;
+            thread::sleep(BURST * 2 / 3);
+        });
+        let mut report = Report::new(on_progress, 100, Instant::now());
+        assert!(!report.up_to(counts(100, 0)));
+        assert!(*seen.borrow() <= 2);
+    }
+
+    #[test]
+    fn a_bell_that_was_rung_is_heard_once() {
+        let (bell, long) = (Bell::new(), Duration::from_secs(3600));
+        bell.ring();
+        bell.ring();
+        bell.wait_for(long);
+        let since = Instant::now();
+        bell.wait_for(BURST);
+        assert!(since.elapsed() >= BURST, "nobody has rung since");
+        thread::scope(|scope| {
+            let ringer = scope.spawn(|| {
+                thread::sleep(BURST);
+                let rung = Instant::now();
+                bell.ring();
+                rung
+            });
+            bell.wait();
+            let heard = Instant::now();
+            assert!(ringer.join().unwrap() <= heard);
+        });
+    }
+
+    #[test]
     fn by_turns_each_call_has_its_own_time() {
         let seen = RefCell::new(Vec::new());
         let on_progress = Box::new(|p: &Progress| seen.borrow_mut().push(p.elapsed));
@@ -140,6 +175,7 @@ mod tests {
             thread::sleep(Duration::from_millis(1));
             report.add(counts(1, 0));
         }
+        assert_eq!(seen.borrow().len(), 3);
         assert!(seen.borrow().windows(2).all(|pair| pair[1] >= pair[0] + Duration::from_millis(1)));
     }
 }

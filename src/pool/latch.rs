@@ -52,3 +52,55 @@ impl Drop for Leave {
         self.0.leave();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+    use std::thread;
+    use std::time::{Duration, Instant};
+
+    use super::*;
+
+    fn entered(latch: &Arc<Latch>) -> Leave {
+        latch.enter();
+        Leave(Arc::clone(latch))
+    }
+
+    #[test]
+    fn empty_is_who_was_left_by_everybody() {
+        let latch = Arc::new(Latch::default());
+        assert!(latch.is_empty());
+        let (one, two) = (entered(&latch), entered(&latch));
+        drop(one);
+        assert!(!latch.is_empty());
+        drop(two);
+        assert!(latch.is_empty());
+    }
+
+    /// Lets helpers leave at the times that are given, and waits for each; whether every wait came to its end.
+    fn all_waits_end(leaves_after: impl Iterator<Item = Duration> + Send + 'static) -> bool {
+        let (ended, end) = mpsc::channel();
+        thread::spawn(move || {
+            let (leave, leaves) = mpsc::channel::<(Leave, Instant)>();
+            thread::spawn(move || {
+                for (leave, at) in leaves {
+                    while Instant::now() < at {}
+                    drop(leave);
+                }
+            });
+            for after in leaves_after {
+                let (latch, at) = (Arc::new(Latch::default()), Instant::now() + after);
+                leave.send((entered(&latch), at)).unwrap();
+                latch.wait_until_empty();
+                assert!(Instant::now() >= at, "the helper was inside");
+            }
+            let _ = ended.send(());
+        });
+        end.recv_timeout(Duration::from_secs(20)).is_ok()
+    }
+
+    #[test]
+    fn who_waits_is_woken_by_the_last_that_leaves() {
+        assert!(all_waits_end([0, 1, 5].map(Duration::from_millis).into_iter()));
+    }
+}

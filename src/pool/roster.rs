@@ -334,6 +334,46 @@ mod tests {
     }
 
     #[test]
+    fn somebody_looks_from_the_call_until_a_seat_is_taken() {
+        let mut roster = with_invitation(1);
+        assert!(!roster.is_anybody_looking());
+        roster.call(9);
+        assert!(roster.is_anybody_looking());
+        assert!(matches!(roster.look(), Next::Work(_)));
+        assert!(!roster.is_anybody_looking());
+    }
+
+    #[test]
+    fn who_expires_sleeps_no_more_and_who_has_ended_lives_no_more() {
+        let mut roster = Roster { alive: 2, asleep: 2, ..Roster::default() };
+        roster.expires();
+        assert_eq!((roster.alive, roster.asleep), (2, 1));
+        roster.ended();
+        assert_eq!((roster.alive, roster.asleep), (1, 1));
+    }
+
+    #[test]
+    fn every_thread_that_is_kept_is_joined_once() {
+        let mut roster = Roster { alive: 9, ..Roster::default() };
+        roster.keep(1, ended());
+        roster.keep(2, ended());
+        let mut processes = [(); 2].map(|()| roster.next_to_join().map(|(process, _)| process));
+        processes.sort_unstable();
+        assert_eq!(processes, [Some(1), Some(2)]);
+        assert!(roster.next_to_join().is_none());
+    }
+
+    #[test]
+    fn of_three_sleepers_closing_wakes_each_once() {
+        let mut roster = Roster { asleep: 3, ..Roster::default() };
+        roster.close();
+        assert!(roster.wakes());
+        assert_eq!((roster.looking, roster.asleep), (1, 2));
+        assert!(roster.wakes());
+        assert_eq!((roster.looking, roster.asleep), (2, 1));
+    }
+
+    #[test]
     fn closing_ends_lookers_and_sleepers() {
         let mut roster = Roster::default();
         roster.look_again();
