@@ -355,8 +355,8 @@ mod tests {
     #[test]
     fn every_thread_that_is_kept_is_joined_once() {
         let mut roster = Roster { alive: 9, ..Roster::default() };
-        roster.keep(1, ended());
-        roster.keep(2, ended());
+        roster.keep(1, thread::spawn(|| ()));
+        roster.keep(2, thread::spawn(|| ()));
         let mut processes = [(); 2].map(|()| roster.next_to_join().map(|(process, _)| process));
         processes.sort_unstable();
         assert_eq!(processes, [Some(1), Some(2)]);
