@@ -4,6 +4,9 @@
 //! is kept if it brought enough ([`ELASTICITY`]), and taken back if not. After that the level is held, and the doubling
 //! tried again from time to time, each time after twice as long.
 
+#[allow(dead_code, reason = "its turn in the engine comes when the engine can tick")]
+pub(crate) mod controller;
+
 use std::time::Duration;
 
 use crate::workers::AdaptiveWorkers;

@@ -1,0 +1,208 @@
+//! The claims that began after the limit changed, from which the new limit is judged. What ran before says nothing about it.
+
+use super::estimate::{Estimate, Kind, Life, at_least, typical};
+use super::number::{count, float};
+use super::share::Times;
+
+/// The part of a cohort that has to be done before it is judged. Those that take longest would cost most to wait for.
+const DONE: f64 = 0.7;
+
+/// Claims whose waiting is above this part of their time count where waiting is compared.
+const SOME_WAIT: f64 = 0.1;
+
+/// A cohort is given up when so many times its size were completed since it opened: it waits for stragglers.
+const GIVE_UP: usize = 8;
+
+#[derive(Debug, Clone, Copy)]
+struct Claim {
+    began: f64,
+    items: f64,
+    done: Option<Times>,
+}
+
+/// Its claims, in the order in which they began.
+#[derive(Debug, Default)]
+pub(super) struct Cohort {
+    number: u32,
+    skip: usize,
+    size: usize,
+    claims: Vec<Claim>,
+    done: usize,
+    /// How many have to be done for the next judgement.
+    ripe: usize,
+    passed: usize,
+    sums: Sums,
+    lives: Vec<Life>,
+}
+
+#[derive(Debug, Default)]
+struct Sums {
+    cycle: f64,
+    cpu: f64,
+    waits: f64,
+    ln_running: f64,
+}
+
+impl Cohort {
+    /// Begins anew with `size` claims, after those of the next `skip`.
+    pub(super) fn open(&mut self, skip: usize, size: usize) {
+        self.number = self.number.wrapping_add(1);
+        (self.skip, self.size) = (skip, size.max(4));
+        self.ripe = count((DONE * float(self.size)).ceil());
+        self.claims.clear();
+        (self.done, self.passed, self.sums) = (0, 0, Sums::default());
+    }
+
+    pub(super) fn number(&self) -> u32 {
+        self.number
+    }
+
+    /// Takes a claim that begins in, if there is room; its place.
+    pub(super) fn admit(&mut self, now: f64, items: usize) -> Option<usize> {
+        if self.skip > 0 {
+            self.skip -= 1;
+            return None;
+        }
+        if self.claims.len() == self.size {
+            return None;
+        }
+        self.claims.push(Claim { began: now, items: float(items.max(1)), done: None });
+        Some(self.claims.len() - 1)
+    }
+
+    /// A claim of any cohort was done.
+    pub(super) fn passes(&mut self) {
+        self.passed += 1;
+    }
+
+    /// The claim at that place was done.
+    pub(super) fn completed(&mut self, place: usize, times: Times) {
+        let Some(claim) = self.claims.get_mut(place) else { return };
+        claim.done = Some(times);
+        self.done += 1;
+        self.sums.cycle += times.cycle;
+        self.sums.cpu += times.cpu;
+        self.sums.waits += times.waits();
+        self.sums.ln_running += times.running.ln();
+    }
+
+    pub(super) fn is_ripe(&self) -> bool {
+        self.done >= self.ripe
+    }
+
+    /// Whether it will not come to a judgement in good time.
+    pub(super) fn is_lost(&self) -> bool {
+        self.done == self.size || self.passed > GIVE_UP * self.size
+    }
+
+    /// Asks for some more to be done before the next judgement.
+    pub(super) fn ripen(&mut self) {
+        self.ripe = (self.done + (self.size / 16).max(1)).min(self.size);
+    }
+
+    /// What the claims say, if enough are done to say it.
+    pub(super) fn estimate(&mut self, now: f64) -> Option<Estimate> {
+        let waits = (self.sums.waits / self.sums.cycle).clamp(0.0, 1.0);
+        let kind = Kind::of(waits);
+        let lives = self.claims.iter().filter_map(|claim| claim.life(kind, now));
+        self.lives.clear();
+        self.lives.extend(lives);
+        let (ln_time, variance) = typical(&mut self.lives, DONE)?;
+        Some(Estimate {
+            ln_time,
+            variance,
+            ln_running: self.sums.ln_running / float(self.done),
+            claims: float(self.lives.len()),
+            used: self.sums.cpu / self.sums.cycle,
+            waits,
+            kind,
+        })
+    }
+}
+
+impl Cohort {
+    /// What the claims would say at best, if all that run ended now with all workers at work; none until all have begun.
+    pub(super) fn at_best(&mut self, now: f64, limit: usize, base: &Estimate) -> Option<Estimate> {
+        if self.claims.len() < self.size {
+            return None;
+        }
+        self.lives.clear();
+        self.lives.extend(self.claims.iter().filter_map(|claim| claim.life(base.kind, now)));
+        let shortest = count(DONE * float(self.lives.len())).max(1);
+        let claims = float(self.lives.len());
+        Some(Estimate {
+            ln_time: at_least(&mut self.lives, shortest)?,
+            ln_running: float(limit).ln(),
+            claims,
+            ..*base
+        })
+    }
+}
+
+impl Claim {
+    /// How long it took for an item, or has taken so far.
+    fn life(&self, kind: Kind, now: f64) -> Option<Life> {
+        let Some(times) = self.done else {
+            return Some(Life { seconds: (now - self.began) / self.items, over: false });
+        };
+        let (seconds, counts) = match kind {
+            Kind::Computing => (times.cycle, true),
+            Kind::Waiting => (times.waits(), times.waits() > SOME_WAIT * times.cycle),
+        };
+        counts.then(|| Life { seconds: seconds / self.items, over: true })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cohort(skip: usize, size: usize) -> Cohort {
+        let mut cohort = Cohort::default();
+        cohort.open(skip, size);
+        cohort
+    }
+
+    fn waited(seconds: f64) -> Times {
+        Times { cycle: seconds, paced: 0.0, cpu: 0.0, delay: 0.0, running: 4.0 }
+    }
+
+    #[test]
+    fn it_takes_those_that_begin_after_the_skipped_ones_until_it_is_full() {
+        let mut cohort = cohort(2, 4);
+        let places: Vec<_> = (0..8).map(|_| cohort.admit(0.0, 1)).collect();
+        assert_eq!(places, [None, None, Some(0), Some(1), Some(2), Some(3), None, None]);
+    }
+
+    #[test]
+    fn it_is_ripe_when_seven_in_ten_are_done() {
+        let mut cohort = cohort(0, 10);
+        (0..10).for_each(|_| assert!(cohort.admit(0.0, 1).is_some()));
+        for place in 0..7 {
+            assert!(!cohort.is_ripe());
+            cohort.completed(place, waited(0.01));
+        }
+        assert!(cohort.is_ripe());
+        let seen = cohort.estimate(0.01).unwrap();
+        assert!((seen.ln_time - 0.01_f64.ln()).abs() < 1e-9 && seen.kind == Kind::Waiting);
+    }
+
+    #[test]
+    fn a_claim_of_several_items_counts_for_the_time_of_one() {
+        let mut cohort = cohort(0, 4);
+        for place in 0..4 {
+            cohort.admit(0.0, 10);
+            cohort.completed(place, waited(0.01));
+        }
+        assert!((cohort.estimate(0.01).unwrap().ln_time - 0.001_f64.ln()).abs() < 1e-9);
+    }
+
+    #[test]
+    fn it_is_lost_when_many_others_are_completed_before_it() {
+        let mut cohort = cohort(0, 4);
+        (0..32).for_each(|_| cohort.passes());
+        assert!(!cohort.is_lost());
+        cohort.passes();
+        assert!(cohort.is_lost());
+    }
+}

@@ -1,0 +1,130 @@
+//! The first seconds, and every change of the work: while cores are idle and items wait, more workers cannot hurt the cores,
+//! so that they are started before anything is known of the items.
+
+use std::time::Duration;
+
+use super::number::float;
+
+/// Until the first tick: the workers are up by then, at 20 to 40 us each, and those that sleep are visibly asleep.
+const FIRST_TICK: Duration = Duration::from_micros(200);
+
+/// The longest time between two ticks.
+const LONGEST_GAP: Duration = Duration::from_millis(2);
+
+/// So many workers are started without evidence. 32 is the knee between work that waits, of which each item time with fewer
+/// workers is lost, and a server that slows down under load, where each worker too many costs.
+const BURST: usize = 32;
+
+/// A batch of so many items gets a worker for each: it would be over before anything is learnt.
+const SMALL: usize = 64;
+
+/// Idle is where fewer than this part of the cores, and of the workers, has something to compute.
+const IDLE: f64 = 0.5;
+
+/// And where this part of the workers is at work: the others are being started.
+const AT_WORK: f64 = 0.7;
+
+/// Completions, where there are any, have to come faster by this from tick to tick. Otherwise the cores are idle because
+/// something else is not.
+const RISE: f64 = 1.3;
+
+/// How many workers may be started while nothing is known of the items.
+pub(super) fn burst(cpus: usize, items: Option<usize>) -> usize {
+    match items {
+        Some(items) if items <= SMALL => items.max(BURST),
+        _ => BURST.max(cpus),
+    }
+}
+
+/// What a tick saw.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Sight {
+    pub(super) runnable: usize,
+    pub(super) running: usize,
+    pub(super) limit: usize,
+    pub(super) cpus: usize,
+}
+
+impl Sight {
+    /// Whether the cores could carry twice as much.
+    pub(super) fn is_idle(&self) -> bool {
+        float(self.runnable) < IDLE * float(self.cpus.min(self.running))
+            && float(self.running) >= AT_WORK * float(self.limit)
+    }
+}
+
+/// The ticks.
+#[derive(Debug)]
+pub(super) struct Ramp {
+    since: Duration,
+    last: Duration,
+    idle: usize,
+    completed: usize,
+    rate: f64,
+    stalled: bool,
+}
+
+impl Ramp {
+    pub(super) fn new() -> Self {
+        Ramp { since: Duration::ZERO, last: Duration::ZERO, idle: 0, completed: 0, rate: 0.0, stalled: false }
+    }
+
+    /// When the next tick is wanted: soon at first, and then after as long as the ramp has lasted.
+    pub(super) fn next(&self) -> Duration {
+        let lasted = self.last.saturating_sub(self.since);
+        self.last.saturating_add(lasted.clamp(FIRST_TICK, LONGEST_GAP))
+    }
+
+    /// Whether the cores were idle for so many ticks.
+    pub(super) fn was_idle_for(&self, ticks: usize) -> bool {
+        self.idle >= ticks
+    }
+
+    pub(super) fn completed(&mut self) {
+        self.completed += 1;
+    }
+
+    /// Whether more workers have stopped to bring more.
+    pub(super) fn has_stalled(&self) -> bool {
+        self.stalled
+    }
+
+    /// Forgets what was, and ticks fast again.
+    pub(super) fn restart(&mut self) {
+        (self.since, self.stalled) = (self.last, false);
+    }
+
+    pub(super) fn tick(&mut self, now: Duration, idle: bool) {
+        let seconds = now.saturating_sub(self.last).as_secs_f64().max(1e-6);
+        let rate = float(self.completed) / seconds;
+        self.stalled |= self.completed >= 2 && self.rate > 0.0 && rate < RISE * self.rate;
+        (self.rate, self.completed, self.last) = (rate, 0, now);
+        self.idle = if idle { self.idle + 1 } else { 0 };
+    }
+}
+
+/// Four times as many of few, and twice as many of more.
+pub(super) fn more(limit: usize) -> usize {
+    if limit < 8 { limit.saturating_mul(4) } else { limit.saturating_mul(2) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cores_are_idle_when_half_of_them_and_half_of_the_workers_have_nothing_to_compute() {
+        let sight = Sight { runnable: 3, running: 8, limit: 8, cpus: 8 };
+        assert!(sight.is_idle());
+        assert!(!Sight { runnable: 4, ..sight }.is_idle());
+        assert!(!Sight { cpus: 4, ..sight }.is_idle());
+        assert!(!Sight { limit: 12, ..sight }.is_idle(), "the others have not begun yet");
+    }
+
+    #[test]
+    fn a_small_batch_gets_a_worker_an_item() {
+        assert_eq!(burst(2, Some(50)), 50);
+        assert_eq!(burst(2, Some(65)), 32);
+        assert_eq!(burst(48, None), 48);
+    }
+}

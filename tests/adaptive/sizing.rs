@@ -1,0 +1,107 @@
+//! Who says how many workers there are: a fixed number, or the controller, with as much measured as a system can.
+
+use std::time::Duration;
+
+use crate::controller::{self, Activity, Controller, Sample, Setup};
+
+/// What the system can measure.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Senses {
+    /// CPU time and run delay of each thread, and how many could run: Linux.
+    All,
+    /// CPU times only: macOS and Windows, which know no run delay.
+    NoDelay,
+    /// Which threads could run, and nothing of the single claim.
+    OnlyRunnable,
+    /// CPU time of each claim, but not who could run.
+    NoRunnable,
+    Clock,
+}
+
+impl Senses {
+    fn cpu(self) -> bool {
+        matches!(self, Senses::All | Senses::NoDelay | Senses::NoRunnable)
+    }
+
+    fn delay(self) -> bool {
+        matches!(self, Senses::All | Senses::NoRunnable)
+    }
+
+    fn runnable(self) -> bool {
+        matches!(self, Senses::All | Senses::NoDelay | Senses::OnlyRunnable)
+    }
+}
+
+pub(crate) type Ticket = Option<controller::Ticket>;
+
+/// A claim that was done; times in seconds.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Ended {
+    pub(crate) started: f64,
+    pub(crate) at: f64,
+    pub(crate) cpu: f64,
+    pub(crate) delay: f64,
+}
+
+/// What a tick sees.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Scene {
+    pub(crate) runnable: usize,
+    pub(crate) queued: usize,
+    pub(crate) paced: usize,
+}
+
+pub(crate) enum Sizing {
+    Fixed(usize),
+    Adaptive(Box<Controller>, Senses),
+}
+
+impl Sizing {
+    pub(crate) fn adaptive(setup: Setup, senses: Senses) -> Self {
+        Sizing::Adaptive(Box::new(Controller::new(setup)), senses)
+    }
+
+    pub(crate) fn limit(&self) -> usize {
+        match self {
+            Sizing::Fixed(limit) => *limit,
+            Sizing::Adaptive(controller, _) => controller.limit(),
+        }
+    }
+
+    pub(crate) fn start(&mut self, now: f64, items: usize) -> Ticket {
+        match self {
+            Sizing::Fixed(_) => None,
+            Sizing::Adaptive(controller, _) => Some(controller.start(duration(now), items)),
+        }
+    }
+
+    pub(crate) fn complete(&mut self, ticket: Ticket, ended: Ended) {
+        let (Sizing::Adaptive(controller, senses), Some(ticket)) = (self, ticket) else { return };
+        let measured = |seconds: f64, can: bool| (can && ticket.measure()).then(|| duration(seconds));
+        let sample = Sample {
+            started: duration(ended.started),
+            ended: duration(ended.at),
+            cpu: measured(ended.cpu, senses.cpu()),
+            run_delay: measured(ended.delay, senses.delay()),
+        };
+        controller.complete(ticket, sample);
+    }
+
+    pub(crate) fn next_tick(&self) -> Option<f64> {
+        match self {
+            Sizing::Fixed(_) => None,
+            Sizing::Adaptive(controller, _) => controller.next_tick().map(|at| at.as_secs_f64()),
+        }
+    }
+
+    pub(crate) fn tick(&mut self, now: f64, scene: Scene) {
+        let Sizing::Adaptive(controller, senses) = self else { return };
+        let Scene { runnable, queued, paced } = scene;
+        let runnable = senses.runnable().then_some(runnable);
+        controller.tick(duration(now), Activity { runnable, queued, paced });
+    }
+}
+
+fn duration(seconds: f64) -> Duration {
+    Duration::from_secs_f64(seconds)
+}
