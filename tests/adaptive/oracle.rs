@@ -13,10 +13,10 @@ pub(crate) fn seed(number: u64) -> u64 {
     number * 7_919 + 17
 }
 
-/// What is tried: every number up to 12, and then an eighth more each time.
+/// What is tried: every number up to 12, then an eighth more each time, and one for each item.
 fn candidates(items: usize) -> Vec<usize> {
     let larger = std::iter::successors(Some(13), |n| Some(n + n / 8)).take_while(|n| *n < MOST);
-    (1..=12).chain(larger).chain([MOST]).filter(|n| *n <= items).collect()
+    (1..=12).chain(larger).chain([MOST.min(items)]).filter(|n| *n <= items).collect()
 }
 
 pub(crate) fn fixed(workload: &Workload, workers: usize, number: u64) -> f64 {
