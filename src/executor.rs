@@ -64,7 +64,7 @@ impl BatchExecutor {
     /// How many workers a batch of so many items would start with; at least 1.
     #[must_use]
     pub fn workers_for(&self, batch_size: usize) -> usize {
-        self.engine.workers.for_batch(batch_size)
+        self.engine.workers_for(batch_size)
     }
 
     /// A batch of these items, to which steps such as [`on_progress`](Batch::on_progress) can be added before it runs.

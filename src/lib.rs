@@ -69,6 +69,7 @@ mod pool;
 mod progress;
 mod rate_limit;
 mod result;
+mod senses;
 mod sync;
 mod workers;
 

@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use std::{mem, process};
 
-use crate::sync::atomic::{AtomicBool, Ordering};
+use crate::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use crate::sync::thread::{self, JoinHandle};
 use crate::sync::{Condvar, Mutex, MutexGuard, spin_until};
 
@@ -46,6 +46,7 @@ impl Pool {
             roster: Mutex::default(),
             called: Condvar::default(),
             worth_a_look: AtomicBool::new(false),
+            refusals: AtomicUsize::new(0),
         };
         Pool { shared: Arc::new(shared) }
     }
@@ -106,6 +107,11 @@ impl Invitation<'_> {
         self.shared.call_next(roster);
     }
 
+    /// How many threads the pool has asked for in vain so far.
+    pub(crate) fn refusals(&self) -> usize {
+        self.shared.refusals.load(Ordering::Relaxed)
+    }
+
     /// Whether a helper is inside, or a thread of the pool is on its way to some invitation, this one or an older.
     pub(crate) fn are_coming(&self) -> bool {
         !self.latch.is_empty() || self.shared.roster.lock().is_anybody_looking()
@@ -127,6 +133,7 @@ struct Shared {
     called: Condvar,
     /// Whether the roster has a free seat, or is closed; for a look without the lock.
     worth_a_look: AtomicBool,
+    refusals: AtomicUsize,
 }
 
 /// What a batch does.
@@ -170,6 +177,7 @@ impl Shared {
         match self.thread_builder(number).spawn(move || shared.live()) {
             Ok(thread) => self.roster.lock().keep(process::id(), thread),
             Err(_refused) => {
+                self.refusals.fetch_add(1, Ordering::Relaxed);
                 let stand_in = self.roster.lock().refused();
                 self.place(&stand_in);
             }

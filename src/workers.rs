@@ -85,7 +85,7 @@ impl Workers {
             Workers::Sequential => 1,
             Workers::Fixed(workers) => workers.min(batch_size),
             Workers::Auto(auto) => auto.for_batch(batch_size),
-            Workers::Adaptive(adaptive) => adaptive.first(batch_size),
+            Workers::Adaptive(adaptive) => adaptive.cpus().clamp(adaptive.min, adaptive.max).min(batch_size),
         };
         workers.max(1)
     }
@@ -264,10 +264,12 @@ impl AdaptiveWorkers {
         self.max
     }
 
-    /// One worker a CPU to begin with, within the bounds and the batch.
-    fn first(self, batch_size: usize) -> usize {
-        let cpus = self.cpus.unwrap_or_else(available_cpus);
-        cpus.clamp(self.min, self.max).min(batch_size)
+    pub(crate) const fn least(self) -> usize {
+        self.min
+    }
+
+    pub(crate) fn cpus(self) -> usize {
+        self.cpus.unwrap_or_else(available_cpus)
     }
 
     fn validated(mut self) -> Result<Self, ConfigError> {

@@ -3,8 +3,13 @@
 //! Behind one lock stand the items that nobody has taken yet, and who is at work; a worker takes a chunk off the front.
 //! Claims run upwards: when a worker holds an index, every lower one is taken already.
 
-use crate::adaptive::Controller;
+use std::cell::Cell;
+use std::mem;
+use std::time::Duration;
+
+use crate::adaptive::{Activity, Controller, Sample, Ticket};
 use crate::result::Counts;
+use crate::senses;
 use crate::sync::{Instant, Mutex};
 
 use super::slots::{Chunk, Rest};
@@ -12,8 +17,9 @@ use super::slots::{Chunk, Rest};
 /// The batch as its workers see it.
 pub(super) struct Carve<'a, I, T, E> {
     state: Mutex<State<'a, I, T, E>>,
-    workers: usize,
     since: Instant,
+    /// Whether the limit moves while the batch runs.
+    adapts: bool,
 }
 
 struct State<'a, I, T, E> {
@@ -21,8 +27,10 @@ struct State<'a, I, T, E> {
     counts: Counts,
     running: usize,
     most_running: usize,
-    /// Moves the limit while the batch runs; none for a limit that stays.
-    controller: Option<Controller>,
+    /// How many workers there may be.
+    limit: usize,
+    /// Moves the limit; none for one that stays.
+    controller: Option<Box<Controller>>,
     /// How many workers went because the limit had fallen, or had not risen yet.
     sent_away: usize,
 }
@@ -34,37 +42,74 @@ pub(super) struct Status {
     /// Workers that have claimed something and are not done.
     pub(super) running: usize,
     pub(super) most_running: usize,
-    /// How many workers there may be, where that moves.
-    pub(super) limit: Option<usize>,
+    /// How many workers there may be.
+    pub(super) limit: usize,
     /// How many workers went because there were too many.
     pub(super) sent_away: usize,
     /// Whether there is nothing left to claim.
     pub(super) exhausted: bool,
+    /// The time until somebody is to look around, where the limit moves.
+    pub(super) tick_in: Option<Duration>,
+    /// Whether that needs to know how many workers compute.
+    pub(super) wants_runnable: bool,
 }
 
 impl<'a, I, T, E> Carve<'a, I, T, E> {
     /// `workers` are those to begin with.
-    pub(super) fn new(rest: Rest<'a, I, T, E>, workers: usize, controller: Option<Controller>) -> Self {
+    pub(super) fn new(rest: Rest<'a, I, T, E>, workers: usize, controller: Option<Box<Controller>>) -> Self {
+        let adapts = controller.is_some();
+        let counts = Counts::default();
         let state =
-            State { rest, counts: Counts::default(), running: 0, most_running: 0, controller, sent_away: 0 };
-        Carve { state: Mutex::new(state), workers, since: Instant::now() }
+            State { rest, counts, running: 0, most_running: 0, limit: workers, controller, sent_away: 0 };
+        Carve { state: Mutex::new(state), since: Instant::now(), adapts }
     }
 
     pub(super) fn worker(&self) -> Worker<'_, 'a, I, T, E> {
-        Worker { carve: self, running: false, done: Counts::default(), moved_limit: false }
+        Worker {
+            carve: self,
+            running: false,
+            done: Counts::default(),
+            moved_limit: false,
+            ticket: None,
+            cpu: None,
+            started: Cell::new(self.since),
+        }
     }
 
     /// How far the batch is, if items from `end` on may not start.
     pub(super) fn status(&self, end: usize) -> Status {
+        let now = self.since.elapsed();
         let state = self.state.lock();
+        let controller = state.controller.as_deref();
         Status {
             counts: state.counts,
             running: state.running,
             most_running: state.most_running,
-            limit: state.limit(),
+            limit: state.limit,
             sent_away: state.sent_away,
             exhausted: state.is_exhausted(end),
+            tick_in: controller.and_then(Controller::next_tick).map(|at| at.saturating_sub(now)),
+            wants_runnable: controller.is_some_and(|controller| controller.wants_runnable(now)),
         }
+    }
+
+    pub(super) fn adapts(&self) -> bool {
+        self.adapts
+    }
+
+    /// Looks around: so many workers compute, if that is known, and so many wait for a permit.
+    pub(super) fn tick(&self, end: usize, runnable: Option<usize>, paced: usize) {
+        let now = self.since.elapsed();
+        let mut state = self.state.lock();
+        let queued = if state.is_exhausted(end) { 0 } else { state.rest.len() };
+        state.control(|controller| controller.tick(now, Activity { runnable, queued, paced }));
+    }
+
+    /// A thread could not be had: there will be no more workers than there are.
+    pub(super) fn refused(&self) {
+        let mut state = self.state.lock();
+        let workers = state.running.max(1);
+        state.control(|controller| controller.refused(workers));
     }
 }
 
@@ -73,26 +118,17 @@ impl<I, T, E> State<'_, I, T, E> {
         self.rest.len() == 0 || self.rest.next() >= end
     }
 
-    fn limit(&self) -> Option<usize> {
-        self.controller.as_ref().map(Controller::limit)
-    }
-
-    /// Takes completions into account; whether that moved the limit.
-    fn count(&mut self, done: Counts, since: Instant) -> bool {
-        self.counts.add(done);
-        match &mut self.controller {
-            Some(controller) if done.decided() > 0 => {
-                let before = controller.limit();
-                controller.completed(since.elapsed(), done.decided());
-                controller.limit() != before
-            }
-            _ => false,
-        }
+    /// Tells the controller something; whether that moved the limit.
+    fn control(&mut self, tell: impl FnOnce(&mut Controller)) -> bool {
+        let Some(controller) = self.controller.as_deref_mut() else { return false };
+        tell(controller);
+        let before = mem::replace(&mut self.limit, controller.limit());
+        self.limit != before
     }
 
     /// As many as asked for, within what leaves something for the others. The first items go one to a worker.
-    fn fair_size(&self, asked: usize, workers: usize) -> usize {
-        match self.limit().unwrap_or(workers) {
+    fn fair_size(&self, asked: usize) -> usize {
+        match self.limit {
             1 => asked,
             workers if self.rest.next() < workers => 1,
             workers => asked.min(self.rest.len() / (2 * workers)).max(1),
@@ -109,6 +145,11 @@ pub(super) struct Worker<'c, 'a, I, T, E> {
     done: Counts,
     /// Whether its last claim moved the limit.
     pub(super) moved_limit: bool,
+    /// Its claim as the controller knows it, and this thread's CPU time when it began, if that is wanted.
+    ticket: Option<Ticket>,
+    cpu: Option<Duration>,
+    /// When its claim began; with a limiter, when the item had its permit.
+    started: Cell<Instant>,
 }
 
 impl<'a, I, T, E> Worker<'_, 'a, I, T, E> {
@@ -117,36 +158,59 @@ impl<'a, I, T, E> Worker<'_, 'a, I, T, E> {
         self.done.add(counts);
     }
 
+    /// Notes that the item has its permit, if anybody wants to know.
+    pub(super) fn is_permitted(&self) {
+        if self.ticket.is_some() {
+            self.started.set(Instant::now());
+        }
+    }
+
     /// Hands in what was done, and takes the next items, about so many; `buffer` is lent for them. `None` sends the worker
     /// away: there is nothing left below `end`, or there are too many workers.
     pub(super) fn claim<'b>(
         &mut self,
+        now: Instant,
         size: usize,
         end: usize,
         buffer: &'b mut Vec<I>,
     ) -> Option<Chunk<'b, 'a, I, T, E>> {
+        let completed = self.sample(now);
         let mut state = self.carve.state.lock();
-        self.moved_limit = state.count(std::mem::take(&mut self.done), self.carve.since);
+        state.counts.add(mem::take(&mut self.done));
+        self.moved_limit = completed
+            .is_some_and(|(ticket, sample)| state.control(|controller| controller.complete(ticket, sample)));
         let others = state.running - usize::from(self.running);
         let exhausted = state.is_exhausted(end);
-        if exhausted || state.limit().is_some_and(|limit| others >= limit) {
+        self.running = !exhausted && others < state.limit;
+        state.running = others + usize::from(self.running);
+        if !self.running {
             state.sent_away += usize::from(!exhausted);
-            state.running = others;
-            self.running = false;
             return None;
         }
-        self.running = true;
-        state.running = others + 1;
         state.most_running = state.most_running.max(state.running);
-        let size = state.fair_size(size, self.carve.workers);
-        Some(state.rest.take(size, buffer))
+        let size = state.fair_size(size);
+        let chunk = state.rest.take(size, buffer);
+        let (at, items) = (now - self.carve.since, chunk.len());
+        self.moved_limit |= state.control(|controller| self.ticket = Some(controller.start(at, items)));
+        drop(state);
+        self.started.set(now);
+        self.cpu = self.ticket.filter(Ticket::measure).and_then(|_| senses::cpu_time());
+        Some(chunk)
+    }
+
+    /// What the claim took that is now done.
+    fn sample(&mut self, now: Instant) -> Option<(Ticket, Sample)> {
+        let ticket = self.ticket.take()?;
+        let (started, ended) = (self.started.get() - self.carve.since, now - self.carve.since);
+        let cpu = self.cpu.take().and_then(|before| senses::cpu_time()?.checked_sub(before));
+        Some((ticket, Sample { started, ended, cpu }))
     }
 }
 
 impl<I, T, E> Drop for Worker<'_, '_, I, T, E> {
     fn drop(&mut self) {
         if self.running {
-            self.claim(0, 0, &mut Vec::new());
+            self.claim(Instant::now(), 0, 0, &mut Vec::new());
         }
     }
 }
@@ -155,7 +219,7 @@ impl<I, T, E> Drop for Worker<'_, '_, I, T, E> {
 mod tests {
     use super::super::slots::Slots;
     use super::*;
-    use crate::workers::AdaptiveWorkers;
+    use crate::adaptive::Setup;
 
     const EVERYTHING: usize = usize::MAX;
 
@@ -163,12 +227,21 @@ mod tests {
         Slots::new(vec![(); items]).unwrap()
     }
 
+    /// For a batch of many items, on so many cores.
+    #[allow(clippy::unnecessary_wraps, reason = "as `Carve::new` takes it")]
+    fn controller(cpus: usize, most: usize) -> Option<Box<Controller>> {
+        Some(Box::new(Controller::new(Setup { least: 1, most, cpus, items: Some(1000) })))
+    }
+
     /// The sizes of all claims that one of `workers` makes when it asks for `size` each time.
     fn claims(items: usize, workers: usize, size: usize) -> Vec<usize> {
         let mut slots = slots(items);
         let carve = Carve::new(slots.rest(), workers, None);
         let (mut worker, mut buffer) = (carve.worker(), Vec::new());
-        std::iter::from_fn(|| worker.claim(size, EVERYTHING, &mut buffer).map(|chunk| chunk.len())).collect()
+        std::iter::from_fn(|| {
+            worker.claim(Instant::now(), size, EVERYTHING, &mut buffer).map(|chunk| chunk.len())
+        })
+        .collect()
     }
 
     #[test]
@@ -196,8 +269,8 @@ mod tests {
         let mut slots = slots(9);
         let carve = Carve::new(slots.rest(), 2, None);
         let (mut worker, mut buffer) = (carve.worker(), Vec::new());
-        assert!(worker.claim(1, 1, &mut buffer).is_some());
-        assert!(worker.claim(1, 1, &mut buffer).is_none());
+        assert!(worker.claim(Instant::now(), 1, 1, &mut buffer).is_some());
+        assert!(worker.claim(Instant::now(), 1, 1, &mut buffer).is_none());
         assert!(carve.status(1).exhausted);
         assert!(!carve.status(2).exhausted);
     }
@@ -205,37 +278,44 @@ mod tests {
     #[test]
     fn more_workers_than_the_limit_are_sent_away() {
         let mut slots = slots(9);
-        let carve = Carve::new(slots.rest(), 2, Some(Controller::new(AdaptiveWorkers::new(), 2)));
+        let carve = Carve::new(slots.rest(), 2, controller(2, 2));
         let (mut one, mut two, mut three) = (carve.worker(), carve.worker(), carve.worker());
         let mut buffer = Vec::new();
-        assert!(one.claim(1, EVERYTHING, &mut buffer).is_some());
-        assert!(two.claim(1, EVERYTHING, &mut buffer).is_some());
-        assert!(three.claim(1, EVERYTHING, &mut buffer).is_none());
-        assert!(two.claim(1, EVERYTHING, &mut buffer).is_some());
+        assert!(one.claim(Instant::now(), 1, EVERYTHING, &mut buffer).is_some());
+        assert!(two.claim(Instant::now(), 1, EVERYTHING, &mut buffer).is_some());
+        assert!(three.claim(Instant::now(), 1, EVERYTHING, &mut buffer).is_none());
+        assert!(two.claim(Instant::now(), 1, EVERYTHING, &mut buffer).is_some());
         let status = carve.status(EVERYTHING);
         assert_eq!((status.running, status.most_running, status.sent_away), (2, 2, 1));
     }
 
     #[test]
-    fn completions_move_the_limit_and_claims_alone_do_not() {
+    fn items_that_wait_raise_the_limit_as_they_complete() {
         let mut slots = slots(1000);
-        let carve = Carve::new(slots.rest(), 1, Some(Controller::new(AdaptiveWorkers::new(), 1)));
+        let carve = Carve::new(slots.rest(), 1, controller(1, 64));
         let (mut worker, mut buffer) = (carve.worker(), Vec::new());
-        let limit = || carve.status(EVERYTHING).limit;
-        let mut moves_after = |done| {
-            let before = limit();
-            worker.did(Counts { succeeded: done, failed: 0 });
-            worker.claim(1, EVERYTHING, &mut buffer).expect("it has a place");
-            assert_eq!(worker.moved_limit, limit() != before, "from {before:?} to {:?}", limit());
-            worker.moved_limit
-        };
-        let moved = (0..300).any(|_| {
-            let moved = moves_after(1) || moves_after(1);
-            std::thread::sleep(std::time::Duration::from_millis(2));
-            assert!(!moves_after(0), "by no item");
-            moved
-        });
-        assert!(moved, "the limit stands although items wait");
+        let mut moves = 0;
+        for number in 0..20 {
+            let before = carve.status(EVERYTHING).limit;
+            let now = carve.since + Duration::from_millis(10 * number);
+            assert!(worker.claim(now, 1, EVERYTHING, &mut buffer).is_some());
+            worker.did(Counts { succeeded: 1, failed: 0 });
+            let limit = carve.status(EVERYTHING).limit;
+            assert_eq!(worker.moved_limit, limit != before, "from {before} to {limit}");
+            moves += usize::from(limit > before);
+        }
+        assert!(moves > 0, "it stands although items wait");
+    }
+
+    #[test]
+    fn a_refused_thread_is_one_that_will_not_come() {
+        let mut slots = slots(1000);
+        let carve = Carve::new(slots.rest(), 8, controller(8, 64));
+        let (mut one, mut two, mut buffer) = (carve.worker(), carve.worker(), Vec::new());
+        one.claim(Instant::now(), 1, EVERYTHING, &mut buffer);
+        two.claim(Instant::now(), 1, EVERYTHING, &mut buffer);
+        carve.refused();
+        assert_eq!(carve.status(EVERYTHING).limit, 2);
     }
 
     #[test]
@@ -246,13 +326,13 @@ mod tests {
         let (mut one, mut two, mut late) = (carve.worker(), carve.worker(), carve.worker());
         let mut buffer = Vec::new();
         assert_eq!(running(), 0);
-        one.claim(1, EVERYTHING, &mut buffer);
-        two.claim(1, EVERYTHING, &mut buffer);
+        one.claim(Instant::now(), 1, EVERYTHING, &mut buffer);
+        two.claim(Instant::now(), 1, EVERYTHING, &mut buffer);
         assert_eq!(running(), 2);
-        assert!(late.claim(1, EVERYTHING, &mut buffer).is_none());
+        assert!(late.claim(Instant::now(), 1, EVERYTHING, &mut buffer).is_none());
         one.did(Counts { succeeded: 1, failed: 0 });
         assert_eq!(carve.status(EVERYTHING).counts.decided(), 0);
-        assert!(one.claim(1, EVERYTHING, &mut buffer).is_none());
+        assert!(one.claim(Instant::now(), 1, EVERYTHING, &mut buffer).is_none());
         drop(two);
         let status = carve.status(EVERYTHING);
         assert_eq!((status.running, status.most_running, status.counts.decided()), (0, 2, 1));

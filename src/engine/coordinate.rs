@@ -1,6 +1,7 @@
 //! What the calling thread does when there is something to do beside the work: it reports progress, opens seats when
 //! the limit rises, and leaves the work to helpers.
 
+use std::mem;
 use std::time::Duration;
 
 use crate::panic::{self, Panic};
@@ -46,11 +47,16 @@ where
     loop {
         let status = job.carve.status(job.stop.end());
         turns.follow(&status);
+        if turns.have_refusals() {
+            job.carve.refused();
+        }
         if !report.as_mut().is_none_or(|report| report.up_to(status.counts)) {
             continue; // calls are left to make, but not before another look
         }
-        if status.running > 0 {
-            bell.wait();
+        if status.tick_in.is_some_and(|wait| wait.is_zero()) {
+            job.look_around(status.wants_runnable);
+        } else if status.running > 0 {
+            wait(bell, status.tick_in);
         } else if status.exhausted {
             return;
         } else if turns.take_seat(bell) {
@@ -64,6 +70,13 @@ where
     }
 }
 
+fn wait(bell: &Bell, limit: Option<Duration>) {
+    match limit {
+        Some(limit) => bell.wait_for(limit),
+        None => bell.wait(),
+    }
+}
+
 /// The caller's claim to a seat among the workers, so that it and the helpers together never exceed the limit.
 struct Turns<'p> {
     /// None for a batch that has the caller alone.
@@ -73,11 +86,20 @@ struct Turns<'p> {
     /// Seats that are open or taken, the caller's among them.
     granted: usize,
     sent_away: usize,
+    refusals: usize,
 }
 
 impl<'p> Turns<'p> {
     fn new(helpers: Option<&'p Invitation<'p>>, seats: usize) -> Self {
-        Turns { helpers, seated: helpers.is_none(), patience: PATIENCE, granted: seats, sent_away: 0 }
+        let refusals = helpers.map_or(0, Invitation::refusals);
+        Turns {
+            helpers,
+            seated: helpers.is_none(),
+            patience: PATIENCE,
+            granted: seats,
+            sent_away: 0,
+            refusals,
+        }
     }
 
     /// Gives the caller's seat up when a helper works, and opens seats when the limit has risen. One that has fallen closes
@@ -86,13 +108,20 @@ impl<'p> Turns<'p> {
         if status.running > 0 {
             self.yield_seat();
         }
-        let (Some(helpers), Some(limit)) = (self.helpers, status.limit) else { return };
+        let Some(helpers) = self.helpers else { return };
         self.granted -= status.sent_away - self.sent_away;
         self.sent_away = status.sent_away;
-        if limit > self.granted {
-            helpers.add_seats(limit - self.granted);
-            self.granted = limit;
+        if status.limit > self.granted {
+            helpers.add_seats(status.limit - self.granted);
+            self.granted = status.limit;
         }
+    }
+
+    /// Whether threads could not be had since the last time.
+    fn have_refusals(&mut self) -> bool {
+        let Some(helpers) = self.helpers else { return false };
+        let before = mem::replace(&mut self.refusals, helpers.refusals());
+        self.refusals != before
     }
 
     /// A helper works: it is the caller's turn no longer.
@@ -145,8 +174,17 @@ mod tests {
         std::iter::from_fn(|| helpers.take_seat().then_some(())).count()
     }
 
-    fn status(running: usize, limit: Option<usize>, sent_away: usize) -> Status {
-        Status { counts: Counts::default(), running, most_running: 0, limit, sent_away, exhausted: false }
+    fn status(running: usize, limit: usize, sent_away: usize) -> Status {
+        Status {
+            counts: Counts::default(),
+            running,
+            most_running: 0,
+            limit,
+            sent_away,
+            exhausted: false,
+            tick_in: None,
+            wants_runnable: false,
+        }
     }
 
     #[test]
@@ -154,7 +192,7 @@ mod tests {
         invited(2, |helpers| {
             let mut turns = Turns::new(Some(helpers), 2);
             let mut opened = |limit, sent_away| {
-                turns.follow(&status(0, Some(limit), sent_away));
+                turns.follow(&status(0, limit, sent_away));
                 drain(helpers)
             };
             assert_eq!(opened(2, 0), 2, "those to begin with");
@@ -171,11 +209,11 @@ mod tests {
         invited(1, |helpers| {
             let (mut turns, bell) = (Turns::new(Some(helpers), 1), Bell::new());
             assert!(turns.take_seat(&bell));
-            turns.follow(&status(0, None, 0));
+            turns.follow(&status(0, 1, 0));
             assert!(turns.seated && drain(helpers) == 0);
-            turns.follow(&status(1, None, 0));
+            turns.follow(&status(1, 1, 0));
             assert!(!turns.seated && drain(helpers) == 1);
-            turns.follow(&status(1, None, 0));
+            turns.follow(&status(1, 1, 0));
             assert_eq!(drain(helpers), 0, "it has one to give up, and no more");
         });
     }
@@ -183,7 +221,7 @@ mod tests {
     #[test]
     fn a_caller_without_helpers_keeps_its_seat() {
         let (mut turns, bell) = (Turns::new(None, 1), Bell::new());
-        turns.follow(&status(1, None, 0));
+        turns.follow(&status(1, 1, 0));
         assert!(turns.take_seat(&bell));
     }
 

@@ -4,9 +4,11 @@ use crate::error::ItemError;
 use crate::panic;
 use crate::rate_limit::RateLimiter;
 use crate::result::Counts;
+use crate::senses::Watch;
 use crate::sync::Instant;
+use crate::sync::atomic::{AtomicUsize, Ordering};
 
-use super::carve::Carve;
+use super::carve::{Carve, Worker};
 use super::pace::Pace;
 use super::slots::{Chunk, NoValue};
 use super::stop::Stop;
@@ -21,6 +23,10 @@ pub(super) struct Job<'a, I, T, E, F> {
     pub(super) carve: Carve<'a, I, T, E>,
     /// Rung for a caller that coordinates.
     pub(super) bell: Option<Bell>,
+    /// Those who work on it, where the number of workers depends on what they do.
+    pub(super) watch: Option<Watch>,
+    /// How many wait for a permit, where the number of workers depends on it.
+    pub(super) paced: AtomicUsize,
     /// Whether the caller wants to hear of every claim, or only of a limit that moved.
     pub(super) reports: bool,
 }
@@ -33,16 +39,19 @@ where
     pub(super) fn work(&self) {
         // Rung last of all, when this worker no longer counts as running.
         let _leaving = Ringing(self.bell.as_ref());
+        let _watched = self.watch.as_ref().map(Watch::enter);
         let mut worker = self.carve.worker();
         let mut pace = Pace::new();
         let mut buffer = Vec::new();
         let mut since = Instant::now();
-        while let Some(mut chunk) = worker.claim(self.claim_size(&pace), self.stop.end(), &mut buffer) {
+        while let Some(mut chunk) = worker.claim(since, self.claim_size(&pace), self.stop.end(), &mut buffer)
+        {
             if self.reports || worker.moved_limit {
                 self.ring();
             }
             let items = chunk.len();
-            worker.did(self.run(&mut chunk, items));
+            let counts = self.run(&worker, &mut chunk, items);
+            worker.did(counts);
             drop(chunk);
             let now = Instant::now();
             pace.learn(items, now - since);
@@ -52,13 +61,13 @@ where
 
     /// Works a short while, and tells of each item before the next one starts. False if it was sent away instead.
     pub(super) fn take_turn(&self, pace: &mut Pace, mut tell: impl FnMut(Counts)) -> bool {
-        let (mut worker, mut buffer) = (self.carve.worker(), Vec::new());
-        let Some(mut chunk) = worker.claim(self.claim_size(pace), self.stop.end(), &mut buffer) else {
+        let (mut worker, mut buffer, since) = (self.carve.worker(), Vec::new(), Instant::now());
+        let Some(mut chunk) = worker.claim(since, self.claim_size(pace), self.stop.end(), &mut buffer) else {
             return false;
         };
-        let (items, since) = (chunk.len(), Instant::now());
+        let items = chunk.len();
         loop {
-            let counts = self.run(&mut chunk, 1);
+            let counts = self.run(&worker, &mut chunk, 1);
             if counts.decided() == 0 {
                 break;
             }
@@ -80,12 +89,24 @@ where
         }
     }
 
+    /// Has the limit of workers follow what there is to see now.
+    pub(super) fn look_around(&self, wants_runnable: bool) {
+        let runnable = self.watch.as_ref().filter(|_| wants_runnable).and_then(Watch::runnable);
+        self.carve.tick(self.stop.end(), runnable, self.paced.load(Ordering::Relaxed));
+    }
+
     /// Decides so many items of a chunk, or up to the first that may not start. One catch serves until something fails.
-    fn run(&self, chunk: &mut Chunk<'_, '_, I, T, E>, most: usize) -> Counts {
+    fn run(
+        &self,
+        worker: &Worker<'_, '_, I, T, E>,
+        chunk: &mut Chunk<'_, '_, I, T, E>,
+        most: usize,
+    ) -> Counts {
         let (mut left, mut counts) = (most.min(chunk.len()), Counts::default());
         while left > 0 {
             let before = chunk.len();
-            let ended = panic::catch(|| chunk.decide_while(left, |index| self.admit(index), &self.op));
+            let ended =
+                panic::catch(|| chunk.decide_while(left, |index| self.admit(index, worker), &self.op));
             let decided = before - chunk.len();
             counts.succeeded += decided;
             left -= decided;
@@ -103,17 +124,36 @@ where
 
     /// Whether the item at `index` may start; waits at the limiter for that.
     #[inline]
-    fn admit(&self, index: usize) -> Result<(), NoValue<E>> {
+    fn admit(&self, index: usize, worker: &Worker<'_, '_, I, T, E>) -> Result<(), NoValue<E>> {
         if !self.stop.allows(index) {
             return Err(NoValue::Stopped);
         }
         let Some(limiter) = self.limiter else { return Ok(()) };
-        self.wait_for_permit(index, limiter)
+        self.wait_for_permit(index, limiter)?;
+        worker.is_permitted();
+        Ok(())
     }
 
     fn wait_for_permit(&self, index: usize, limiter: &dyn RateLimiter) -> Result<(), NoValue<E>> {
         let wait = limiter.reserve().map_err(|error| NoValue::Error(ItemError::RateLimiter(error)))?;
+        let _paced = self.carve.adapts().then(|| Paced::new(&self.paced));
         if self.stop.wait_to_start(index, wait) { Ok(()) } else { Err(NoValue::Stopped) }
+    }
+}
+
+/// Counts a worker that waits for a permit.
+struct Paced<'p>(&'p AtomicUsize);
+
+impl<'p> Paced<'p> {
+    fn new(paced: &'p AtomicUsize) -> Self {
+        paced.fetch_add(1, Ordering::Relaxed);
+        Paced(paced)
+    }
+}
+
+impl Drop for Paced<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

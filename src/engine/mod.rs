@@ -11,14 +11,16 @@ mod tally;
 
 use std::thread;
 
-use crate::adaptive::Controller;
+use crate::adaptive::{Controller, Setup};
 use crate::batch_error::BatchError;
 use crate::error::ItemError;
 use crate::panic::{self, Panic};
 use crate::pool::Pool;
 use crate::rate_limit::RateLimiter;
 use crate::result::BatchResult;
+use crate::senses::Watch;
 use crate::sync::Instant;
+use crate::sync::atomic::AtomicUsize;
 use crate::workers::Workers;
 
 use carve::Carve;
@@ -56,9 +58,10 @@ impl Engine {
         let Ok(mut slots) = collect(items).and_then(Slots::new) else {
             return Ok(Err(BatchError::out_of_memory()));
         };
-        let workers = self.workers.for_batch(slots.len());
+        let controller = self.controller(slots.len());
+        let workers = self.workers_to_begin_with(controller.as_deref(), slots.len());
         let report = on_progress.map(|on_progress| Report::new(on_progress, slots.len(), since));
-        let job = self.job(op, slots.rest(), workers, report.is_some());
+        let job = self.job(op, slots.rest(), workers, controller, report.is_some());
         let ended = self.work_on(&job, workers, report);
         let status = job.carve.status(0);
         let Job { op, stop, .. } = job;
@@ -76,21 +79,38 @@ impl Engine {
         })
     }
 
+    /// How many workers a batch of so many items starts with.
+    pub(crate) fn workers_for(&self, items: usize) -> usize {
+        self.workers_to_begin_with(self.controller(items).as_deref(), items)
+    }
+
+    fn workers_to_begin_with(&self, controller: Option<&Controller>, items: usize) -> usize {
+        controller.map_or_else(|| self.workers.for_batch(items), Controller::limit)
+    }
+
+    fn controller(&self, items: usize) -> Option<Box<Controller>> {
+        let bounds = self.workers.adaptive_bounds()?;
+        let (least, most, cpus) = (bounds.least(), bounds.most(), bounds.cpus());
+        Some(Box::new(Controller::new(Setup { least, most, cpus, items: Some(items) })))
+    }
+
     fn job<'a, I, T, E, F>(
         &'a self,
         op: F,
         rest: Rest<'a, I, T, E>,
         workers: usize,
+        controller: Option<Box<Controller>>,
         reports: bool,
     ) -> Job<'a, I, T, E, F> {
-        let controller = self.workers.adaptive_bounds().map(|bounds| Controller::new(bounds, workers));
-        let coordinated = reports || controller.is_some();
+        let adapts = controller.is_some();
         Job {
             op,
             limiter: self.limiter.as_deref(),
             stop: Stop::new(self.on_failure),
             carve: Carve::new(rest, workers, controller),
-            bell: coordinated.then(Bell::new),
+            bell: (reports || adapts).then(Bell::new),
+            watch: adapts.then(Watch::default),
+            paced: AtomicUsize::new(0),
             reports,
         }
     }
@@ -107,7 +127,7 @@ impl Engine {
         match (job.bell.is_some(), workers) {
             (false, 1) => job.work(),
             (false, _) => self.pool.lend(workers - 1, &help, |_| job.work()),
-            (true, 1) if self.workers.adaptive_bounds().is_none() => return coordinate(job, None, 1, report),
+            (true, 1) if !job.carve.adapts() => return coordinate(job, None, 1, report),
             (true, _) => {
                 return self
                     .pool

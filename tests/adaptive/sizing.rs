@@ -7,28 +7,20 @@ use crate::controller::{self, Activity, Controller, Sample, Setup};
 /// What the system can measure.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Senses {
-    /// CPU time and run delay of each thread, and how many could run: Linux.
+    /// The CPU time of each claim, and how many threads have something to compute: Linux.
     All,
-    /// CPU times only: macOS and Windows, which know no run delay.
-    NoDelay,
-    /// Which threads could run, and nothing of the single claim.
-    OnlyRunnable,
-    /// CPU time of each claim, but not who could run.
+    /// CPU times only: macOS, Windows.
     NoRunnable,
     Clock,
 }
 
 impl Senses {
     fn cpu(self) -> bool {
-        matches!(self, Senses::All | Senses::NoDelay | Senses::NoRunnable)
-    }
-
-    fn delay(self) -> bool {
         matches!(self, Senses::All | Senses::NoRunnable)
     }
 
     fn runnable(self) -> bool {
-        matches!(self, Senses::All | Senses::NoDelay | Senses::OnlyRunnable)
+        matches!(self, Senses::All)
     }
 }
 
@@ -40,7 +32,6 @@ pub(crate) struct Ended {
     pub(crate) started: f64,
     pub(crate) at: f64,
     pub(crate) cpu: f64,
-    pub(crate) delay: f64,
 }
 
 /// What a tick sees.
@@ -82,7 +73,6 @@ impl Sizing {
             started: duration(ended.started),
             ended: duration(ended.at),
             cpu: measured(ended.cpu, senses.cpu()),
-            run_delay: measured(ended.delay, senses.delay()),
         };
         controller.complete(ticket, sample);
     }
@@ -97,7 +87,8 @@ impl Sizing {
     pub(crate) fn tick(&mut self, now: f64, scene: Scene) {
         let Sizing::Adaptive(controller, senses) = self else { return };
         let Scene { runnable, queued, paced } = scene;
-        let runnable = senses.runnable().then_some(runnable);
+        let wanted = senses.runnable() && controller.wants_runnable(duration(now));
+        let runnable = wanted.then_some(runnable);
         controller.tick(duration(now), Activity { runnable, queued, paced });
     }
 }

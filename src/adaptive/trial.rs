@@ -1,6 +1,7 @@
 //! What is done with a measured level: try more workers, try fewer, or stay.
 
 use super::Controller;
+use super::course::{Course, Pauses};
 use super::estimate::{Comparison, Estimate};
 use super::number::count;
 
@@ -21,56 +22,6 @@ const BUDGET: usize = 12;
 
 /// The same for work that computes, which seldom gains from it.
 const COMPUTING_BUDGET: usize = 32;
-
-/// What the cohort that is being measured is measured for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Course {
-    /// To learn what the items are.
-    Ramp,
-    /// To see whether more than `from` bring more.
-    Up { from: usize },
-    /// To see whether fewer than `from` bring as much.
-    Down { from: usize },
-    /// To see whether anything has changed.
-    Hold,
-    /// To recover after a complaint.
-    Relief,
-}
-
-/// How seldom a level that is held is questioned.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Pauses {
-    /// Judgements since the level was reached, and how many there are to be before the next question.
-    held: u32,
-    pause: u32,
-    /// Whether the next question is for fewer workers.
-    downwards: bool,
-    /// Whether a raise that was given up has been looked at again.
-    looked_again: bool,
-    /// Whether a level that was enough for the cores has been tried with fewer workers.
-    computing_tried: bool,
-}
-
-impl Default for Pauses {
-    fn default() -> Self {
-        Pauses { held: 0, pause: 0, downwards: true, looked_again: false, computing_tried: false }
-    }
-}
-
-impl Pauses {
-    const LONGEST: u32 = 64;
-
-    /// Twice as long until the next question.
-    pub(super) fn longer(&mut self) {
-        (self.held, self.pause) = (0, (self.pause * 2).clamp(1, Self::LONGEST));
-    }
-
-    /// Whether it is time for a question.
-    fn are_over(&mut self) -> bool {
-        self.held += 1;
-        self.held >= self.pause
-    }
-}
 
 impl Comparison {
     /// Whether a raise was worth it, as far as noise lets one say: a false stop costs many workers, a false raise few.
