@@ -296,3 +296,14 @@ pub(crate) fn available_cpus() -> usize {
     let parallelism = thread::available_parallelism().map_or(usize::MAX, NonZero::get);
     num_cpus::get().min(parallelism).max(1)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_cpus_are_the_fewer_of_what_the_two_ways_to_count_them_say() {
+        let parallelism = thread::available_parallelism().expect("this system says it").get();
+        assert_eq!(available_cpus(), parallelism.min(num_cpus::get()));
+    }
+}

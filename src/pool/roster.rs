@@ -334,6 +334,15 @@ mod tests {
     }
 
     #[test]
+    fn a_call_wakes_one_sleeper_and_no_other() {
+        let mut roster = Roster { asleep: 2, ..with_invitation(2) };
+        assert_eq!(roster.call(9), Call::Sleeper);
+        assert!(roster.wakes());
+        assert!(!roster.wakes());
+        assert_eq!(roster.asleep, 1);
+    }
+
+    #[test]
     fn somebody_looks_from_the_call_until_a_seat_is_taken() {
         let mut roster = with_invitation(1);
         assert!(!roster.is_anybody_looking());
