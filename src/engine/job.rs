@@ -167,3 +167,35 @@ impl Drop for Ringing<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::super::slots::Slots;
+    use super::super::stop::OnFailure;
+    use super::*;
+    use crate::rate_limit::RateLimit;
+
+    /// How many items are claimed at first, and after a quick one.
+    fn claim_sizes(limiter: Option<&dyn RateLimiter>) -> (usize, usize) {
+        let mut slots = Slots::<(), (), ()>::new(vec![(); 9]).unwrap();
+        let job = Job {
+            op: |_, (): &()| Ok(()),
+            limiter,
+            stop: Stop::new(OnFailure::GoOn),
+            carve: Carve::new(slots.rest(), 1, None),
+            bell: None,
+            reports: false,
+        };
+        let (first, mut quick) = (Pace::new(), Pace::new());
+        quick.learn(1, Duration::from_nanos(1));
+        (job.claim_size(&first), job.claim_size(&quick))
+    }
+
+    #[test]
+    fn quick_items_are_claimed_several_at_a_time_unless_each_may_have_to_wait() {
+        assert_eq!(claim_sizes(None), (1, 8));
+        assert_eq!(claim_sizes(Some(&RateLimit::per_second(9))), (1, 1));
+    }
+}
