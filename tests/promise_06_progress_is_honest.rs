@@ -188,6 +188,22 @@ fn one_worker_reports_each_item_before_the_next_one_starts() {
 }
 
 #[test]
+fn one_worker_reports_each_failure_before_the_next_item_starts() {
+    for workers in [Workers::Sequential, Workers::Fixed(1)] {
+        let (told, untold) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        let result = collecting(workers)
+            .batch(0..400usize)
+            .on_progress(|p| told.store(p.completed, Ordering::SeqCst))
+            .run(|&n| {
+                untold.fetch_add(n - told.load(Ordering::SeqCst), Ordering::SeqCst);
+                if n % 4 == 3 { Ok(()) } else { Err("no") }
+            });
+        assert_eq!(result.unwrap().failed(), 300);
+        assert_eq!(untold.into_inner(), 0, "{workers:?}");
+    }
+}
+
+#[test]
 fn a_slow_callback_slows_no_worker() {
     within_a_minute(|| {
         for workers in parallel_settings() {
