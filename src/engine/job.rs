@@ -186,6 +186,8 @@ mod tests {
             stop: Stop::new(OnFailure::GoOn),
             carve: Carve::new(slots.rest(), 1, None),
             bell: None,
+            watch: None,
+            paced: AtomicUsize::new(0),
             reports: false,
         };
         let (first, mut quick) = (Pace::new(), Pace::new());
