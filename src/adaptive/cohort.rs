@@ -164,7 +164,7 @@ mod tests {
     }
 
     fn waited(seconds: f64) -> Times {
-        Times { cycle: seconds, paced: 0.0, cpu: 0.0, running: 4.0 }
+        Times { cycle: seconds, paced: 0.0, cpu: 0.0, delay: 0.0, running: 4.0 }
     }
 
     #[test]

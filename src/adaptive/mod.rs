@@ -59,12 +59,14 @@ impl Ticket {
     }
 }
 
-/// What a claim took. `started` is after the limiter's permit; the CPU time is the thread's within the claim.
+/// What a claim took. `started` is after the limiter's permit; CPU time and run delay are the thread's within the claim.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Sample {
     pub(crate) started: Duration,
     pub(crate) ended: Duration,
     pub(crate) cpu: Option<Duration>,
+    /// How long the thread was ready to compute and had no core.
+    pub(crate) run_delay: Option<Duration>,
 }
 
 /// What there is to see at one moment.
@@ -186,7 +188,7 @@ impl Controller {
         let paced = (sample.started.as_secs_f64() - ticket.began).clamp(0.0, cycle);
         let running = self.crowd.leave(ended, ticket.area, cycle);
         let seconds = |time: Option<Duration>| time.unwrap_or_default().as_secs_f64().min(cycle);
-        Times { cycle, paced, cpu: seconds(sample.cpu), running }
+        Times { cycle, paced, cpu: seconds(sample.cpu), delay: seconds(sample.run_delay), running }
     }
 
     fn judge(&mut self, now: f64) {
@@ -314,7 +316,7 @@ mod tests {
         let started = *now;
         *now += took;
         for ticket in tickets {
-            controller.complete(ticket, Sample { started, ended: *now, cpu });
+            controller.complete(ticket, Sample { started, ended: *now, cpu, run_delay: None });
         }
     }
 
@@ -389,7 +391,8 @@ mod tests {
         let tickets: Vec<_> = (0..4).map(|_| controller.start(MS, 1)).collect();
         assert_eq!(controller.limit(), 4);
         for ticket in &tickets[..2] {
-            controller.complete(*ticket, Sample { started: MS, ended: 2 * MS, cpu: Some(MS) });
+            controller
+                .complete(*ticket, Sample { started: MS, ended: 2 * MS, cpu: Some(MS), run_delay: None });
         }
         assert_eq!(controller.limit(), 8);
     }

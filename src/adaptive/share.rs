@@ -23,14 +23,16 @@ pub(super) struct Times {
     /// Of that, at the limiter.
     pub(super) paced: f64,
     pub(super) cpu: f64,
+    /// Ready to compute, and without a core. On a busy machine work that computes would else be taken to wait.
+    pub(super) delay: f64,
     /// How many claims ran beside it.
     pub(super) running: f64,
 }
 
 impl Times {
-    /// For a core, too: how long that is would have to be asked of the system, and decides nothing.
+    /// For anything but a core.
     pub(super) fn waits(&self) -> f64 {
-        (self.cycle - self.cpu).max(0.0)
+        (self.cycle - self.cpu - self.delay).max(0.0)
     }
 }
 
@@ -94,42 +96,43 @@ impl Share {
 mod tests {
     use super::*;
 
-    fn share(cycle: f64, paced: f64, cpu: f64) -> Share {
+    fn share(cycle: f64, paced: f64, cpu: f64, delay: f64) -> Share {
         let mut share = Share::default();
         for _ in 0..100 {
-            share.add(&Times { cycle, paced, cpu, running: 32.0 }, 4);
+            share.add(&Times { cycle, paced, cpu, delay, running: 32.0 }, 4);
         }
         share
     }
 
     #[test]
     fn computing_needs_the_cores_and_no_more() {
-        assert_eq!(share(0.01, 0.0, 0.01).enough(8), 8);
+        assert_eq!(share(0.01, 0.0, 0.01, 0.0).enough(8), 8);
+        assert_eq!(share(0.04, 0.0, 0.01, 0.03).enough(8), 8, "time without a core is no waiting");
     }
 
     #[test]
     fn waiting_nine_times_as_long_as_computing_needs_ten_times_the_cores_and_headroom() {
-        assert_eq!(share(0.01, 0.0, 0.001).enough(2), 36);
+        assert_eq!(share(0.01, 0.0, 0.001, 0.0).enough(2), 36);
     }
 
     #[test]
     fn where_nothing_is_measured_nothing_is_enough() {
         assert_eq!(Share::default().enough(8), usize::MAX);
-        assert_eq!(share(0.01, 0.0, 0.0).enough(8), usize::MAX);
+        assert_eq!(share(0.01, 0.0, 0.0, 0.0).enough(8), usize::MAX);
     }
 
     #[test]
     fn those_at_the_limiter_are_too_many() {
-        assert_eq!(share(0.1, 0.05, 0.0).enough(8), 24);
-        assert_eq!(share(10.0, 9.999, 0.0).enough(8), 1);
-        assert_eq!(share(0.1, 0.001, 0.0).enough(8), usize::MAX);
+        assert_eq!(share(0.1, 0.05, 0.0, 0.0).enough(8), 24);
+        assert_eq!(share(10.0, 9.999, 0.0, 0.0).enough(8), 1);
+        assert_eq!(share(0.1, 0.001, 0.0, 0.0).enough(8), usize::MAX);
     }
 
     #[test]
     fn what_was_fades() {
-        let mut share = share(1.0, 0.0, 0.0);
+        let mut share = share(1.0, 0.0, 0.0, 0.0);
         for _ in 0..100 {
-            share.add(&Times { cycle: 0.1, paced: 0.0, cpu: 0.0, running: 1.0 }, 4);
+            share.add(&Times { cycle: 0.1, paced: 0.0, cpu: 0.0, delay: 0.0, running: 1.0 }, 4);
         }
         assert!((share.mean().unwrap() - 0.1).abs() < 0.01);
     }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use crate::adaptive::{Activity, Controller, Sample, Ticket};
 use crate::result::Counts;
-use crate::senses;
+use crate::senses::{Meter, Usage};
 use crate::sync::{Instant, Mutex};
 
 use super::slots::{Chunk, Rest};
@@ -71,7 +71,8 @@ impl<'a, I, T, E> Carve<'a, I, T, E> {
             done: Counts::default(),
             moved_limit: false,
             ticket: None,
-            cpu: None,
+            meter: self.adapts.then(Meter::new),
+            before: None,
             started: Cell::new(self.since),
         }
     }
@@ -145,9 +146,10 @@ pub(super) struct Worker<'c, 'a, I, T, E> {
     done: Counts,
     /// Whether its last claim moved the limit.
     pub(super) moved_limit: bool,
-    /// Its claim as the controller knows it, and this thread's CPU time when it began, if that is wanted.
+    /// Its claim as the controller knows it, and what was counted for this thread when it began, if that is wanted.
     ticket: Option<Ticket>,
-    cpu: Option<Duration>,
+    meter: Option<Meter>,
+    before: Option<Usage>,
     /// When its claim began; with a limiter, when the item had its permit.
     started: Cell<Instant>,
 }
@@ -194,7 +196,7 @@ impl<'a, I, T, E> Worker<'_, 'a, I, T, E> {
         self.moved_limit |= state.control(|controller| self.ticket = Some(controller.start(at, items)));
         drop(state);
         self.started.set(now);
-        self.cpu = self.ticket.filter(Ticket::measure).and_then(|_| senses::cpu_time());
+        self.before = self.ticket.filter(Ticket::measure).and_then(|_| self.usage());
         Some(chunk)
     }
 
@@ -202,8 +204,14 @@ impl<'a, I, T, E> Worker<'_, 'a, I, T, E> {
     fn sample(&mut self, now: Instant) -> Option<(Ticket, Sample)> {
         let ticket = self.ticket.take()?;
         let (started, ended) = (self.started.get() - self.carve.since, now - self.carve.since);
-        let cpu = self.cpu.take().and_then(|before| senses::cpu_time()?.checked_sub(before));
-        Some((ticket, Sample { started, ended, cpu }))
+        let used = self.before.take().and_then(|before| Some((before, self.usage()?)));
+        let cpu = used.map(|(before, after)| after.cpu.saturating_sub(before.cpu));
+        let run_delay = used.and_then(|(before, after)| after.run_delay?.checked_sub(before.run_delay?));
+        Some((ticket, Sample { started, ended, cpu, run_delay }))
+    }
+
+    fn usage(&self) -> Option<Usage> {
+        self.meter.as_ref()?.read()
     }
 }
 

@@ -41,7 +41,7 @@ where
         let _leaving = Ringing(self.bell.as_ref());
         let _watched = self.watch.as_ref().map(Watch::enter);
         let mut worker = self.carve.worker();
-        let mut pace = Pace::new();
+        let mut pace = if self.carve.adapts() { Pace::measured() } else { Pace::new() };
         let mut buffer = Vec::new();
         let mut since = Instant::now();
         while let Some(mut chunk) = worker.claim(since, self.claim_size(&pace), self.stop.end(), &mut buffer)

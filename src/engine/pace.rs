@@ -5,6 +5,9 @@ use std::time::Duration;
 /// The work that one claim should hold. A claim costs about 0.1 µs, so this keeps the cost under one percent.
 const CLAIM: Duration = Duration::from_micros(20);
 
+/// The same for a claim that is measured, which costs up to 5 µs.
+const MEASURED_CLAIM: Duration = Duration::from_micros(400);
+
 /// The most by which a claim may be larger than the one before it, so that one quick item is not taken for a rule.
 const GROWTH: usize = 8;
 
@@ -12,11 +15,17 @@ const GROWTH: usize = 8;
 #[derive(Debug)]
 pub(super) struct Pace {
     size: usize,
+    claim: Duration,
 }
 
 impl Pace {
     pub(super) fn new() -> Self {
-        Pace { size: 1 }
+        Pace { size: 1, claim: CLAIM }
+    }
+
+    /// For claims that are measured.
+    pub(super) fn measured() -> Self {
+        Pace { size: 1, claim: MEASURED_CLAIM }
     }
 
     /// How many items to take next.
@@ -27,7 +36,7 @@ impl Pace {
     /// Learns that `items` took so long.
     pub(super) fn learn(&mut self, items: usize, took: Duration) {
         let per_item = (took.as_nanos() / items.max(1) as u128).max(1);
-        let fitting = CLAIM.as_nanos() / per_item;
+        let fitting = self.claim.as_nanos() / per_item;
         let most = self.size.saturating_mul(GROWTH);
         self.size = usize::try_from(fitting).unwrap_or(most).clamp(1, most);
     }
@@ -58,6 +67,17 @@ mod tests {
         assert_eq!(after(&[(1, 20), (8, 160), (64, 1280)]), 512);
         assert_eq!(after(&[(1, 20), (8, 160), (64, 1280), (512, 10_240)]), 1_000);
         assert_eq!(after(&[(1, 1_000), (8, 8_000)]), 20);
+    }
+
+    #[test]
+    fn claims_that_are_measured_hold_more() {
+        let (mut pace, mut measured) = (Pace::new(), Pace::measured());
+        for pace in [&mut pace, &mut measured] {
+            for _ in 0..3 {
+                pace.learn(1, Duration::from_micros(4));
+            }
+        }
+        assert_eq!((pace.size(), measured.size()), (5, 100));
     }
 
     #[test]

@@ -13,9 +13,23 @@ use crate::sizing::{Senses, Sizing};
 /// Something that a caller may do, with whatever times.
 #[derive(Debug, Clone)]
 enum Call {
-    Start { now: Duration, items: usize },
-    Complete { which: usize, started: Duration, ended: Duration, cpu: Option<Duration> },
-    Tick { now: Duration, runnable: Option<usize>, queued: usize, paced: usize },
+    Start {
+        now: Duration,
+        items: usize,
+    },
+    Complete {
+        which: usize,
+        started: Duration,
+        ended: Duration,
+        cpu: Option<Duration>,
+        run_delay: Option<Duration>,
+    },
+    Tick {
+        now: Duration,
+        runnable: Option<usize>,
+        queued: usize,
+        paced: usize,
+    },
     Refused(usize),
     Overload,
 }
@@ -32,8 +46,8 @@ fn call() -> impl Strategy<Value = Call> {
     let count = || prop_oneof![9 => 0_usize..300, 1 => Just(usize::MAX)];
     prop_oneof![
         8 => (time(), count()).prop_map(|(now, items)| Call::Start { now, items }),
-        8 => (0_usize..300, time(), time(), proptest::option::of(time()))
-            .prop_map(|(which, started, ended, cpu)| Call::Complete { which, started, ended, cpu }),
+        8 => (0_usize..300, time(), time(), proptest::option::of(time()), proptest::option::of(time()))
+            .prop_map(|(which, started, ended, cpu, run_delay)| Call::Complete { which, started, ended, cpu, run_delay }),
         4 => (time(), proptest::option::of(count()), count(), count())
             .prop_map(|(now, runnable, queued, paced)| Call::Tick { now, runnable, queued, paced }),
         1 => count().prop_map(Call::Refused),
@@ -55,9 +69,9 @@ proptest! {
             match call {
                 Call::Start { now, items } => tickets.push(controller.start(now, items)),
                 Call::Complete { .. } if tickets.is_empty() => {}
-                Call::Complete { which, started, ended, cpu } => {
+                Call::Complete { which, started, ended, cpu, run_delay } => {
                     let ticket = tickets.swap_remove(which % tickets.len());
-                    controller.complete(ticket, Sample { started, ended, cpu });
+                    controller.complete(ticket, Sample { started, ended, cpu, run_delay });
                 }
                 Call::Tick { now, runnable, queued, paced } => {
                     controller.tick(now, Activity { runnable, queued, paced });
@@ -76,7 +90,7 @@ proptest! {
         cores in 1_usize..40,
         ms in 0.2_f64..200.0,
         spread in 0.0_f64..0.4,
-        senses in proptest::sample::select(vec![Senses::All, Senses::NoRunnable, Senses::Clock]),
+        senses in proptest::sample::select(vec![Senses::All, Senses::NoDelay, Senses::NoRunnable, Senses::Clock]),
         seed in 0_u64..1_000,
     ) {
         let mut rng = Rng::new(seed);

@@ -41,8 +41,9 @@ struct Worker {
     ticket: Ticket,
     started: f64,
     cpu: f64,
-    /// When it began to compute, by the cores' clock.
-    computes_since: f64,
+    runnable: f64,
+    /// When it began to compute, in time and by the cores' clock.
+    computes_since: (f64, f64),
 }
 
 pub(crate) struct Simulation<'a> {
@@ -249,14 +250,15 @@ impl<'a> Simulation<'a> {
     }
 
     fn compute(&mut self, worker: usize, kind: usize, seconds: f64) {
-        self.workers[worker].computes_since = self.cores.clock();
+        self.workers[worker].computes_since = (self.now, self.cores.clock());
         self.cores.enter(kind, worker, seconds);
     }
 
     fn computed(&mut self, worker: usize, kind: usize) {
         if kind != CHILD {
-            let Worker { computes_since: clock, .. } = self.workers[worker];
+            let Worker { computes_since: (now, clock), .. } = self.workers[worker];
             self.workers[worker].cpu += self.cores.clock() - clock;
+            self.workers[worker].runnable += self.now - now;
         }
         if let Some((next, seconds)) = self.lock.pass_on(worker, self.machine.convoy) {
             self.compute(next, PLAIN, seconds);
@@ -288,8 +290,8 @@ impl<'a> Simulation<'a> {
             return self.go_on(worker);
         }
         self.claims -= 1;
-        let Worker { ticket, started, cpu, .. } = *it;
-        self.sizing.complete(ticket, Ended { started, at: self.now, cpu });
+        let Worker { ticket, started, cpu, runnable, .. } = *it;
+        self.sizing.complete(ticket, Ended { started, at: self.now, cpu, delay: (runnable - cpu).max(0.0) });
         self.claim(worker);
     }
 }

@@ -7,20 +7,28 @@ use crate::controller::{self, Activity, Controller, Sample, Setup};
 /// What the system can measure.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Senses {
-    /// The CPU time of each claim, and how many threads have something to compute: Linux.
+    /// CPU time and run delay of each thread, and how many could run: Linux.
     All,
-    /// CPU times only: macOS, Windows.
+    /// CPU times only: macOS and Windows, which know no run delay.
+    NoDelay,
+    /// Which threads could run, and nothing of the single claim.
+    OnlyRunnable,
+    /// CPU time of each claim, but not who could run.
     NoRunnable,
     Clock,
 }
 
 impl Senses {
     fn cpu(self) -> bool {
+        matches!(self, Senses::All | Senses::NoDelay | Senses::NoRunnable)
+    }
+
+    fn delay(self) -> bool {
         matches!(self, Senses::All | Senses::NoRunnable)
     }
 
     fn runnable(self) -> bool {
-        matches!(self, Senses::All)
+        matches!(self, Senses::All | Senses::NoDelay | Senses::OnlyRunnable)
     }
 }
 
@@ -32,6 +40,7 @@ pub(crate) struct Ended {
     pub(crate) started: f64,
     pub(crate) at: f64,
     pub(crate) cpu: f64,
+    pub(crate) delay: f64,
 }
 
 /// What a tick sees.
@@ -73,6 +82,7 @@ impl Sizing {
             started: duration(ended.started),
             ended: duration(ended.at),
             cpu: measured(ended.cpu, senses.cpu()),
+            run_delay: measured(ended.delay, senses.delay()),
         };
         controller.complete(ticket, sample);
     }
