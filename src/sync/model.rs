@@ -209,6 +209,14 @@ impl Instant {
     }
 }
 
+impl std::ops::Add<Duration> for Instant {
+    type Output = Self;
+
+    fn add(self, time: Duration) -> Self {
+        Instant(self.0 + time)
+    }
+}
+
 impl std::ops::Sub for Instant {
     type Output = Duration;
 
