@@ -2,3 +2,6 @@
 
 #[doc = include_str!("guide/promises.md")]
 pub mod promises {}
+
+#[doc = include_str!("guide/workers.md")]
+pub mod workers {}

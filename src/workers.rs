@@ -217,8 +217,9 @@ impl Default for AutoWorkers {
 
 /// A worker count that is adjusted while the batch runs, between `min` and `max`.
 ///
-/// A batch starts with as many workers as there are CPUs, and doubles them for as long as that is measured to raise the
-/// number of items completed per second. See [`Workers::adaptive`].
+/// A batch starts with a worker a CPU. While CPUs are idle and items wait there are soon more, and then as many as are measured
+/// to raise the number of items completed per second; work that computes keeps to the CPUs. How that is decided, how close
+/// it comes to the best fixed number, and when a fixed number is better: `guide::workers` in this crate's documentation.
 ///
 /// ```
 /// use batch_executor::{AdaptiveWorkers, BatchExecutor};

@@ -364,6 +364,21 @@ mod fork {
         ended && status.into_inner() == 0
     }
 
+    /// Until every thread of an executor sleeps, and holds no lock.
+    fn wait_until_threads_sleep() {
+        let sleeps = |thread: &String| {
+            let stat = std::fs::read_to_string(format!("/proc/self/task/{thread}/stat")).unwrap_or_default();
+            stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with('S'))
+        };
+        // Twice in a row, since one may sleep for a lock that another has just given up.
+        let calm = std::cell::Cell::new(0);
+        crate::common::wait_until("all threads sleep", || {
+            let all_sleep = crate::common::threads_named(crate::common::OWN_NAME).iter().all(sleeps);
+            calm.set(if all_sleep { calm.get() + 1 } else { 0 });
+            calm.get() == 5
+        });
+    }
+
     /// Batches with and without reports, each with others inside.
     fn runs(executor: &BatchExecutor) {
         for reports in [false, true, false, true] {
@@ -390,8 +405,7 @@ mod fork {
         let executor = collecting(4);
         let unused = collecting(4);
         assert_still_works(&executor);
-        // Until its threads sleep.
-        thread::sleep(Duration::from_millis(50));
+        wait_until_threads_sleep();
         assert!(ends_well_when_forked(|| runs(&executor)), "with threads that are not there");
         assert!(ends_well_when_forked(|| runs(&unused)), "with threads of its own");
         let clone = executor.clone();
@@ -403,6 +417,7 @@ mod fork {
             "drop of a clone"
         );
         assert_still_works(&executor);
+        wait_until_threads_sleep();
         // I6: this process drops its own after the child has dropped the other.
         assert!(
             ends_well_when_forked(move || {
@@ -439,7 +454,7 @@ mod fork {
             });
             meeting.of(5);
             // Until the others sleep, in front of the gate or without work.
-            thread::sleep(Duration::from_millis(50));
+            wait_until_threads_sleep();
             assert!(ends_well_when_forked(|| runs(&collecting(4))), "an executor of the child's own");
             assert!(ends_well_when_forked(|| runs(&idle)), "an executor that was idle");
             gate.open();
