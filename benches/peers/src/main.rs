@@ -2,11 +2,17 @@
 
 mod alone;
 mod contest;
+#[path = "../../common/drawing.rs"]
+mod drawing;
+#[path = "../../common/machine.rs"]
 mod machine;
 mod options;
 mod peers;
 mod row;
+#[path = "../../common/sample.rs"]
 mod sample;
+#[path = "../../common/spin.rs"]
+mod spin;
 mod svg;
 mod table;
 mod work;

@@ -3,10 +3,12 @@
 use std::fmt::Write;
 
 use crate::contest::Score;
+use crate::drawing::{self, text};
 use crate::machine;
 use crate::peers::COLUMNS;
 use crate::table::{Line, micros};
 
+const TITLE: &str = "What others take for the same batch, in times of batch-executor";
 const WIDTH: f64 = 960.0;
 /// Where the plot begins and ends.
 const LEFT: f64 = 272.0;
@@ -31,13 +33,11 @@ const TICKS: &[(f64, &str)] = &[
 
 /// Colours that can be told apart on white and on black, and by most who see colours differently.
 const STYLE: &str = "\
-text { font: 12px system-ui, sans-serif; fill: #24292f } .title { font-size: 15px; font-weight: 600 }
-.faint { fill: #59636e } .end { text-anchor: end } .middle { text-anchor: middle }
-.grid { stroke: #d1d9e0; stroke-width: 1 } .ours { stroke: #24292f; stroke-width: 2 } .band { fill: #8c959f; opacity: .09 }
+.ours { stroke: #24292f; stroke-width: 2 } .band { fill: #8c959f; opacity: .09 }
 .p0 { fill: #d1242f } .p1 { fill: #e57b23 } .p2 { fill: #0969da } .p3 { fill: #1a7f37 } .p4 { fill: #9a6700 }
 .p5 { fill: #8250df } .p6 { fill: #0a9396 } .p7 { fill: #bf3989 } .p8 { fill: #6e7781 }
 @media (prefers-color-scheme: dark) {
-text { fill: #e6edf3 } .faint { fill: #9198a1 } .grid { stroke: #3d444d } .ours { stroke: #e6edf3 }
+.ours { stroke: #e6edf3 }
 .p0 { fill: #ff7b72 } .p1 { fill: #ffa657 } .p2 { fill: #58a6ff } .p3 { fill: #3fb950 } .p4 { fill: #d4a72c }
 .p5 { fill: #bc8cff } .p6 { fill: #56d4dd } .p7 { fill: #ff80c8 } .p8 { fill: #9da7b3 }
 }";
@@ -47,16 +47,11 @@ pub fn picture(lines: &[Line]) -> String {
     let bottom = TOP + ROW * lines.len() as f64;
     let height = bottom + 62.0;
     let parts = [heading(), grid(bottom), rows(lines), footer(bottom)];
-    format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {height}\" role=\"img\" \
-         aria-label=\"What others take for the same batch, in times of batch-executor\">\n<style>{STYLE}</style>\n{}</svg>\n",
-        parts.concat()
-    )
+    drawing::file((WIDTH, height), TITLE, STYLE, &parts.concat())
 }
 
 fn heading() -> String {
-    let mut text =
-        text(16.0, 26.0, "title", "What others take for the same batch, in times of batch-executor");
+    let mut text = text(16.0, 26.0, "title", TITLE);
     text += &self::text(
         16.0,
         46.0,
@@ -139,10 +134,6 @@ fn footer(bottom: f64) -> String {
 fn across(times: f64) -> f64 {
     let share = (times.clamp(LEAST, MOST) / LEAST).ln() / (MOST / LEAST).ln();
     LEFT + share * (RIGHT - LEFT)
-}
-
-fn text(x: f64, y: f64, class: &str, words: &str) -> String {
-    format!("<text x=\"{x:.1}\" y=\"{y:.1}\" class=\"{class}\">{words}</text>\n")
 }
 
 #[cfg(test)]

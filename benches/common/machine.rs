@@ -3,20 +3,21 @@
 use std::thread;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-const COMPILER: &str = env!("PEERS_RUSTC");
+const COMPILER: &str = env!("BENCH_RUSTC");
 
 /// One line: date, cores, compiler.
 pub fn caption() -> String {
     format!("{}, {} cores, {}", today(), cores(), COMPILER.split(" (").next().unwrap_or(COMPILER))
 }
 
-fn cores() -> usize {
+/// The CPUs that this process may use.
+pub fn cores() -> usize {
     thread::available_parallelism().map_or(1, usize::from)
 }
 
 /// The version of a crate, as locked when this was built.
 pub fn version(name: &str) -> &'static str {
-    let all = env!("PEERS_VERSIONS").split(';');
+    let all = env!("BENCH_VERSIONS").split(';');
     all.filter_map(|entry| entry.split_once(' '))
         .find(|(found, _)| *found == name)
         .map_or("?", |(_, version)| version)

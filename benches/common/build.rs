@@ -6,8 +6,8 @@ use std::path::Path;
 use std::process::Command;
 
 fn main() {
-    println!("cargo::rustc-env=PEERS_RUSTC={}", rustc());
-    println!("cargo::rustc-env=PEERS_VERSIONS={}", versions());
+    println!("cargo::rustc-env=BENCH_RUSTC={}", rustc());
+    println!("cargo::rustc-env=BENCH_VERSIONS={}", versions());
     println!("cargo::rerun-if-changed=Cargo.lock");
 }
 
