@@ -107,6 +107,11 @@ impl Invitation<'_> {
         self.shared.call_next(roster);
     }
 
+    /// How many helpers are inside.
+    pub(crate) fn inside(&self) -> usize {
+        self.latch.inside()
+    }
+
     /// How many threads the pool has asked for in vain so far.
     pub(crate) fn refusals(&self) -> usize {
         self.shared.refusals.load(Ordering::Relaxed)

@@ -1,6 +1,6 @@
 //! The claims that began after the limit changed, from which the new limit is judged. What ran before says nothing about it.
 
-use super::estimate::{Estimate, Kind, Life, at_least, typical};
+use super::estimate::{Comparison, Estimate, Kind, Life, Noise, at_least, typical};
 use super::number::{count, float};
 use super::share::Times;
 
@@ -80,10 +80,7 @@ impl Cohort {
         let Some(claim) = self.claims.get_mut(place) else { return };
         claim.done = Some(times);
         self.done += 1;
-        self.sums.cycle += times.cycle;
-        self.sums.cpu += times.cpu;
-        self.sums.waits += times.waits();
-        self.sums.ln_running += times.running.ln();
+        self.sums.add(&times);
     }
 
     pub(super) fn is_ripe(&self) -> bool {
@@ -117,6 +114,43 @@ impl Cohort {
             waits,
             kind,
         })
+    }
+}
+
+/// The claims that began before the limit was first changed.
+#[derive(Debug, Default)]
+pub(super) struct First {
+    sums: Sums,
+    ln_waits: f64,
+    done: usize,
+    /// How many of them waited.
+    waited: usize,
+}
+
+impl First {
+    pub(super) fn completed(&mut self, times: Times) {
+        self.sums.add(&times);
+        self.ln_waits += times.waits().max(f64::MIN_POSITIVE).ln();
+        self.done += 1;
+        self.waited += usize::from(Kind::of(times.waits() / times.cycle) == Kind::Waiting);
+    }
+
+    /// Those that were seen later against these, if all of these waited: where some compute, the first may be quick by chance.
+    pub(super) fn against(&self, seen: &Estimate, noise: &Noise) -> Option<Comparison> {
+        let (claims, waits) = (float(self.done), self.sums.waits / self.sums.cycle);
+        let (ln_time, ln_running) = (self.ln_waits / claims, self.sums.ln_running / claims);
+        let comparable = self.done > 1 && self.waited == self.done && seen.kind == Kind::Waiting;
+        let base = Estimate { ln_time, ln_running, claims, waits, ..*seen };
+        comparable.then(|| seen.against(&base, noise))
+    }
+}
+
+impl Sums {
+    fn add(&mut self, times: &Times) {
+        self.cycle += times.cycle;
+        self.cpu += times.cpu;
+        self.waits += times.waits();
+        self.ln_running += times.running.ln();
     }
 }
 

@@ -21,7 +21,7 @@ mod trial;
 
 use std::time::Duration;
 
-use self::cohort::Cohort;
+use self::cohort::{Cohort, First};
 use self::course::{Course, Pauses};
 use self::crowd::Crowd;
 use self::estimate::{Estimate, Noise};
@@ -30,6 +30,9 @@ use self::share::{Share, Times};
 
 /// Without this much time between two completions, items do not wait for each other; nor within this many mean times.
 const STARVED: (Duration, f64) = (Duration::from_secs(1), 16.0);
+
+/// The one that `Controller::new` opens.
+const FIRST_COHORT: u32 = 1;
 
 /// The fewest claims from which a raise is judged.
 const FEWEST: usize = 12;
@@ -93,6 +96,8 @@ pub(crate) struct Controller {
     /// The limit for the last items; 0 until then.
     finish: usize,
     course: Course,
+    /// What ran before the limit was first changed, until it was compared with what ran then.
+    first: Option<First>,
     /// What the last level said, to compare with.
     base: Option<Estimate>,
     /// What a raise said that was given up last.
@@ -121,6 +126,7 @@ impl Controller {
             limit: 0,
             finish: 0,
             course: Course::Ramp,
+            first: Some(First::default()),
             base: None,
             rejected: None,
             noise: Noise::default(),
@@ -170,6 +176,9 @@ impl Controller {
         self.cohort.passes();
         if ticket.measure() {
             self.share.add(&times, self.limit);
+        }
+        if let Some(first) = self.first.as_mut().filter(|_| ticket.cohort == FIRST_COHORT) {
+            first.completed(times);
         }
         if let Some(place) = ticket.place.filter(|_| ticket.cohort == self.cohort.number()) {
             self.cohort.completed(place as usize, times);
@@ -344,6 +353,32 @@ mod tests {
             seen.push(look(&mut controller, tick * MS, Some(0), 0));
         }
         assert_eq!(seen, [8, 16, 32, 32, 32]);
+    }
+
+    /// The limit after the first items took 5 ms, and those that began when 32 ran took so long.
+    fn after_the_burst(later: Duration) -> usize {
+        let mut controller = controller(256, 2, 1_000);
+        let mut tickets = Vec::new();
+        for tick in 1..5 {
+            while controller.crowd.running() < controller.limit() {
+                tickets.push((tick, controller.start(tick * MS, 1)));
+            }
+            look(&mut controller, tick * MS, Some(0), 0);
+        }
+        assert_eq!(controller.limit(), 32);
+        let cpu = Some(MS / 10);
+        for (tick, ticket) in tickets {
+            let took = if tick == 1 { 5 * MS } else { later };
+            let (started, ended) = (tick * MS, tick * MS + took);
+            controller.complete(ticket, Sample { started, ended, cpu, run_delay: None });
+        }
+        controller.limit()
+    }
+
+    #[test]
+    fn workers_that_are_in_each_others_way_are_sent_back_and_others_get_more() {
+        assert_eq!(after_the_burst(100 * MS), 3);
+        assert_eq!(after_the_burst(5 * MS), 64);
     }
 
     #[test]

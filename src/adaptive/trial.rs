@@ -3,11 +3,14 @@
 use super::Controller;
 use super::course::{Course, Pauses};
 use super::estimate::{Comparison, Estimate};
-use super::number::count;
+use super::number::{count, float};
 
 /// The least part of a raise that has to come back as items a second: a doubling has to bring 1.32 times as much. Work that
 /// waits has 1, a saturated server 0.
 const ELASTICITY: f64 = 0.4;
+
+/// Fewer items a second than this, as a logarithm, are a reason to go back at once.
+const FALL: f64 = 0.3;
 
 /// Where more than this part comes back, the next raise is to four times as many.
 const STEEP: f64 = 0.7;
@@ -60,8 +63,20 @@ impl Controller {
 
     /// Nothing that was found about other work holds.
     fn begin(&mut self, seen: Estimate) {
+        let fall = self.first.take().and_then(|first| first.against(&seen, &self.noise));
         (self.base, self.pauses, self.saturated) = (Some(seen), Pauses::default(), false);
-        self.grow(2);
+        match fall.filter(|by| by.gain < -FALL - by.error) {
+            Some(by) => self.retreat(by),
+            None => self.grow(2),
+        }
+    }
+
+    /// Those that were started without evidence are in each other's way: the first items, when few were there, took so much
+    /// less that there were more items a second. By Little's law, as many were served then as the time has grown by less.
+    fn retreat(&mut self, by: Comparison) {
+        let served = float(self.limit) * (by.gain - by.step).exp();
+        self.saturated = true;
+        self.set(self.cpus.max(count(2.0 * served)).min(self.limit), Course::Hold);
     }
 
     /// Tries with so many times the workers, if that could help.

@@ -106,11 +106,9 @@ impl<'a, I, T, E> Carve<'a, I, T, E> {
         state.control(|controller| controller.tick(now, Activity { runnable, queued, paced }));
     }
 
-    /// A thread could not be had: there will be no more workers than there are.
-    pub(super) fn refused(&self) {
-        let mut state = self.state.lock();
-        let workers = state.running.max(1);
-        state.control(|controller| controller.refused(workers));
+    /// A thread could not be had: there will be no more than so many workers.
+    pub(super) fn refused(&self, workers: usize) {
+        self.state.lock().control(|controller| controller.refused(workers));
     }
 }
 
@@ -319,10 +317,7 @@ mod tests {
     fn a_refused_thread_is_one_that_will_not_come() {
         let mut slots = slots(1000);
         let carve = Carve::new(slots.rest(), 8, controller(8, 64));
-        let (mut one, mut two, mut buffer) = (carve.worker(), carve.worker(), Vec::new());
-        one.claim(Instant::now(), 1, EVERYTHING, &mut buffer);
-        two.claim(Instant::now(), 1, EVERYTHING, &mut buffer);
-        carve.refused();
+        carve.refused(2);
         assert_eq!(carve.status(EVERYTHING).limit, 2);
     }
 

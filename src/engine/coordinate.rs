@@ -47,8 +47,8 @@ where
     loop {
         let status = job.carve.status(job.stop.end());
         turns.follow(&status);
-        if turns.have_refusals() {
-            job.carve.refused();
+        if let Some(workers) = turns.refused() {
+            job.carve.refused(workers);
         }
         if !report.as_mut().is_none_or(|report| report.up_to(status.counts)) {
             continue; // calls are left to make, but not before another look
@@ -117,11 +117,11 @@ impl<'p> Turns<'p> {
         }
     }
 
-    /// Whether threads could not be had since the last time.
-    fn have_refusals(&mut self) -> bool {
-        let Some(helpers) = self.helpers else { return false };
+    /// How many workers there are, if a thread could not be had since the last time.
+    fn refused(&mut self) -> Option<usize> {
+        let helpers = self.helpers?;
         let before = mem::replace(&mut self.refusals, helpers.refusals());
-        self.refusals != before
+        (self.refusals != before).then(|| helpers.inside().max(1))
     }
 
     /// A helper works: it is the caller's turn no longer.

@@ -27,8 +27,12 @@ impl Latch {
         }
     }
 
+    pub(super) fn inside(&self) -> usize {
+        self.inside.load(Ordering::Acquire)
+    }
+
     pub(super) fn is_empty(&self) -> bool {
-        self.inside.load(Ordering::Acquire) == 0
+        self.inside() == 0
     }
 
     pub(super) fn wait_until_empty(&self) {
