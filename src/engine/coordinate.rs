@@ -59,7 +59,7 @@ where
             wait(bell, status.tick_in);
         } else if status.exhausted {
             return;
-        } else if turns.take_seat(bell) {
+        } else if turns.take_seat(bell, status.tick_in) {
             let worked = job.take_turn(&mut pace, |counts| {
                 if let Some(report) = report {
                     report.add(counts);
@@ -132,12 +132,14 @@ impl<'p> Turns<'p> {
         }
     }
 
-    /// Whether the caller is to work. It waits for helpers that come, and has to look again then.
-    fn take_seat(&mut self, bell: &Bell) -> bool {
+    /// Whether the caller is to work. It waits for helpers that come, but not beyond the next tick, and has to look again
+    /// then.
+    fn take_seat(&mut self, bell: &Bell, tick_in: Option<Duration>) -> bool {
         let Some(helpers) = self.helpers else { return self.seated };
         if !self.seated && self.patience > 0 && helpers.are_coming() {
-            self.patience -= 1;
-            bell.wait_for(GLANCE);
+            let glance = tick_in.map_or(GLANCE, |tick_in| tick_in.min(GLANCE));
+            self.patience -= u32::from(glance == GLANCE);
+            bell.wait_for(glance);
             return false;
         }
         self.seated = self.seated || helpers.take_seat();
@@ -208,7 +210,7 @@ mod tests {
     fn the_callers_seat_is_free_again_once_a_helper_works() {
         invited(1, |helpers| {
             let (mut turns, bell) = (Turns::new(Some(helpers), 1), Bell::new());
-            assert!(turns.take_seat(&bell));
+            assert!(turns.take_seat(&bell, None));
             turns.follow(&status(0, 1, 0));
             assert!(turns.seated && drain(helpers) == 0);
             turns.follow(&status(1, 1, 0));
@@ -222,7 +224,7 @@ mod tests {
     fn a_caller_without_helpers_keeps_its_seat() {
         let (mut turns, bell) = (Turns::new(None, 1), Bell::new());
         turns.follow(&status(1, 1, 0));
-        assert!(turns.take_seat(&bell));
+        assert!(turns.take_seat(&bell, None));
     }
 
     #[test]
@@ -231,13 +233,13 @@ mod tests {
             let (mut turns, bell) = (Turns::new(Some(helpers), 1), Bell::new());
             assert!(helpers.take_seat(), "somebody else's");
             bell.ring();
-            assert!(!turns.take_seat(&bell));
+            assert!(!turns.take_seat(&bell, None));
             let since = Instant::now();
             bell.wait_for(GLANCE);
             assert!(since.elapsed() >= GLANCE, "the bell has been heard already");
             helpers.add_seats(1);
-            assert!(turns.take_seat(&bell));
-            assert!(turns.take_seat(&bell), "it is seated already");
+            assert!(turns.take_seat(&bell, None));
+            assert!(turns.take_seat(&bell, None), "it is seated already");
             assert_eq!(turns.patience, PATIENCE, "nobody seemed to come");
         });
     }
@@ -252,7 +254,7 @@ mod tests {
         };
         pool(1).lend(2, &work, |helpers| {
             let (mut turns, bell) = (Turns::new(Some(helpers), 2), Bell::new());
-            let waits = (0..=PATIENCE).take_while(|_| !turns.take_seat(&bell)).count();
+            let waits = (0..=PATIENCE).take_while(|_| !turns.take_seat(&bell, None)).count();
             over.store(true, Ordering::Relaxed);
             assert_eq!((waits, turns.seated), (100, true));
         });

@@ -88,8 +88,9 @@ impl Engine {
         controller.map_or_else(|| self.workers.for_batch(items), Controller::limit)
     }
 
+    /// None where the number of workers stays, or can only be 1.
     fn controller(&self, items: usize) -> Option<Box<Controller>> {
-        let bounds = self.workers.adaptive_bounds()?;
+        let bounds = self.workers.adaptive_bounds().filter(|bounds| bounds.most().min(items) > 1)?;
         let (least, most, cpus) = (bounds.least(), bounds.most(), bounds.cpus());
         Some(Box::new(Controller::new(Setup { least, most, cpus, items: Some(items) })))
     }
