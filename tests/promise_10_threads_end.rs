@@ -218,6 +218,19 @@ fn drop_waits_for_what_a_thread_does_when_it_ends() {
     });
 }
 
+/// Does something on the thread that helps the caller.
+fn on_the_helper(executor: &BatchExecutor, act: impl Fn() + Sync) {
+    let (meeting, caller) = (Meeting::default(), thread::current().id());
+    let result = executor.run(0..2, |_| {
+        meeting.of(2);
+        if thread::current().id() != caller {
+            act();
+        }
+        Ok::<_, String>(())
+    });
+    assert!(result.is_ok());
+}
+
 /// One thread's time has run out and it is in its destructors when the time of the next runs out, which lets go of it.
 #[test]
 fn drop_waits_for_what_an_expired_thread_does_when_it_ends() {
@@ -240,15 +253,7 @@ fn drop_waits_for_what_an_expired_thread_does_when_it_ends() {
 
     within_a_minute(|| {
         let executor = with_keep_alive("p10-expired", 2, Duration::from_millis(5));
-        let (meeting, caller) = (Meeting::default(), thread::current().id());
-        let result = executor.run(0..2, |_| {
-            meeting.of(2);
-            if thread::current().id() != caller {
-                KEPT.with(|_| {});
-            }
-            Ok::<_, String>(())
-        });
-        assert!(result.unwrap().is_success());
+        on_the_helper(&executor, || KEPT.with(|_| {}));
         wait_until("the thread has expired", || ENDING.load(Ordering::SeqCst) == 1);
         meet(&executor, 2);
         // Were the first let go of and not joined, the second would now go.
@@ -288,15 +293,7 @@ fn an_expired_thread_may_drop_the_last_clone() {
 
     within_a_minute(|| {
         let executor = with_keep_alive("p10-last", 2, Duration::from_millis(5));
-        let (meeting, caller) = (Meeting::default(), thread::current().id());
-        let result = executor.run(0..2, |_| {
-            meeting.of(2);
-            if thread::current().id() != caller {
-                KEPT.with(|_| {});
-            }
-            Ok::<_, String>(())
-        });
-        assert!(result.unwrap().is_success());
+        on_the_helper(&executor, || KEPT.with(|_| {}));
         wait_until("the thread has expired", || ENDING.load(Ordering::SeqCst) == 1);
         meet(&executor, 2);
         thread::sleep(Duration::from_millis(50)); // the second expires, and waits for the first
