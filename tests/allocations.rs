@@ -30,7 +30,7 @@ fn a_batch_allocates_its_result_and_little_else() {
     // The result, and the buffer that its items pass through, which grows a few times.
     let sequential = BatchExecutor::new();
     assert!(allocated(10, |input| sequential.run(input, value_of)).0 <= 4);
-    assert!(allocated(100_000, |input| sequential.run(input, value_of)).0 <= 12);
+    assert!(allocated(100_000, |input| sequential.run(input, value_of)).0 <= 24);
 
     // The same for a helper, and the latch that the caller waits at. The first batch starts the threads.
     let pooled = BatchExecutor::builder().workers(2).build().unwrap();
