@@ -1,5 +1,5 @@
 //! Threads, locks, atomics, channels and time, all from one place, so that a model checker can put its own there:
-//! `--cfg loom` tries every interleaving of a small scenario, `--cfg shuttle` many random ones of a large one.
+//! `--cfg loom` goes through the interleavings of a small scenario, `--cfg shuttle` many random ones of a large one.
 
 #[cfg(any(loom, shuttle))]
 pub(crate) mod model;

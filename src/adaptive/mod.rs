@@ -8,7 +8,7 @@
 //! batch can pay for the question.
 //!
 //! Times are those since the batch began. What cannot be measured is left out: without CPU times every item waits, and
-//! without the number of runnable threads nothing is started before something is completed.
+//! where nobody knows which threads have something to compute, they are taken to wait until something is completed.
 
 mod cohort;
 mod course;

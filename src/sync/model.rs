@@ -30,7 +30,8 @@ pub(crate) fn refuse_threads_after(started: usize) {
     THREADS_LEFT.set(started);
 }
 
-/// Runs the scenario in every interleaving with at most so many preemptions, 2 unless `LOOM_MAX_PREEMPTIONS` says more.
+/// Runs the scenario in the interleavings that loom tells apart, with at most so many preemptions: 2, unless
+/// `LOOM_MAX_PREEMPTIONS` says more. Of several reads before a write it reorders only the last.
 #[cfg(loom)]
 pub(crate) fn check(scenario: impl Fn() + Send + Sync + 'static) {
     let mut model = checker::model::Builder::new();
