@@ -26,6 +26,10 @@ pub enum StopReason {
         /// The number given to `stop_after_failures`.
         limit: usize,
     },
+    /// A [`CancelToken`](crate::CancelToken) of the batch was cancelled before everything had run.
+    Cancelled,
+    /// The batch's deadline or timeout passed before everything had run.
+    DeadlineExceeded,
     /// There was no memory for the items and their outcomes. Nothing was started; the items are dropped.
     OutOfMemory,
 }
@@ -36,6 +40,8 @@ impl fmt::Display for StopReason {
             StopReason::ItemFailed { index } => write!(f, "item {index} failed"),
             StopReason::TooManyFailures { limit: 1 } => f.write_str("stopped after 1 failure"),
             StopReason::TooManyFailures { limit } => write!(f, "stopped after {limit} failures"),
+            StopReason::Cancelled => f.write_str("cancelled"),
+            StopReason::DeadlineExceeded => f.write_str("the deadline has passed"),
             StopReason::OutOfMemory => f.write_str("there is no memory for so many items"),
         }
     }
@@ -150,8 +156,11 @@ impl<I, T, E: fmt::Display> fmt::Display for BatchError<I, T, E> {
             BatchError::Stopped { reason, partial } => {
                 reason.fmt(f)?;
                 if let Some(error) = self.first_failure().and_then(BatchItem::error) {
-                    let which =
-                        if matches!(reason, StopReason::ItemFailed { .. }) { "" } else { ", the first" };
+                    let which = match reason {
+                        StopReason::ItemFailed { .. } => "",
+                        StopReason::TooManyFailures { .. } => ", the first",
+                        _ => ", the first failure",
+                    };
                     write!(f, "{which}: {error}")?;
                 }
                 write!(f, " ({partial})")

@@ -96,7 +96,7 @@ impl From<Box<dyn Error + Send + Sync>> for LimiterError {
 
 /// Why an item has no value.
 ///
-/// `Failed`, `Panicked` and `RateLimiter` count as failures. `Skipped` does not: the item was never started.
+/// All but `Skipped` count as failures: that item was never started. With retries, what is told is the item's last attempt.
 ///
 /// ```
 /// use batch_executor::{BatchExecutor, ItemError};
@@ -118,8 +118,15 @@ pub enum ItemError<E> {
     Failed(E),
     /// The operation panicked, or the rate limiter did when it was asked for this item's permit.
     Panicked(Panic),
-    /// The rate limiter gave no permit; the operation was not called.
+    /// The rate limiter gave no permit; the operation was not called, or not again.
     RateLimiter(LimiterError),
+    /// The operation returned this error, and the [`Retry`](crate::Retry) panicked when it was asked about it.
+    RetryPanicked {
+        /// What the operation returned last.
+        error: Box<E>,
+        /// The panic of `when`, or of the delays.
+        panic: Panic,
+    },
     /// The batch stopped before this item was started.
     Skipped,
 }
@@ -145,6 +152,9 @@ impl<E: fmt::Display> fmt::Display for ItemError<E> {
             ItemError::Failed(error) => error.fmt(f),
             ItemError::Panicked(panic) => write!(f, "panicked: {panic}"),
             ItemError::RateLimiter(error) => write!(f, "no permit from the rate limiter: {error}"),
+            ItemError::RetryPanicked { error, panic } => {
+                write!(f, "{error} (asked whether to retry, panicked: {panic})")
+            }
             ItemError::Skipped => f.write_str("skipped: the batch stopped before this item started"),
         }
     }

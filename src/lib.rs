@@ -55,6 +55,8 @@
 mod adaptive;
 mod batch;
 mod batch_error;
+mod cancel;
+mod context;
 #[cfg(doctest)]
 mod doctests;
 mod engine;
@@ -69,16 +71,20 @@ mod pool;
 mod progress;
 mod rate_limit;
 mod result;
+mod retry;
 mod senses;
 mod sync;
 mod workers;
 
 pub use batch::Batch;
 pub use batch_error::{BatchError, StopReason};
+pub use cancel::CancelToken;
+pub use context::ItemContext;
 pub use error::{ConfigError, ItemError, LimiterError};
 pub use executor::{BatchExecutor, BatchExecutorBuilder};
 pub use panic::Panic;
 pub use progress::Progress;
 pub use rate_limit::{RateLimit, RateLimiter, limiter_fn};
 pub use result::{BatchItem, BatchResult};
+pub use retry::{EveryFailure, Exponential, NoRetry, Retry, RetryDecision, RetryPolicy};
 pub use workers::{AdaptiveWorkers, AutoWorkers, MAX_WORKERS, Workers};

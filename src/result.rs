@@ -91,6 +91,8 @@ pub struct BatchResult<I, T, E> {
     counts: Counts,
     elapsed: Duration,
     workers: usize,
+    /// Of the items that were tried more than once: index and attempts, in order.
+    attempts: Vec<(usize, usize)>,
 }
 
 impl<I, T, E> BatchResult<I, T, E> {
@@ -100,7 +102,11 @@ impl<I, T, E> BatchResult<I, T, E> {
         elapsed: Duration,
         workers: usize,
     ) -> Self {
-        BatchResult { items, counts, elapsed, workers }
+        BatchResult { items, counts, elapsed, workers, attempts: Vec::new() }
+    }
+
+    pub(crate) fn with_attempts(self, attempts: Vec<(usize, usize)>) -> Self {
+        BatchResult { attempts, ..self }
     }
 
     /// How many items there were.
@@ -143,6 +149,32 @@ impl<I, T, E> BatchResult<I, T, E> {
     #[must_use]
     pub fn workers(&self) -> usize {
         self.workers
+    }
+
+    /// How often the item at this index was tried: 0 if it never started, more than 1 only with
+    /// [`retry`](crate::Batch::retry). An index beyond the last item has 0, too.
+    ///
+    /// ```
+    /// use batch_executor::{BatchExecutor, Retry};
+    /// use std::time::Duration;
+    ///
+    /// let retry = Retry::exponential(Duration::from_millis(1), Duration::from_millis(9), 3);
+    /// let result = BatchExecutor::new()
+    ///     .batch(["smooth", "bumpy"])
+    ///     .retry(retry)
+    ///     .run_with(|id, cx| if *id == "bumpy" && cx.attempt() < 3 { Err("busy") } else { Ok(()) })?;
+    /// assert_eq!([result.attempts(0), result.attempts(1)], [1, 3]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn attempts(&self, index: usize) -> usize {
+        if let Ok(found) = self.attempts.binary_search_by_key(&index, |&(index, _)| index) {
+            return self.attempts[found].1;
+        }
+        match self.items.get(index).map(|item| &item.outcome) {
+            None | Some(Err(ItemError::Skipped | ItemError::RateLimiter(_))) => 0,
+            Some(_) => 1,
+        }
     }
 
     /// All items, in input order.
@@ -196,7 +228,8 @@ impl<I, T, E> BatchResult<I, T, E> {
     /// The same outcomes without items and values: each item becomes its index.
     pub(crate) fn without_items(self) -> BatchResult<usize, (), E> {
         let items = self.items.into_iter().enumerate().map(|(index, item)| item.indexed(index)).collect();
-        BatchResult { items, counts: self.counts, elapsed: self.elapsed, workers: self.workers }
+        let BatchResult { counts, elapsed, workers, attempts, .. } = self;
+        BatchResult { items, counts, elapsed, workers, attempts }
     }
 }
 

@@ -12,7 +12,6 @@ pub(super) enum Course {
     /// To see whether anything has changed.
     Hold,
     /// To recover after a complaint.
-    #[allow(dead_code, reason = "see `overload`")]
     Relief,
 }
 

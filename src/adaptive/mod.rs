@@ -277,7 +277,6 @@ impl Controller {
     }
 
     /// Somebody said that there are too many requests. However many say so before the next judgement, the limit falls once.
-    #[allow(dead_code, reason = "items cannot say so yet")]
     pub(crate) fn overload(&mut self) {
         if self.course != Course::Relief {
             self.saturated = true;

@@ -1,7 +1,8 @@
 //! The rest of the batch, handed out.
 //!
-//! Behind one lock stand the items that nobody has taken yet, and who is at work; a worker takes a chunk off the front.
-//! Claims run upwards: when a worker holds an index, every lower one is taken already.
+//! Behind one lock stand the items that nobody has taken yet, those that wait for their next attempt, and who is at
+//! work; a worker takes a chunk off the front, or one of those that wait and are due. Claims run upwards: when a worker
+//! holds an index, every lower one has been taken already.
 
 use std::cell::Cell;
 use std::mem;
@@ -10,23 +11,46 @@ use std::time::Duration;
 use crate::adaptive::{Activity, Controller, Sample, Ticket};
 use crate::result::Counts;
 use crate::senses::{Meter, Usage};
-use crate::sync::{Instant, Mutex};
+use crate::sync::{Instant, Mutex, MutexGuard};
 
-use super::slots::{Chunk, Rest};
+use super::numbers::Numbers;
+use super::slots::{Chunk, Held, Rest};
+use super::waiting::Waiting;
 
-/// The batch as its workers see it.
-pub(super) struct Carve<'a, I, T, E> {
-    state: Mutex<State<'a, I, T, E>>,
+/// The batch as its workers see it. `P` is kept with an item that is tried again.
+pub(super) struct Carve<'a, I, T, E, P> {
+    state: Mutex<State<'a, I, T, E, P>>,
     since: Instant,
     /// Whether the limit moves while the batch runs.
     adapts: bool,
 }
 
-struct State<'a, I, T, E> {
+/// An item that waits for its next attempt, and what is kept with it.
+pub(super) type Waiter<'a, I, T, E, P> = (Held<'a, I, T, E>, P);
+
+/// An item's index, and how often it has been tried.
+pub(super) type Attempts = (usize, usize);
+
+/// What is left of a batch that is over.
+pub(super) struct Left<'a, I, T, E, P> {
+    /// Items that still waited for another attempt.
+    pub(super) waiting: Vec<Waiter<'a, I, T, E, P>>,
+    /// How often items were tried, in their order.
+    pub(super) attempts: Vec<Attempts>,
+}
+
+struct State<'a, I, T, E, P> {
     rest: Rest<'a, I, T, E>,
+    waiting: Waiting<Waiter<'a, I, T, E, P>>,
+    /// Workers that have nothing to do until one of those is due.
+    idle: usize,
+    /// Of the items that were taken up again.
+    attempts: Vec<Attempts>,
     counts: Counts,
     running: usize,
     most_running: usize,
+    /// Where somebody asks for them.
+    numbers: Option<Numbers>,
     /// How many workers there may be.
     limit: usize,
     /// Moves the limit; none for one that stays.
@@ -46,7 +70,7 @@ pub(super) struct Status {
     pub(super) limit: usize,
     /// How many workers went because there were too many.
     pub(super) sent_away: usize,
-    /// Whether there is nothing left to claim.
+    /// Whether there is nothing left to claim, now or later.
     pub(super) exhausted: bool,
     /// The time until somebody is to look around, where the limit moves.
     pub(super) tick_in: Option<Duration>,
@@ -54,21 +78,49 @@ pub(super) struct Status {
     pub(super) wants_runnable: bool,
 }
 
-impl<'a, I, T, E> Carve<'a, I, T, E> {
+/// What a worker is to do next.
+pub(super) enum Claim<'b, 'a, I, T, E, P> {
+    /// These items, or one that has been tried before.
+    Work(Chunk<'b, 'a, I, T, E>, Option<P>),
+    /// Nothing for so long, unless something changes.
+    Wait(Duration),
+    /// There is nothing left for it, or there are too many workers.
+    Leave,
+}
+
+impl<'a, I, T, E, P> Carve<'a, I, T, E, P> {
     /// `workers` are those to begin with.
-    pub(super) fn new(rest: Rest<'a, I, T, E>, workers: usize, controller: Option<Box<Controller>>) -> Self {
+    pub(super) fn new(
+        rest: Rest<'a, I, T, E>,
+        workers: usize,
+        controller: Option<Box<Controller>>,
+        numbers: Option<Numbers>,
+    ) -> Self {
         let adapts = controller.is_some();
-        let counts = Counts::default();
-        let state =
-            State { rest, counts, running: 0, most_running: 0, limit: workers, controller, sent_away: 0 };
+        let state = State {
+            rest,
+            waiting: Waiting::new(),
+            idle: 0,
+            attempts: Vec::new(),
+            counts: Counts::default(),
+            running: 0,
+            most_running: 0,
+            numbers,
+            limit: workers,
+            controller,
+            sent_away: 0,
+        };
         Carve { state: Mutex::new(state), since: Instant::now(), adapts }
     }
 
-    pub(super) fn worker(&self) -> Worker<'_, 'a, I, T, E> {
+    pub(super) fn worker(&self) -> Worker<'_, 'a, I, T, E, P> {
         Worker {
             carve: self,
             running: false,
+            idle: false,
+            number: 0,
             done: Counts::default(),
+            attempts: None,
             moved_limit: false,
             ticket: None,
             meter: self.adapts.then(Meter::new),
@@ -98,11 +150,16 @@ impl<'a, I, T, E> Carve<'a, I, T, E> {
         self.adapts
     }
 
+    /// How many items have a value, as far as workers have told.
+    pub(super) fn succeeded(&self) -> usize {
+        self.state.lock().counts.succeeded
+    }
+
     /// Looks around: so many workers compute, if that is known, and so many wait for a permit.
     pub(super) fn tick(&self, end: usize, runnable: Option<usize>, paced: usize) {
         let now = self.since.elapsed();
         let mut state = self.state.lock();
-        let queued = if state.is_exhausted(end) { 0 } else { state.rest.len() };
+        let queued = if state.has_fresh(end) { state.rest.len() } else { 0 };
         state.control(|controller| controller.tick(now, Activity { runnable, queued, paced }));
     }
 
@@ -110,11 +167,56 @@ impl<'a, I, T, E> Carve<'a, I, T, E> {
     pub(super) fn refused(&self, workers: usize) {
         self.state.lock().control(|controller| controller.refused(workers));
     }
+
+    /// Somebody said that there are too many requests.
+    pub(super) fn overload(&self) {
+        self.state.lock().control(Controller::overload);
+    }
+
+    /// The item is to be taken up again when it is due. Whether that concerns those who wait.
+    pub(super) fn put_back(&self, due: Instant, waiter: Waiter<'a, I, T, E, P>) -> bool {
+        let mut state = self.state.lock();
+        state.waiting.push(due, waiter.0.index(), waiter);
+        state.idle > 0
+    }
+
+    /// What is left of it when nobody works any more.
+    pub(super) fn into_left(self) -> Left<'a, I, T, E, P> {
+        let mut state = self.state.into_inner();
+        state.attempts.sort_unstable();
+        Left { waiting: state.waiting.into_all(), attempts: state.attempts }
+    }
 }
 
-impl<I, T, E> State<'_, I, T, E> {
+impl<'a, I, T, E, P> State<'a, I, T, E, P> {
+    /// Whether there are items that nobody has taken yet.
+    fn has_fresh(&self, end: usize) -> bool {
+        self.rest.len() > 0 && self.rest.next() < end
+    }
+
     fn is_exhausted(&self, end: usize) -> bool {
-        self.rest.len() == 0 || self.rest.next() >= end
+        !self.has_fresh(end) && self.waiting.len() == 0
+    }
+
+    /// What somebody who comes now is to do.
+    fn next<'b>(
+        &mut self,
+        now: Instant,
+        size: usize,
+        end: usize,
+        buffer: &'b mut Vec<I>,
+    ) -> Claim<'b, 'a, I, T, E, P> {
+        if let Some((held, past)) = self.waiting.take(now, end) {
+            return Claim::Work(held.into_chunk(buffer), Some(past));
+        }
+        if self.has_fresh(end) {
+            let size = self.fair_size(size);
+            return Claim::Work(self.rest.take(size, buffer), None);
+        }
+        match self.waiting.next_due() {
+            Some(due) if self.idle < self.waiting.len() => Claim::Wait(due.saturating_duration_since(now)),
+            _ => Claim::Leave, // others wait for all that are left
+        }
     }
 
     /// Tells the controller something; whether that moved the limit.
@@ -136,12 +238,17 @@ impl<I, T, E> State<'_, I, T, E> {
 }
 
 /// One worker's side of the lock.
-pub(super) struct Worker<'c, 'a, I, T, E> {
-    carve: &'c Carve<'a, I, T, E>,
+pub(super) struct Worker<'c, 'a, I, T, E, P> {
+    carve: &'c Carve<'a, I, T, E, P>,
     /// Whether it counts as running: from its first claim until it leaves.
     running: bool,
+    /// Whether it counts as idle, too.
+    idle: bool,
+    /// Its own among those that run, where somebody asks for that.
+    pub(super) number: usize,
     /// What it did since it last held the lock.
     done: Counts,
+    attempts: Option<Attempts>,
     /// Whether its last claim moved the limit.
     pub(super) moved_limit: bool,
     /// Its claim as the controller knows it, and what was counted for this thread when it began, if that is wanted.
@@ -152,10 +259,15 @@ pub(super) struct Worker<'c, 'a, I, T, E> {
     started: Cell<Instant>,
 }
 
-impl<'a, I, T, E> Worker<'_, 'a, I, T, E> {
+impl<'c, 'a, I, T, E, P> Worker<'c, 'a, I, T, E, P> {
     /// Notes what was done; it shows with the next claim.
     pub(super) fn did(&mut self, counts: Counts) {
         self.done.add(counts);
+    }
+
+    /// Notes how often an item was tried that was taken up again.
+    pub(super) fn tried(&mut self, attempts: Attempts) {
+        self.attempts = Some(attempts);
     }
 
     /// Notes that the item has its permit, if anybody wants to know.
@@ -165,37 +277,60 @@ impl<'a, I, T, E> Worker<'_, 'a, I, T, E> {
         }
     }
 
-    /// Hands in what was done, and takes the next items, about so many; `buffer` is lent for them. `None` sends the worker
-    /// away: there is nothing left below `end`, or there are too many workers.
+    /// Hands in what was done, and takes the next items, about so many; `buffer` is lent for them. Items from `end` on may
+    /// not start; those of them that wait for another attempt are handed out to be decided.
     pub(super) fn claim<'b>(
         &mut self,
         now: Instant,
         size: usize,
         end: usize,
         buffer: &'b mut Vec<I>,
-    ) -> Option<Chunk<'b, 'a, I, T, E>> {
+    ) -> Claim<'b, 'a, I, T, E, P> {
+        let mut state = self.hand_in(now);
+        let others = state.running - usize::from(self.running);
+        let may_work = others < state.limit;
+        let claim = if may_work { state.next(now, size, end, buffer) } else { Claim::Leave };
+        state.sent_away += usize::from(!may_work && !state.is_exhausted(end));
+        self.count(&mut state, &claim);
+        if let Claim::Work(chunk, _) = &claim {
+            let (at, items) = (now - self.carve.since, chunk.len());
+            self.moved_limit |= state.control(|controller| self.ticket = Some(controller.start(at, items)));
+            drop(state);
+            self.started.set(now);
+            self.before = self.ticket.filter(Ticket::measure).and_then(|_| self.usage());
+        }
+        claim
+    }
+
+    /// Takes the lock, with what was done.
+    fn hand_in(&mut self, now: Instant) -> MutexGuard<'c, State<'a, I, T, E, P>> {
         let completed = self.sample(now);
         let mut state = self.carve.state.lock();
         state.counts.add(mem::take(&mut self.done));
+        state.attempts.extend(self.attempts.take());
+        state.idle -= usize::from(mem::take(&mut self.idle));
         self.moved_limit = completed
             .is_some_and(|(ticket, sample)| state.control(|controller| controller.complete(ticket, sample)));
-        let others = state.running - usize::from(self.running);
-        let exhausted = state.is_exhausted(end);
-        self.running = !exhausted && others < state.limit;
-        state.running = others + usize::from(self.running);
-        if !self.running {
-            state.sent_away += usize::from(!exhausted);
-            return None;
+        state
+    }
+
+    /// Counts itself among those that run and those that are idle, or among neither.
+    fn count(&mut self, state: &mut State<'a, I, T, E, P>, claim: &Claim<'_, 'a, I, T, E, P>) {
+        self.idle = matches!(claim, Claim::Wait(_));
+        state.idle += usize::from(self.idle);
+        match (self.running, !matches!(claim, Claim::Leave)) {
+            (false, true) => {
+                state.running += 1;
+                state.most_running = state.most_running.max(state.running);
+                self.number = state.numbers.as_mut().map_or(0, Numbers::take);
+            }
+            (true, false) => {
+                state.running -= 1;
+                state.numbers.iter_mut().for_each(|numbers| numbers.give_back(self.number));
+            }
+            _ => {}
         }
-        state.most_running = state.most_running.max(state.running);
-        let size = state.fair_size(size);
-        let chunk = state.rest.take(size, buffer);
-        let (at, items) = (now - self.carve.since, chunk.len());
-        self.moved_limit |= state.control(|controller| self.ticket = Some(controller.start(at, items)));
-        drop(state);
-        self.started.set(now);
-        self.before = self.ticket.filter(Ticket::measure).and_then(|_| self.usage());
-        Some(chunk)
+        self.running = !matches!(claim, Claim::Leave);
     }
 
     /// What the claim took that is now done.
@@ -213,10 +348,11 @@ impl<'a, I, T, E> Worker<'_, 'a, I, T, E> {
     }
 }
 
-impl<I, T, E> Drop for Worker<'_, '_, I, T, E> {
+impl<I, T, E, P> Drop for Worker<'_, '_, I, T, E, P> {
     fn drop(&mut self) {
         if self.running {
-            self.claim(Instant::now(), 0, 0, &mut Vec::new());
+            let mut state = self.hand_in(Instant::now());
+            self.count(&mut state, &Claim::Leave);
         }
     }
 }
@@ -239,15 +375,28 @@ mod tests {
         Some(Box::new(Controller::new(Setup { least: 1, most, cpus, items: Some(1000) })))
     }
 
+    type Kept<'a> = Carve<'a, (), (), (), &'static str>;
+
+    fn carve(slots: &mut Slots<(), (), ()>, workers: usize, controller: Option<Box<Controller>>) -> Kept<'_> {
+        Carve::new(slots.rest(), workers, controller, Some(Numbers::default()))
+    }
+
+    impl<P> Claim<'_, '_, (), (), (), P> {
+        /// How many there are to be worked on.
+        fn items(&self) -> Option<usize> {
+            match self {
+                Claim::Work(chunk, _) => Some(chunk.len()),
+                Claim::Wait(_) | Claim::Leave => None,
+            }
+        }
+    }
+
     /// The sizes of all claims that one of `workers` makes when it asks for `size` each time.
     fn claims(items: usize, workers: usize, size: usize) -> Vec<usize> {
         let mut slots = slots(items);
-        let carve = Carve::new(slots.rest(), workers, None);
+        let carve = carve(&mut slots, workers, None);
         let (mut worker, mut buffer) = (carve.worker(), Vec::new());
-        std::iter::from_fn(|| {
-            worker.claim(Instant::now(), size, EVERYTHING, &mut buffer).map(|chunk| chunk.len())
-        })
-        .collect()
+        std::iter::from_fn(|| worker.claim(Instant::now(), size, EVERYTHING, &mut buffer).items()).collect()
     }
 
     #[test]
@@ -273,10 +422,10 @@ mod tests {
     #[test]
     fn nothing_from_the_end_on_is_claimed() {
         let mut slots = slots(9);
-        let carve = Carve::new(slots.rest(), 2, None);
+        let carve = carve(&mut slots, 2, None);
         let (mut worker, mut buffer) = (carve.worker(), Vec::new());
-        assert!(worker.claim(Instant::now(), 1, 1, &mut buffer).is_some());
-        assert!(worker.claim(Instant::now(), 1, 1, &mut buffer).is_none());
+        assert!(worker.claim(Instant::now(), 1, 1, &mut buffer).items().is_some());
+        assert!(worker.claim(Instant::now(), 1, 1, &mut buffer).items().is_none());
         assert!(carve.status(1).exhausted);
         assert!(!carve.status(2).exhausted);
     }
@@ -284,13 +433,13 @@ mod tests {
     #[test]
     fn more_workers_than_the_limit_are_sent_away() {
         let mut slots = slots(9);
-        let carve = Carve::new(slots.rest(), 2, controller(2, 2));
+        let carve = carve(&mut slots, 2, controller(2, 2));
         let (mut one, mut two, mut three) = (carve.worker(), carve.worker(), carve.worker());
         let mut buffer = Vec::new();
-        assert!(one.claim(Instant::now(), 1, EVERYTHING, &mut buffer).is_some());
-        assert!(two.claim(Instant::now(), 1, EVERYTHING, &mut buffer).is_some());
-        assert!(three.claim(Instant::now(), 1, EVERYTHING, &mut buffer).is_none());
-        assert!(two.claim(Instant::now(), 1, EVERYTHING, &mut buffer).is_some());
+        assert!(one.claim(Instant::now(), 1, EVERYTHING, &mut buffer).items().is_some());
+        assert!(two.claim(Instant::now(), 1, EVERYTHING, &mut buffer).items().is_some());
+        assert!(three.claim(Instant::now(), 1, EVERYTHING, &mut buffer).items().is_none());
+        assert!(two.claim(Instant::now(), 1, EVERYTHING, &mut buffer).items().is_some());
         let status = carve.status(EVERYTHING);
         assert_eq!((status.running, status.most_running, status.sent_away), (2, 2, 1));
     }
@@ -298,13 +447,13 @@ mod tests {
     #[test]
     fn items_that_wait_raise_the_limit_as_they_complete() {
         let mut slots = slots(1000);
-        let carve = Carve::new(slots.rest(), 1, controller(1, 64));
+        let carve = carve(&mut slots, 1, controller(1, 64));
         let (mut worker, mut buffer) = (carve.worker(), Vec::new());
         let mut moves = 0;
         for number in 0..20 {
             let before = carve.status(EVERYTHING).limit;
             let now = carve.since + Duration::from_millis(10 * number);
-            assert!(worker.claim(now, 1, EVERYTHING, &mut buffer).is_some());
+            assert!(worker.claim(now, 1, EVERYTHING, &mut buffer).items().is_some());
             worker.did(Counts { succeeded: 1, failed: 0 });
             let limit = carve.status(EVERYTHING).limit;
             assert_eq!(worker.moved_limit, limit != before, "from {before} to {limit}");
@@ -316,7 +465,7 @@ mod tests {
     #[test]
     fn a_refused_thread_is_one_that_will_not_come() {
         let mut slots = slots(1000);
-        let carve = Carve::new(slots.rest(), 8, controller(8, 64));
+        let carve = carve(&mut slots, 8, controller(8, 64));
         carve.refused(2);
         assert_eq!(carve.status(EVERYTHING).limit, 2);
     }
@@ -324,7 +473,7 @@ mod tests {
     #[test]
     fn a_worker_runs_from_its_first_claim_until_it_finds_nothing() {
         let mut slots = slots(2);
-        let carve = Carve::new(slots.rest(), 2, None);
+        let carve = carve(&mut slots, 2, None);
         let running = || carve.status(EVERYTHING).running;
         let (mut one, mut two, mut late) = (carve.worker(), carve.worker(), carve.worker());
         let mut buffer = Vec::new();
@@ -332,12 +481,114 @@ mod tests {
         one.claim(Instant::now(), 1, EVERYTHING, &mut buffer);
         two.claim(Instant::now(), 1, EVERYTHING, &mut buffer);
         assert_eq!(running(), 2);
-        assert!(late.claim(Instant::now(), 1, EVERYTHING, &mut buffer).is_none());
+        assert!(late.claim(Instant::now(), 1, EVERYTHING, &mut buffer).items().is_none());
         one.did(Counts { succeeded: 1, failed: 0 });
         assert_eq!(carve.status(EVERYTHING).counts.decided(), 0);
-        assert!(one.claim(Instant::now(), 1, EVERYTHING, &mut buffer).is_none());
+        assert!(one.claim(Instant::now(), 1, EVERYTHING, &mut buffer).items().is_none());
         drop(two);
         let status = carve.status(EVERYTHING);
         assert_eq!((status.running, status.most_running, status.counts.decided()), (0, 2, 1));
+    }
+
+    /// Takes the next item and has it wait until `due`.
+    fn put_off<'a>(
+        carve: &Kept<'a>,
+        worker: &mut Worker<'_, 'a, (), (), (), &'static str>,
+        due: Instant,
+    ) -> bool {
+        let mut buffer = Vec::new();
+        let Claim::Work(mut chunk, _) = worker.claim(carve.since, 1, EVERYTHING, &mut buffer) else {
+            panic!("there is an item")
+        };
+        let held = chunk.hold().unwrap();
+        carve.put_back(due, (held, "kept"))
+    }
+
+    #[test]
+    fn an_item_that_waits_is_handed_out_when_it_is_due_and_not_before() {
+        let mut slots = slots(1);
+        let carve = carve(&mut slots, 2, None);
+        let (mut worker, mut buffer) = (carve.worker(), Vec::new());
+        let early = carve.since + Duration::from_secs(5);
+        let due = early + Duration::from_secs(4);
+        assert!(!put_off(&carve, &mut worker, due), "nobody waits yet");
+        assert!(!carve.status(EVERYTHING).exhausted);
+        assert!(matches!(
+            worker.claim(early, 1, EVERYTHING, &mut buffer),
+            Claim::Wait(time) if time == Duration::from_secs(4)
+        ));
+        assert!(matches!(
+            worker.claim(due, 1, EVERYTHING, &mut buffer),
+            Claim::Work(chunk, Some("kept")) if chunk.next() == 0
+        ));
+        worker.tried((0, 2));
+        assert!(matches!(worker.claim(due, 1, EVERYTHING, &mut buffer), Claim::Leave));
+        drop(worker);
+        assert_eq!(carve.into_left().attempts, [(0, 2)]);
+    }
+
+    #[test]
+    fn fresh_items_are_worked_on_while_others_wait() {
+        let mut slots = slots(3);
+        let carve = carve(&mut slots, 1, None);
+        let (mut worker, mut buffer) = (carve.worker(), Vec::new());
+        put_off(&carve, &mut worker, carve.since + Duration::from_secs(9));
+        for index in [1, 2] {
+            let claim = worker.claim(carve.since, 1, EVERYTHING, &mut buffer);
+            assert!(matches!(claim, Claim::Work(chunk, None) if chunk.next() == index));
+        }
+        assert!(matches!(worker.claim(carve.since, 1, EVERYTHING, &mut buffer), Claim::Wait(_)));
+    }
+
+    #[test]
+    fn no_more_workers_wait_than_items_and_who_waits_is_told_of_another() {
+        let mut slots = slots(3);
+        let carve = carve(&mut slots, 3, None);
+        let (mut one, mut two, mut three) = (carve.worker(), carve.worker(), carve.worker());
+        let due = carve.since + Duration::from_secs(9);
+        let mut buffer = Vec::new();
+        put_off(&carve, &mut one, due);
+        put_off(&carve, &mut two, due);
+        assert!(two.claim(carve.since, 1, EVERYTHING, &mut buffer).items().is_some());
+        assert!(matches!(one.claim(carve.since, 1, EVERYTHING, &mut buffer), Claim::Wait(_)));
+        assert!(matches!(two.claim(carve.since, 1, EVERYTHING, &mut buffer), Claim::Wait(_)));
+        assert!(matches!(three.claim(carve.since, 1, EVERYTHING, &mut buffer), Claim::Leave));
+        let status = carve.status(EVERYTHING);
+        assert_eq!((status.running, status.sent_away, status.exhausted), (2, 0, false));
+        assert!(matches!(two.claim(due, 1, EVERYTHING, &mut buffer), Claim::Work(..)));
+        assert!(matches!(two.claim(due, 1, EVERYTHING, &mut buffer), Claim::Work(..)), "the other's");
+        assert!(matches!(one.claim(due, 1, EVERYTHING, &mut buffer), Claim::Leave));
+    }
+
+    #[test]
+    fn items_that_wait_above_the_end_are_handed_out_at_once() {
+        let mut slots = slots(2);
+        let carve = carve(&mut slots, 2, None);
+        let (mut one, mut two, mut buffer) = (carve.worker(), carve.worker(), Vec::new());
+        let (now, due) = (carve.since, carve.since + Duration::from_secs(9));
+        put_off(&carve, &mut one, due);
+        put_off(&carve, &mut one, due);
+        assert!(matches!(two.claim(now, 1, EVERYTHING, &mut buffer), Claim::Wait(_)));
+        assert!(matches!(
+            one.claim(now, 1, 1, &mut buffer),
+            Claim::Work(chunk, Some(_)) if chunk.next() == 1
+        ));
+        assert!(matches!(two.claim(now, 1, 1, &mut buffer), Claim::Wait(_)), "the one below waits on");
+        assert!(matches!(one.claim(now, 1, 1, &mut buffer), Claim::Leave), "and no second worker for it");
+    }
+
+    #[test]
+    fn those_that_run_have_numbers_of_their_own_as_low_as_can_be() {
+        let mut slots = slots(9);
+        let carve = carve(&mut slots, 3, None);
+        let (mut one, mut two, mut three, mut buffer) =
+            (carve.worker(), carve.worker(), carve.worker(), Vec::new());
+        for (number, worker) in [&mut one, &mut two].into_iter().enumerate() {
+            assert!(worker.claim(Instant::now(), 1, EVERYTHING, &mut buffer).items().is_some());
+            assert_eq!(worker.number, number);
+        }
+        drop(one);
+        assert!(three.claim(Instant::now(), 1, EVERYTHING, &mut buffer).items().is_some());
+        assert_eq!((three.number, two.number), (0, 1));
     }
 }

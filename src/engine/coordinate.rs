@@ -8,9 +8,10 @@ use crate::panic::{self, Panic};
 use crate::pool::Invitation;
 
 use super::carve::Status;
-use super::job::Job;
+use super::job::{Job, Turn};
 use super::pace::Pace;
 use super::tally::{Bell, Report};
+use super::work::Work;
 
 /// How long the caller waits before it looks again whether helpers come.
 const GLANCE: Duration = Duration::from_millis(1);
@@ -21,28 +22,29 @@ const PATIENCE: u32 = if cfg!(any(loom, shuttle)) { 1 } else { 100 };
 
 /// Watches what helpers complete until the batch is over. While there is no helper, the caller works and reports by
 /// turns. A panic of `on_progress` stops the batch and is handed back; helpers may then still be running.
-pub(super) fn coordinate<I, T, E, F>(
-    job: &Job<'_, I, T, E, F>,
+pub(super) fn coordinate<W: Work>(
+    job: &Job<'_, W>,
     helpers: Option<&Invitation<'_>>,
     seats: usize,
     mut report: Option<Report<'_>>,
-) -> Result<(), Panic>
-where
-    F: Fn(usize, &I) -> Result<T, E>,
-{
-    let ended = panic::catch(|| watch(job, Turns::new(helpers, seats), &mut report));
+) -> Result<(), Panic> {
+    let mut state = None;
+    let ended = panic::catch(|| watch(job, Turns::new(helpers, seats), &mut state, &mut report));
     if ended.is_err() {
-        job.stop.close();
+        job.stop.close(None);
     }
+    job.discard(state);
     // The callback may own something whose destructor panics.
     ended.and(panic::catch(|| drop(report)))
 }
 
-fn watch<I, T, E, F>(job: &Job<'_, I, T, E, F>, mut turns: Turns<'_>, report: &mut Option<Report<'_>>)
-where
-    F: Fn(usize, &I) -> Result<T, E>,
-{
-    let Some(bell) = &job.bell else { unreachable!("a batch that is coordinated has a bell") };
+fn watch<W: Work>(
+    job: &Job<'_, W>,
+    mut turns: Turns<'_>,
+    state: &mut Option<W::State>,
+    report: &mut Option<Report<'_>>,
+) {
+    let Some(bell) = job.stop.bell() else { unreachable!("a batch that is coordinated has a bell") };
     let mut pace = Pace::new();
     loop {
         let status = job.carve.status(job.stop.end());
@@ -60,12 +62,12 @@ where
         } else if status.exhausted {
             return;
         } else if turns.take_seat(bell, status.tick_in) {
-            let worked = job.take_turn(&mut pace, |counts| {
-                if let Some(report) = report {
-                    report.add(counts);
-                }
-            });
-            turns.seated &= worked; // who is sent away has lost its seat
+            let tell = |counts| report.iter_mut().for_each(|report| report.add(counts));
+            match job.take_turn(&mut pace, state, tell) {
+                Turn::Worked => {}
+                Turn::SentAway => turns.seated = false,
+                Turn::Wait(time) => bell.wait_for(job.until_next_look(time, status.tick_in)),
+            }
         }
     }
 }

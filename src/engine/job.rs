@@ -1,92 +1,164 @@
 //! One batch while it runs, and what everybody who works on it does.
 
+use std::cell::Cell;
+use std::time::Duration;
+
+use crate::context::ItemContext;
 use crate::error::ItemError;
-use crate::panic;
+use crate::panic::{self, Panic};
 use crate::rate_limit::RateLimiter;
 use crate::result::Counts;
+use crate::retry::RetryDecision;
+use crate::retry::policy::Policy;
 use crate::senses::Watch;
-use crate::sync::Instant;
 use crate::sync::atomic::{AtomicUsize, Ordering};
+use crate::sync::{Instant, Mutex, later};
 
-use super::carve::{Carve, Worker};
+use super::carve::{Attempts, Carve, Claim, Worker};
 use super::pace::Pace;
 use super::slots::{Chunk, NoValue};
 use super::stop::Stop;
-use super::tally::Bell;
+use super::work::{DelaysOf, Memory, Past, Work, retries};
+
+/// What is kept of an item that failed and is tried again.
+pub(super) type PastOf<W> = Past<<W as Work>::Error, DelaysOf<W>>;
+
+type ChunkOf<'b, 'a, W> = Chunk<'b, 'a, <W as Work>::Item, <W as Work>::Value, <W as Work>::Error>;
+pub(super) type CarveOf<'a, W> =
+    Carve<'a, <W as Work>::Item, <W as Work>::Value, <W as Work>::Error, PastOf<W>>;
+type WorkerOf<'c, 'a, W> =
+    Worker<'c, 'a, <W as Work>::Item, <W as Work>::Value, <W as Work>::Error, PastOf<W>>;
 
 /// Shared by all who work on the batch.
-pub(super) struct Job<'a, I, T, E, F> {
-    /// Gets the item's index and the item.
-    pub(super) op: F,
+pub(super) struct Job<'a, W: Work> {
+    pub(super) work: W,
     pub(super) limiter: Option<&'a dyn RateLimiter>,
-    pub(super) stop: Stop,
-    pub(super) carve: Carve<'a, I, T, E>,
-    /// Rung for a caller that coordinates.
-    pub(super) bell: Option<Bell>,
+    pub(super) stop: &'a Stop,
+    pub(super) carve: CarveOf<'a, W>,
     /// Those who work on it, where the number of workers depends on what they do.
     pub(super) watch: Option<Watch>,
     /// How many wait for a permit, where the number of workers depends on it.
     pub(super) paced: AtomicUsize,
+    /// Whether an item may have to wait before it starts.
+    pub(super) waits: bool,
     /// Whether the caller wants to hear of every claim, or only of a limit that moved.
     pub(super) reports: bool,
+    /// A panic that is nobody's outcome, for the caller.
+    pub(super) panicked: Mutex<Option<Panic>>,
 }
 
-impl<I, T, E, F> Job<'_, I, T, E, F>
-where
-    F: Fn(usize, &I) -> Result<T, E>,
-{
+/// What a worker that takes turns is to do next.
+pub(super) enum Turn {
+    Worked,
+    /// Nothing for so long.
+    Wait(Duration),
+    SentAway,
+}
+
+/// An item's run, while it is under way.
+struct Attempt<E> {
+    /// How often the item has been tried, this time included as soon as it starts.
+    number: Cell<usize>,
+    /// How many pauses there had been when it started.
+    pauses: Cell<usize>,
+    /// What it came to the last time, until it starts again.
+    last: Cell<Option<E>>,
+}
+
+impl<'a, W: Work> Job<'a, W> {
     /// Works until there is nothing left to claim.
     pub(super) fn work(&self) {
         // Rung last of all, when this worker no longer counts as running.
-        let _leaving = Ringing(self.bell.as_ref());
+        let _leaving = Ringing(self.stop);
         let _watched = self.watch.as_ref().map(Watch::enter);
+        let mut state = None;
         let mut worker = self.carve.worker();
         let mut pace = if self.carve.adapts() { Pace::measured() } else { Pace::new() };
         let mut buffer = Vec::new();
         let mut since = Instant::now();
-        while let Some(mut chunk) = worker.claim(since, self.claim_size(&pace), self.stop.end(), &mut buffer)
-        {
+        loop {
+            let changes = self.stop.changes();
+            self.stop.look_at_clock(since);
+            let (size, end) = (self.claim_size(&pace), self.stop.end());
+            let (mut chunk, past) = match worker.claim(since, size, end, &mut buffer) {
+                Claim::Work(chunk, past) => (chunk, past),
+                Claim::Wait(time) => {
+                    self.stop.wait_for_change(changes, time);
+                    since = Instant::now();
+                    continue;
+                }
+                Claim::Leave => break,
+            };
             if self.reports || worker.moved_limit {
-                self.ring();
+                self.stop.ring();
             }
             let items = chunk.len();
-            let counts = self.run(&worker, &mut chunk, items);
+            let counts = self.run(&mut worker, &mut state, &mut chunk, past, items);
             worker.did(counts);
             drop(chunk);
             let now = Instant::now();
             pace.learn(items, now - since);
             since = now;
         }
+        drop(worker);
+        self.discard(state);
     }
 
-    /// Works a short while, and tells of each item before the next one starts. False if it was sent away instead.
-    pub(super) fn take_turn(&self, pace: &mut Pace, mut tell: impl FnMut(Counts)) -> bool {
+    /// Works a short while, and tells of each item before the next one starts.
+    pub(super) fn take_turn(
+        &self,
+        pace: &mut Pace,
+        state: &mut Option<W::State>,
+        mut tell: impl FnMut(Counts),
+    ) -> Turn {
         let (mut worker, mut buffer, since) = (self.carve.worker(), Vec::new(), Instant::now());
-        let Some(mut chunk) = worker.claim(since, self.claim_size(pace), self.stop.end(), &mut buffer) else {
-            return false;
+        self.stop.look_at_clock(since);
+        let (size, end) = (self.claim_size(pace), self.stop.end());
+        let (mut chunk, mut past) = match worker.claim(since, size, end, &mut buffer) {
+            Claim::Work(chunk, past) => (chunk, past),
+            Claim::Wait(time) => return Turn::Wait(time),
+            Claim::Leave => return Turn::SentAway,
         };
         let items = chunk.len();
         loop {
-            let counts = self.run(&worker, &mut chunk, 1);
-            if counts.decided() == 0 {
+            let left = chunk.len();
+            let counts = self.run(&mut worker, state, &mut chunk, past.take(), 1);
+            if chunk.len() == left {
                 break;
             }
-            worker.did(counts);
-            tell(counts);
+            if counts.decided() > 0 {
+                worker.did(counts);
+                tell(counts);
+            }
         }
         pace.learn(items, since.elapsed());
-        true
+        Turn::Worked
     }
 
-    /// With a limiter every item may wait, so nobody holds more than one.
-    fn claim_size(&self, pace: &Pace) -> usize {
-        if self.limiter.is_some() { 1 } else { pace.size() }
-    }
-
-    fn ring(&self) {
-        if let Some(bell) = &self.bell {
-            bell.ring();
+    /// Drops something of the user's. A panic of its destructor stops the batch.
+    pub(super) fn discard<V>(&self, value: V) {
+        if let Err(panic) = panic::catch(|| drop(value)) {
+            self.stop.close(None);
+            self.panicked.lock().get_or_insert(panic);
         }
+    }
+
+    /// Drops what the user gave, when nobody works any more, whatever the destructors do; and how often items were tried.
+    pub(super) fn discard_all(self) -> (Result<(), Panic>, Vec<Attempts>) {
+        let left = self.carve.into_left();
+        let ended = self.panicked.into_inner().map_or(Ok(()), Err);
+        (ended.and(self.work.discard()).and(panic::drop_each(left.waiting)), left.attempts)
+    }
+
+    /// With a limiter or a retry every item may have to wait, so nobody holds more than one.
+    fn claim_size(&self, pace: &Pace) -> usize {
+        if self.limiter.is_some() || retries::<W>() { 1 } else { pace.size() }
+    }
+
+    /// How long a caller that waits for an attempt to be due may sleep before it looks around.
+    pub(super) fn until_next_look(&self, due_in: Duration, tick_in: Option<Duration>) -> Duration {
+        let wait = tick_in.map_or(due_in, |tick_in| tick_in.min(due_in));
+        self.stop.until_deadline(Instant::now(), wait)
     }
 
     /// Has the limit of workers follow what there is to see now.
@@ -95,18 +167,34 @@ where
         self.carve.tick(self.stop.end(), runnable, self.paced.load(Ordering::Relaxed));
     }
 
-    /// Decides so many items of a chunk, or up to the first that may not start. One catch serves until something fails.
+    /// Decides so many items of a chunk, or up to the first that may not start.
     fn run(
         &self,
-        worker: &Worker<'_, '_, I, T, E>,
-        chunk: &mut Chunk<'_, '_, I, T, E>,
+        worker: &mut WorkerOf<'_, 'a, W>,
+        state: &mut Option<W::State>,
+        chunk: &mut ChunkOf<'_, 'a, W>,
+        past: Option<PastOf<W>>,
+        most: usize,
+    ) -> Counts {
+        if retries::<W>() {
+            self.try_one(worker, state, chunk, past)
+        } else {
+            self.run_once(worker, state, chunk, most)
+        }
+    }
+
+    /// The way without retries. One catch serves until something fails.
+    fn run_once(
+        &self,
+        worker: &WorkerOf<'_, 'a, W>,
+        state: &mut Option<W::State>,
+        chunk: &mut ChunkOf<'_, 'a, W>,
         most: usize,
     ) -> Counts {
         let (mut left, mut counts) = (most.min(chunk.len()), Counts::default());
         while left > 0 {
             let before = chunk.len();
-            let ended =
-                panic::catch(|| chunk.decide_while(left, |index| self.admit(index, worker), &self.op));
+            let ended = panic::catch(|| self.decide(worker, state, chunk, left, || 1));
             let decided = before - chunk.len();
             counts.succeeded += decided;
             left -= decided;
@@ -122,22 +210,178 @@ where
         counts
     }
 
-    /// Whether the item at `index` may start; waits at the limiter for that.
+    /// The way with retries: one attempt at the one item of a chunk. An item that is to be tried again is taken out of
+    /// the chunk and is not decided.
+    fn try_one(
+        &self,
+        worker: &mut WorkerOf<'_, 'a, W>,
+        state: &mut Option<W::State>,
+        chunk: &mut ChunkOf<'_, 'a, W>,
+        past: Option<PastOf<W>>,
+    ) -> Counts {
+        if chunk.len() == 0 {
+            return Counts::default();
+        }
+        let (attempt, mut memory) = Attempt::after(past);
+        let (index, is_another) = (chunk.next(), memory.is_some());
+        let begin = || attempt.begin(self.stop.pauses());
+        let ended = panic::catch(|| self.decide(worker, state, chunk, 1, begin));
+        let error = match ended {
+            Ok(None) => None,
+            Ok(Some(NoValue::Error(ItemError::Failed(error)))) => {
+                match self.put_back(chunk, &attempt, memory.take(), error) {
+                    None => return Counts::default(),
+                    decided => decided,
+                }
+            }
+            Ok(Some(NoValue::Error(error))) => Some(error),
+            Ok(Some(NoValue::Stopped)) => match attempt.last.take() {
+                None => return Counts::default(),
+                Some(error) => Some(self.give_up(index, error)),
+            },
+            Err(panic) => Some(ItemError::Panicked(panic)),
+        };
+        if is_another {
+            worker.tried((index, attempt.number.get()));
+        }
+        self.discard(memory);
+        self.discard(attempt.last.take());
+        let Some(error) = error else { return Counts { succeeded: 1, failed: 0 } };
+        self.stop.failed(chunk.decide(error));
+        Counts { succeeded: 0, failed: 1 }
+    }
+
+    /// Decides items for as long as there are values; `begin` is called before each and says which attempt it is.
     #[inline]
-    fn admit(&self, index: usize, worker: &Worker<'_, '_, I, T, E>) -> Result<(), NoValue<E>> {
+    fn decide(
+        &self,
+        worker: &WorkerOf<'_, 'a, W>,
+        state: &mut Option<W::State>,
+        chunk: &mut ChunkOf<'_, 'a, W>,
+        most: usize,
+        begin: impl Fn() -> usize,
+    ) -> Option<NoValue<W::Error>> {
+        if !self.stop.allows(chunk.next()) {
+            return Some(NoValue::Stopped);
+        }
+        let state = state.get_or_insert_with(|| self.work.state());
+        let (number, end, deadline) = (worker.number, self.stop.end_itself(), self.stop.deadline());
+        let op = |index, item: &W::Item| {
+            let attempt = begin();
+            self.work.run(item, &mut ItemContext { state, index, attempt, worker: number, end, deadline })
+        };
+        chunk.decide_while(most, |index| self.admit(index, worker), op)
+    }
+
+    /// Whether the item at `index` may start; waits for that where it may have to.
+    #[inline]
+    fn admit(&self, index: usize, worker: &WorkerOf<'_, 'a, W>) -> Result<(), NoValue<W::Error>> {
         if !self.stop.allows(index) {
             return Err(NoValue::Stopped);
         }
-        let Some(limiter) = self.limiter else { return Ok(()) };
-        self.wait_for_permit(index, limiter)?;
+        if self.waits { self.wait_to_start(index, worker) } else { Ok(()) }
+    }
+
+    fn wait_to_start(&self, index: usize, worker: &WorkerOf<'_, 'a, W>) -> Result<(), NoValue<W::Error>> {
+        let wait = self.limiter.map_or(Ok(Duration::ZERO), RateLimiter::reserve);
+        let wait = wait.map_err(|error| NoValue::Error(ItemError::RateLimiter(error)))?;
+        let paced = self.carve.adapts().then(|| Paced::new(&self.paced));
+        if !self.stop.wait_to_start(index, wait) {
+            return Err(NoValue::Stopped);
+        }
+        drop(paced);
         worker.is_permitted();
         Ok(())
     }
+}
 
-    fn wait_for_permit(&self, index: usize, limiter: &dyn RateLimiter) -> Result<(), NoValue<E>> {
-        let wait = limiter.reserve().map_err(|error| NoValue::Error(ItemError::RateLimiter(error)))?;
-        let _paced = self.carve.adapts().then(|| Paced::new(&self.paced));
-        if self.stop.wait_to_start(index, wait) { Ok(()) } else { Err(NoValue::Stopped) }
+/// Trying again.
+impl<'a, W: Work> Job<'a, W> {
+    /// Has the first item of the chunk wait for its next attempt. If there is none, its error is handed back.
+    fn put_back(
+        &self,
+        chunk: &mut ChunkOf<'_, 'a, W>,
+        attempt: &Attempt<W::Error>,
+        memory: Option<Memory<DelaysOf<W>>>,
+        error: W::Error,
+    ) -> Option<ItemError<W::Error>> {
+        let (delay, memory) = match panic::catch(|| self.ask(&error, attempt.pauses.get(), memory)) {
+            Ok(Some(again)) => again,
+            Ok(None) => return Some(ItemError::Failed(error)),
+            Err(panic) => return Some(ItemError::RetryPanicked { error: Box::new(error), panic }),
+        };
+        let index = chunk.next();
+        let Some(held) = self.stop.allows(index).then(|| chunk.hold()).flatten() else {
+            self.discard(Some(memory));
+            return Some(self.give_up(index, error));
+        };
+        let past = Past { attempts: attempt.number.get(), error, memory };
+        if self.carve.put_back(later(Instant::now(), delay), (held, past)) {
+            self.stop.change();
+        }
+        None
+    }
+
+    /// How long the item waits for its next attempt, if there is to be one.
+    fn ask(
+        &self,
+        error: &W::Error,
+        pauses: usize,
+        memory: Option<Memory<DelaysOf<W>>>,
+    ) -> Option<(Duration, Memory<DelaysOf<W>>)> {
+        let retry = self.work.retry();
+        let decision = retry.decide(error);
+        if decision == RetryDecision::GiveUp {
+            return None;
+        }
+        let mut memory = memory.unwrap_or_else(|| Memory::new(retry.delays()));
+        let delay = match decision {
+            RetryDecision::PauseAll(time) => {
+                self.pause_all(time, pauses);
+                if memory.pauses_in_vain(self.carve.succeeded()) {
+                    memory.next_delay()?;
+                }
+                time
+            }
+            RetryDecision::RetryAfter(time) => memory.next_delay().map(|_| time)?,
+            _ => memory.next_delay()?,
+        };
+        Some((delay, memory))
+    }
+
+    /// Holds everybody back, as an attempt asks for that began when there had been so many pauses.
+    fn pause_all(&self, time: Duration, pauses: usize) {
+        if self.stop.pause(time, pauses) {
+            self.carve.overload();
+            if let Some(limiter) = self.limiter {
+                limiter.pause(time);
+            }
+        }
+    }
+
+    /// The batch has stopped before the item's next attempt: its last error is its outcome.
+    fn give_up(&self, index: usize, error: W::Error) -> ItemError<W::Error> {
+        self.stop.gave_up(index);
+        ItemError::Failed(error)
+    }
+}
+
+impl<E> Attempt<E> {
+    /// The next after these.
+    fn after<D>(past: Option<Past<E, D>>) -> (Self, Option<Memory<D>>) {
+        let (tried, last, memory) = match past {
+            Some(past) => (past.attempts, Some(past.error), Some(past.memory)),
+            None => (0, None, None),
+        };
+        (Attempt { number: Cell::new(tried), pauses: Cell::new(0), last: Cell::new(last) }, memory)
+    }
+
+    /// It starts, when there have been so many pauses.
+    fn begin(&self, pauses: usize) -> usize {
+        self.pauses.set(pauses);
+        self.number.set(self.number.get() + 1);
+        drop(self.last.take());
+        self.number.get()
     }
 }
 
@@ -158,37 +402,40 @@ impl Drop for Paced<'_> {
 }
 
 /// Rings when it goes, also by unwinding.
-struct Ringing<'b>(Option<&'b Bell>);
+struct Ringing<'s>(&'s Stop);
 
 impl Drop for Ringing<'_> {
     fn drop(&mut self) {
-        if let Some(bell) = self.0 {
-            bell.ring();
-        }
+        self.0.ring();
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use std::iter;
+    use std::marker::PhantomData;
 
     use super::super::slots::Slots;
     use super::super::stop::OnFailure;
+    use super::super::work::Steps;
     use super::*;
     use crate::rate_limit::RateLimit;
+    use crate::retry::{NoRetry, Retry, RetryPolicy};
 
     /// How many items are claimed at first, and after a quick one.
-    fn claim_sizes(limiter: Option<&dyn RateLimiter>) -> (usize, usize) {
+    fn claim_sizes(limiter: Option<&dyn RateLimiter>, retry: impl RetryPolicy<()>) -> (usize, usize) {
         let mut slots = Slots::<(), (), ()>::new(vec![(); 9]).unwrap();
+        let op = |(): &(), _: &mut ItemContext<'_>| Ok(());
         let job = Job {
-            op: |_, (): &()| Ok(()),
+            work: Steps { op, init: Box::new(|| ()), retry, types: PhantomData },
             limiter,
-            stop: Stop::new(OnFailure::GoOn),
-            carve: Carve::new(slots.rest(), 1, None),
-            bell: None,
+            stop: &Stop::new(OnFailure::GoOn, None, None),
+            carve: Carve::new(slots.rest(), 1, None, None),
             watch: None,
             paced: AtomicUsize::new(0),
+            waits: false,
             reports: false,
+            panicked: Mutex::default(),
         };
         let (first, mut quick) = (Pace::new(), Pace::new());
         quick.learn(1, Duration::from_nanos(1));
@@ -197,7 +444,8 @@ mod tests {
 
     #[test]
     fn quick_items_are_claimed_several_at_a_time_unless_each_may_have_to_wait() {
-        assert_eq!(claim_sizes(None), (1, 8));
-        assert_eq!(claim_sizes(Some(&RateLimit::per_second(9))), (1, 1));
+        assert_eq!(claim_sizes(None, NoRetry), (1, 8));
+        assert_eq!(claim_sizes(Some(&RateLimit::per_second(9)), NoRetry), (1, 1));
+        assert_eq!(claim_sizes(None, Retry::new(iter::empty)), (1, 1));
     }
 }

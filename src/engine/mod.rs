@@ -4,38 +4,47 @@ mod carve;
 mod collect;
 mod coordinate;
 mod job;
+mod numbers;
 mod pace;
+mod pause;
 mod slots;
 mod stop;
 mod tally;
+mod waiting;
+mod work;
 
 use std::thread;
 
 use crate::adaptive::{Controller, Setup};
 use crate::batch_error::BatchError;
+use crate::cancel::CancelToken;
 use crate::error::ItemError;
 use crate::panic::{self, Panic};
 use crate::pool::Pool;
 use crate::rate_limit::RateLimiter;
 use crate::result::BatchResult;
 use crate::senses::Watch;
-use crate::sync::Instant;
 use crate::sync::atomic::AtomicUsize;
+use crate::sync::{Instant, Mutex};
 use crate::workers::Workers;
 
 use carve::Carve;
 use coordinate::coordinate;
-use job::Job;
-use slots::{Rest, Slots};
-use stop::Stop;
+use job::{CarveOf, Job};
+use numbers::Numbers;
+use slots::Slots;
+use stop::{Stop, Stoppable};
 use tally::{Bell, Report};
+use work::retries;
 
 pub(crate) use collect::collect;
 pub(crate) use stop::OnFailure;
 pub(crate) use tally::OnProgress;
+pub(crate) use work::{Init, Steps, Work};
 
 /// How a batch ends: with every outcome, or with those that were reached when it stopped.
 pub(crate) type Outcome<I, T, E> = Result<BatchResult<I, T, E>, BatchError<I, T, E>>;
+pub(crate) type OutcomeOf<W> = Outcome<<W as Work>::Item, <W as Work>::Value, <W as Work>::Error>;
 
 /// What an executor is: its settings and its threads.
 pub(crate) struct Engine {
@@ -45,35 +54,51 @@ pub(crate) struct Engine {
     pub(crate) pool: Pool,
 }
 
+/// What ends a batch from outside, and what has to be known for its steps.
+#[derive(Default)]
+pub(crate) struct Control {
+    pub(crate) tokens: Vec<CancelToken>,
+    pub(crate) deadline: Option<Instant>,
+    /// Whether workers are to have numbers.
+    pub(crate) numbered: bool,
+}
+
 impl Engine {
-    /// One batch, begun at `since`, from its iterator to its result. `op` gets the item's index and the item. A panic of
-    /// `on_progress` is handed back, when nobody works any more and everything is dropped.
-    pub(crate) fn run<I: Send, T: Send, E: Send>(
+    /// One batch, begun at `since`, from its iterator to its result. A panic that is no item's is handed back, when nobody
+    /// works any more and everything is dropped.
+    pub(crate) fn run<W: Work>(
         &self,
         since: Instant,
-        items: impl Iterator<Item = I>,
+        items: impl Iterator<Item = W::Item>,
         on_progress: Option<OnProgress<'_>>,
-        op: impl Fn(usize, &I) -> Result<T, E> + Sync,
-    ) -> Result<Outcome<I, T, E>, Panic> {
+        control: &Control,
+        work: W,
+    ) -> Result<OutcomeOf<W>, Panic> {
         let Ok(mut slots) = collect(items).and_then(Slots::new) else {
             return Ok(Err(BatchError::out_of_memory()));
         };
         let controller = self.controller(slots.len());
         let workers = self.workers_to_begin_with(controller.as_deref(), slots.len());
         let report = on_progress.map(|on_progress| Report::new(on_progress, slots.len(), since));
-        let job = self.job(op, slots.rest(), workers, controller, report.is_some());
+        let bell = (report.is_some() || controller.is_some()).then(Bell::new);
+        let stop = Stoppable::new(Stop::new(self.on_failure, control.deadline, bell), &control.tokens);
+        let numbers = control.numbered.then(Numbers::default);
+        let carve = Carve::new(slots.rest(), workers, controller, numbers);
+        let job = self.job(work, &stop, carve, report.is_some());
         let ended = self.work_on(&job, workers, report);
         let status = job.carve.status(0);
-        let Job { op, stop, .. } = job;
-        let ended = ended.and(panic::catch(|| drop(op)));
+        let (discarded, attempts) = job.discard_all();
+        let ended = ended.and(discarded);
         let items = slots.into_decided();
         if let Err(panic) = ended {
             // A panic of a destructor must not meet this one on its way.
             let _ = panic::drop_each(items);
             return Err(panic);
         }
-        let result = BatchResult::new(items, status.counts, since.elapsed(), status.most_running);
-        Ok(match stop.reason() {
+        let reason = stop.reason(&items);
+        let (elapsed, workers) = (since.elapsed(), status.most_running);
+        let result = BatchResult::new(items, status.counts, elapsed, workers).with_attempts(attempts);
+        Ok(match reason {
             None => Ok(result),
             Some(reason) => Err(BatchError::stopped(reason, result)),
         })
@@ -95,37 +120,37 @@ impl Engine {
         Some(Box::new(Controller::new(Setup { least, most, cpus, items: Some(items) })))
     }
 
-    fn job<'a, I, T, E, F>(
+    fn job<'a, W: Work>(
         &'a self,
-        op: F,
-        rest: Rest<'a, I, T, E>,
-        workers: usize,
-        controller: Option<Box<Controller>>,
+        work: W,
+        stop: &'a Stop,
+        carve: CarveOf<'a, W>,
         reports: bool,
-    ) -> Job<'a, I, T, E, F> {
-        let adapts = controller.is_some();
+    ) -> Job<'a, W> {
+        let limiter = self.limiter.as_deref();
         Job {
-            op,
-            limiter: self.limiter.as_deref(),
-            stop: Stop::new(self.on_failure),
-            carve: Carve::new(rest, workers, controller),
-            bell: (reports || adapts).then(Bell::new),
-            watch: adapts.then(Watch::default),
+            work,
+            limiter,
+            stop,
+            watch: carve.adapts().then(Watch::default),
+            carve,
             paced: AtomicUsize::new(0),
+            waits: limiter.is_some() || stop.deadline().is_some() || retries::<W>(),
             reports,
+            panicked: Mutex::default(),
         }
     }
 
     /// Has the batch run to its end by the caller and its helpers. A panic of `on_progress` is handed back when nobody
     /// works any more.
-    fn work_on<I: Send, T: Send, E: Send>(
+    fn work_on<W: Work>(
         &self,
-        job: &Job<'_, I, T, E, impl Fn(usize, &I) -> Result<T, E> + Sync>,
+        job: &Job<'_, W>,
         workers: usize,
         report: Option<Report<'_>>,
     ) -> Result<(), Panic> {
         let help = || job.work();
-        match (job.bell.is_some(), workers) {
+        match (job.stop.bell().is_some(), workers) {
             (false, 1) => job.work(),
             (false, _) => self.pool.lend(workers - 1, &help, |_| job.work()),
             (true, 1) if !job.carve.adapts() => return coordinate(job, None, 1, report),

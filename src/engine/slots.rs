@@ -59,8 +59,9 @@ impl<I, T, E> Slots<I, T, E> {
             place.write(BatchItem::skipped(item));
         }
         // SAFETY: `Rest` hands the places out from the front, each item with its place, so those below `taken` were in
-        // chunks. A chunk counts its places as filled only after it has written every one, and no place is in two
-        // chunks: as many as were taken are filled, hence all of them. The loop above has written the others.
+        // chunks. A chunk counts its places as filled only after it has written every one. A place that `hold` takes out
+        // of a chunk is no longer among those it counts, and is in a chunk of its own before it is counted. So no place is
+        // counted twice: as many as were taken are filled, hence all of them. The loop above has written the others.
         #[allow(unsafe_code)]
         unsafe {
             self.decided.set_len(self.total);
@@ -121,10 +122,24 @@ pub(super) struct Chunk<'b, 'a, I, T, E> {
     filled: &'a AtomicUsize,
 }
 
-impl<I, T, E> Chunk<'_, '_, I, T, E> {
+impl<'a, I, T, E> Chunk<'_, 'a, I, T, E> {
     /// How many items are left.
     pub(super) fn len(&self) -> usize {
         self.places.len()
+    }
+
+    /// The index of the first item that is left.
+    pub(super) fn next(&self) -> usize {
+        self.next
+    }
+
+    /// Takes the first item that is left out of the chunk, undecided.
+    pub(super) fn hold(&mut self) -> Option<Held<'a, I, T, E>> {
+        let (item, place) = (self.items.pop()?, self.places.next()?);
+        let (index, filled) = (self.next, self.filled);
+        self.next += 1;
+        self.size -= 1;
+        Some(Held { index, item: Some(item), place: slice::from_mut(place).iter_mut(), filled })
     }
 
     /// Decides up to `most` items by what `op` makes of index and item, each after `admit` has let it start, for as long
@@ -170,6 +185,40 @@ impl<I, T, E> Drop for Chunk<'_, '_, I, T, E> {
         }
         // Release: the places are read by whoever finds them counted.
         self.filled.fetch_add(self.size, Ordering::Release);
+    }
+}
+
+/// An item that was taken out of its chunk, with its place. Letting go of it, too, decides that it is skipped.
+pub(super) struct Held<'a, I, T, E> {
+    index: usize,
+    item: Option<I>,
+    place: slice::IterMut<'a, Place<I, T, E>>,
+    filled: &'a AtomicUsize,
+}
+
+impl<'a, I, T, E> Held<'a, I, T, E> {
+    pub(super) fn index(&self) -> usize {
+        self.index
+    }
+
+    /// A chunk of this one item; `buffer` is lent for it.
+    pub(super) fn into_chunk<'b>(mut self, buffer: &'b mut Vec<I>) -> Chunk<'b, 'a, I, T, E> {
+        self.lend(buffer)
+    }
+
+    fn lend<'b>(&mut self, buffer: &'b mut Vec<I>) -> Chunk<'b, 'a, I, T, E> {
+        buffer.clear();
+        buffer.extend(self.item.take());
+        let (size, places) = (buffer.len(), mem::take(&mut self.place));
+        Chunk { next: self.index, size, items: buffer, places, filled: self.filled }
+    }
+}
+
+impl<I, T, E> Drop for Held<'_, I, T, E> {
+    fn drop(&mut self) {
+        if self.item.is_some() {
+            drop(self.lend(&mut Vec::new()));
+        }
     }
 }
 
@@ -289,6 +338,22 @@ mod tests {
         chunk.decide(ItemError::Panicked(ended.unwrap_err()));
         drop(chunk);
         assert_eq!(told(slots), ["0", "panicked: at 1", "-"]);
+    }
+
+    #[test]
+    fn an_item_that_is_held_is_decided_later_by_whoever_has_it() {
+        let mut slots = slots(4);
+        let (mut one, mut two) = (Vec::new(), Vec::new());
+        let mut chunk = slots.rest().take(4, &mut one);
+        let (held, lost) = (chunk.hold().unwrap(), chunk.hold().unwrap());
+        assert!(chunk.decide_while(9, free, |_, &item| Ok(item * 10)).is_none());
+        drop(chunk);
+        assert_eq!(held.index(), 0);
+        let mut again = held.into_chunk(&mut two);
+        assert_eq!((again.len(), again.next()), (1, 0));
+        assert!(again.decide_while(1, free, |_, _| Ok(7)).is_none());
+        drop((again, lost));
+        assert_eq!(told(slots), ["7", "-", "20", "30"]);
     }
 
     #[test]

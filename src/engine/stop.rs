@@ -1,14 +1,23 @@
-//! Who may still start.
+//! Who may still start, and when.
 //!
 //! One number decides: items below the *end* may start, items from it on may not. A failure moves the end down to just
-//! behind itself, so every item below the lowest failure runs and the answer is the same for any number of workers.
+//! behind itself, so every item below the lowest failure runs and the answer is the same for any number of workers. A
+//! cancel, a deadline or a panic moves it to 0.
 
 use std::collections::BinaryHeap;
+use std::ops::Deref;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::batch_error::StopReason;
+use crate::cancel::{CancelToken, OnCancel, Watching};
+use crate::error::ItemError;
+use crate::result::BatchItem;
 use crate::sync::atomic::{AtomicUsize, Ordering};
-use crate::sync::{Condvar, Instant, Mutex};
+use crate::sync::{Condvar, Instant, Mutex, MutexGuard};
+
+use super::pause::Pause;
+use super::tally::Bell;
 
 /// What a failure does to the rest of the batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,24 +40,55 @@ impl OnFailure {
     }
 }
 
-/// The end of what may start, and what moved it there.
-#[derive(Debug)]
+/// The end of what may start, and what moved it there. Borrows nothing of the batch, so that a token may hold it.
 pub(super) struct Stop {
     on_failure: OnFailure,
+    deadline: Option<Instant>,
     end: AtomicUsize,
+    /// How many pauses there have been, for a look without the lock.
+    pauses: AtomicUsize,
+    /// Counts what those who wait for something to do have to look at.
+    changes: AtomicUsize,
+    state: Mutex<State>,
+    /// Who waits is told here when the end moves, or there is something to look at.
+    changed: Condvar,
+    /// Rung for a caller that coordinates.
+    bell: Option<Bell>,
+}
+
+#[derive(Default)]
+struct State {
     /// The lowest failures, as many as the limit counts; the highest of them is on top.
-    lowest: Mutex<BinaryHeap<usize>>,
-    /// Who waits before a start is told here when the end moves.
-    moved: Condvar,
+    lowest: BinaryHeap<usize>,
+    pause: Pause,
+    closed: bool,
+    /// Why, if it was closed for a reason.
+    reason: Option<StopReason>,
+    /// The lowest item that would have been tried again.
+    given_up: Option<usize>,
+}
+
+impl State {
+    /// Where the failures so far end the batch.
+    fn end_by_failures(&self, limit: usize) -> usize {
+        if self.lowest.len() < limit {
+            return usize::MAX;
+        }
+        self.lowest.peek().map_or(usize::MAX, |last| last + 1)
+    }
 }
 
 impl Stop {
-    pub(super) fn new(on_failure: OnFailure) -> Self {
+    pub(super) fn new(on_failure: OnFailure, deadline: Option<Instant>, bell: Option<Bell>) -> Self {
         Stop {
             on_failure,
+            deadline,
             end: AtomicUsize::new(usize::MAX),
-            lowest: Mutex::default(),
-            moved: Condvar::default(),
+            pauses: AtomicUsize::new(0),
+            changes: AtomicUsize::new(0),
+            state: Mutex::default(),
+            changed: Condvar::default(),
+            bell,
         }
     }
 
@@ -58,17 +98,48 @@ impl Stop {
         self.end.load(Ordering::Relaxed)
     }
 
+    /// The end, for whoever looks at it while an item runs.
+    #[inline]
+    pub(super) fn end_itself(&self) -> &AtomicUsize {
+        &self.end
+    }
+
     #[inline]
     pub(super) fn allows(&self, index: usize) -> bool {
         index < self.end()
     }
 
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        self.deadline
+    }
+
+    pub(super) fn bell(&self) -> Option<&Bell> {
+        self.bell.as_ref()
+    }
+
+    /// Has the caller look, if it coordinates.
+    pub(super) fn ring(&self) {
+        if let Some(bell) = &self.bell {
+            bell.ring();
+        }
+    }
+
     /// Nothing more starts.
-    pub(super) fn close(&self) {
-        let lowest = self.lowest.lock();
+    pub(super) fn close(&self, reason: Option<StopReason>) {
+        let mut state = self.state.lock();
+        if !state.closed {
+            (state.closed, state.reason) = (true, reason);
+        }
         self.end.store(0, Ordering::Relaxed);
-        drop(lowest);
-        self.moved.notify_all();
+        self.tell(state);
+        self.ring();
+    }
+
+    /// Closes the batch if its time is over.
+    pub(super) fn look_at_clock(&self, now: Instant) {
+        if self.deadline.is_some_and(|deadline| now >= deadline) && self.end() > 0 {
+            self.close(Some(StopReason::DeadlineExceeded));
+        }
     }
 
     /// The item at `index` failed. The end moves once as many have failed as the limit says: behind the highest of
@@ -79,47 +150,153 @@ impl Stop {
         if limit == usize::MAX {
             return;
         }
-        let mut lowest = self.lowest.lock();
-        lowest.push(index);
-        if lowest.len() > limit {
-            lowest.pop();
+        let mut state = self.state.lock();
+        state.lowest.push(index);
+        if state.lowest.len() > limit {
+            state.lowest.pop();
         }
-        if lowest.len() < limit {
-            return;
+        let end = state.end_by_failures(limit);
+        if end < usize::MAX {
+            self.end.fetch_min(end, Ordering::Relaxed);
+            self.tell(state);
         }
-        let last = lowest.peek().map_or(usize::MAX, |last| last + 1);
-        self.end.fetch_min(last, Ordering::Relaxed);
-        drop(lowest);
-        self.moved.notify_all();
     }
 
-    /// Waits so long before the item at `index` starts; whether it may start then. Wakes as soon as it may not.
+    /// The item at `index` would have been tried again, had the batch not stopped.
+    pub(super) fn gave_up(&self, index: usize) {
+        let mut state = self.state.lock();
+        state.given_up = Some(state.given_up.map_or(index, |lowest| lowest.min(index)));
+    }
+
+    /// How many pauses there have been.
+    pub(super) fn pauses(&self) -> usize {
+        self.pauses.load(Ordering::Relaxed)
+    }
+
+    /// Somebody who started when there had been `seen` pauses asks that nothing starts for so long; whether that is news.
+    pub(super) fn pause(&self, time: Duration, seen: usize) -> bool {
+        let mut state = self.state.lock();
+        let is_news = state.pause.ask(Instant::now(), time, seen);
+        self.pauses.store(state.pause.number(), Ordering::Relaxed);
+        is_news
+    }
+
+    /// Waits so long before the item at `index` starts, and longer during a pause; whether it may start then. Wakes as
+    /// soon as it may not.
     pub(super) fn wait_to_start(&self, index: usize, wait: Duration) -> bool {
-        if wait.is_zero() {
+        let mut now = Instant::now();
+        self.look_at_clock(now);
+        if wait.is_zero() && self.pauses() == 0 {
             return self.allows(index);
         }
-        let since = Instant::now();
-        let mut lowest = self.lowest.lock();
+        let since = now;
+        let mut state = self.state.lock();
         while self.allows(index) {
-            let left = wait.saturating_sub(since.elapsed());
+            let waited = now.saturating_duration_since(since);
+            let left = wait.saturating_sub(waited).max(state.pause.left(now));
             if left.is_zero() {
                 return true;
             }
-            (lowest, _) = self.moved.wait_for(lowest, left);
+            let limit = self.until_deadline(now, left);
+            if limit.is_zero() {
+                drop(state);
+                self.look_at_clock(now);
+                return false;
+            }
+            (state, _) = self.changed.wait_for(state, limit);
+            now = Instant::now();
         }
         false
     }
 
-    /// Why the batch stopped, if it did.
-    pub(super) fn reason(self) -> Option<StopReason> {
-        let lowest = self.lowest.into_inner();
-        match self.on_failure {
-            OnFailure::GoOn => None,
-            OnFailure::Stop => lowest.peek().map(|&index| StopReason::ItemFailed { index }),
-            OnFailure::StopAfter(limit) => {
-                (lowest.len() == limit).then_some(StopReason::TooManyFailures { limit })
+    /// What there was to look at so far, for [`wait_for_change`](Stop::wait_for_change).
+    pub(super) fn changes(&self) -> usize {
+        // Acquire: who has seen a change sees what it was, too.
+        self.changes.load(Ordering::Acquire)
+    }
+
+    /// Waits so long for something to do, unless something has changed since `seen`.
+    pub(super) fn wait_for_change(&self, seen: usize, wait: Duration) {
+        let (since, mut state) = (Instant::now(), self.state.lock());
+        while self.changes() == seen {
+            let now = Instant::now();
+            let left = wait.saturating_sub(now.saturating_duration_since(since));
+            let left = self.until_deadline(now, left);
+            if left.is_zero() {
+                return;
+            }
+            (state, _) = self.changed.wait_for(state, left);
+        }
+    }
+
+    /// So long, but not beyond the deadline.
+    pub(super) fn until_deadline(&self, now: Instant, wait: Duration) -> Duration {
+        self.deadline.map_or(wait, |deadline| wait.min(deadline.saturating_duration_since(now)))
+    }
+
+    /// There is something to look at for those who wait for something to do.
+    pub(super) fn change(&self) {
+        self.tell(self.state.lock());
+    }
+
+    fn tell(&self, state: MutexGuard<'_, State>) {
+        // Under the lock: who waits has looked at it with the lock held.
+        self.changes.fetch_add(1, Ordering::Release);
+        drop(state);
+        self.changed.notify_all();
+    }
+
+    /// Why the batch stopped with these outcomes, if it did. A cancel or a deadline is the reason only where it kept
+    /// something from being run that the failures would have let run.
+    pub(super) fn reason<I, T, E>(&self, items: &[BatchItem<I, T, E>]) -> Option<StopReason> {
+        let state = self.state.lock();
+        let end = state.end_by_failures(self.on_failure.limit());
+        if let Some(reason) = state.reason {
+            let is_skipped = |item: &BatchItem<I, T, E>| matches!(item.error(), Some(ItemError::Skipped));
+            let gave_up = state.given_up.is_some_and(|index| index < end);
+            if gave_up || items[..end.min(items.len())].iter().any(is_skipped) {
+                return Some(reason);
             }
         }
+        match self.on_failure {
+            OnFailure::Stop if end < usize::MAX => Some(StopReason::ItemFailed { index: end - 1 }),
+            OnFailure::StopAfter(limit) if end < usize::MAX => Some(StopReason::TooManyFailures { limit }),
+            _ => None,
+        }
+    }
+}
+
+/// Where a batch's `Stop` lives: with the caller, or, where tokens are to reach it, in memory that they share.
+pub(super) enum Stoppable {
+    Alone(Stop),
+    Watched { stop: Arc<Stop>, _tokens: Vec<Watching> },
+}
+
+impl Stoppable {
+    pub(super) fn new(stop: Stop, tokens: &[CancelToken]) -> Self {
+        if tokens.is_empty() {
+            return Stoppable::Alone(stop);
+        }
+        let stop = Arc::new(stop);
+        let watching = tokens.iter().map(|token| token.watch(&stop)).collect();
+        Stoppable::Watched { stop, _tokens: watching }
+    }
+}
+
+impl Deref for Stoppable {
+    type Target = Stop;
+
+    fn deref(&self) -> &Stop {
+        match self {
+            Stoppable::Alone(stop) => stop,
+            Stoppable::Watched { stop, .. } => stop,
+        }
+    }
+}
+
+impl OnCancel for Stop {
+    fn cancelled(&self) {
+        self.close(Some(StopReason::Cancelled));
     }
 }
 
@@ -127,12 +304,22 @@ impl Stop {
 mod tests {
     use super::*;
 
+    fn stop(on_failure: OnFailure) -> Stop {
+        Stop::new(on_failure, None, None)
+    }
+
+    /// So many items, of which those at these indices never started.
+    fn items(total: usize, skipped: &[usize]) -> Vec<BatchItem<usize, (), ()>> {
+        let outcome = |index| if skipped.contains(&index) { Err(ItemError::Skipped) } else { Ok(()) };
+        (0..total).map(|index| BatchItem { id: index, outcome: outcome(index) }).collect()
+    }
+
     fn end_after(on_failure: OnFailure, failures: &[usize]) -> (usize, Option<StopReason>) {
-        let stop = Stop::new(on_failure);
+        let stop = stop(on_failure);
         for &index in failures {
             stop.failed(index);
         }
-        (stop.end(), stop.reason())
+        (stop.end(), stop.reason(&items(10, &[])))
     }
 
     #[test]
@@ -144,7 +331,7 @@ mod tests {
 
     #[test]
     fn up_to_the_failure_items_may_start_and_none_behind_it() {
-        let stop = Stop::new(OnFailure::Stop);
+        let stop = stop(OnFailure::Stop);
         stop.failed(3);
         assert_eq!([2, 3, 4].map(|index| stop.allows(index)), [true, true, false]);
     }
@@ -164,7 +351,7 @@ mod tests {
 
     #[test]
     fn who_waits_is_told_when_the_end_moves() {
-        let stop = Stop::new(OnFailure::Stop);
+        let stop = stop(OnFailure::Stop);
         std::thread::scope(|scope| {
             let waiting = scope.spawn(|| stop.wait_to_start(8, Duration::MAX));
             stop.failed(8); // itself may still start
@@ -172,7 +359,69 @@ mod tests {
             assert!(!waiting.join().unwrap());
         });
         assert!(stop.wait_to_start(1, Duration::from_nanos(1)));
-        stop.close();
+        stop.close(None);
         assert!(!stop.wait_to_start(1, Duration::MAX));
+    }
+
+    #[test]
+    fn a_cancel_is_the_reason_only_where_it_kept_something_from_being_run() {
+        let reason = |on_failure, failed: Option<usize>, skipped: &[usize], given_up: Option<usize>| {
+            let stop = stop(on_failure);
+            stop.cancelled();
+            let _ = failed.map(|index| stop.failed(index));
+            let _ = given_up.map(|index| stop.gave_up(index));
+            stop.reason(&items(10, skipped))
+        };
+        let (cancelled, failed) = (Some(StopReason::Cancelled), Some(StopReason::ItemFailed { index: 3 }));
+        assert_eq!(reason(OnFailure::GoOn, None, &[], None), None, "everything has run");
+        assert_eq!(reason(OnFailure::GoOn, None, &[9], None), cancelled);
+        assert_eq!(reason(OnFailure::GoOn, None, &[], Some(5)), cancelled);
+        assert_eq!(reason(OnFailure::Stop, Some(3), &[4, 5], Some(6)), failed, "behind the failure");
+        assert_eq!(reason(OnFailure::Stop, Some(3), &[2], None), cancelled);
+        assert_eq!(reason(OnFailure::Stop, Some(3), &[4], Some(2)), cancelled);
+    }
+
+    #[test]
+    fn the_first_reason_to_close_stays() {
+        let stop = stop(OnFailure::GoOn);
+        stop.close(Some(StopReason::DeadlineExceeded));
+        stop.cancelled();
+        assert_eq!(stop.reason(&items(2, &[1])), Some(StopReason::DeadlineExceeded));
+    }
+
+    #[test]
+    fn a_deadline_ends_every_wait_and_closes() {
+        let soon = || Some(Instant::now() + Duration::from_millis(1));
+        let at_the_limiter = Stop::new(OnFailure::GoOn, soon(), None);
+        assert!(!at_the_limiter.wait_to_start(0, Duration::MAX));
+        assert_eq!(at_the_limiter.end(), 0);
+        let for_work = Stop::new(OnFailure::GoOn, soon(), None);
+        for_work.wait_for_change(for_work.changes(), Duration::MAX);
+        assert!(for_work.allows(0), "it is for the next look at the clock to close it");
+        for_work.look_at_clock(Instant::now());
+        assert!(!for_work.allows(0));
+    }
+
+    #[test]
+    fn who_waits_for_something_to_do_goes_on_when_there_is_a_change() {
+        let stop = stop(OnFailure::Stop);
+        let seen = stop.changes();
+        stop.change();
+        stop.wait_for_change(seen, Duration::MAX);
+        let seen = stop.changes();
+        stop.failed(3);
+        stop.wait_for_change(seen, Duration::MAX);
+        stop.wait_for_change(stop.changes(), Duration::from_nanos(1));
+    }
+
+    #[test]
+    fn a_pause_holds_back_who_has_a_permit_already() {
+        let stop = stop(OnFailure::GoOn);
+        let (long, since) = (Duration::from_millis(20), Instant::now());
+        assert!(stop.pause(long, 0));
+        assert!(!stop.pause(Duration::ZERO, 0));
+        assert_eq!(stop.pauses(), 1);
+        assert!(stop.wait_to_start(0, Duration::ZERO));
+        assert!(since.elapsed() >= long);
     }
 }

@@ -208,6 +208,14 @@ impl Instant {
     pub(crate) fn elapsed(self) -> Duration {
         NOW.get().saturating_sub(self.0)
     }
+
+    pub(crate) fn checked_add(self, time: Duration) -> Option<Self> {
+        self.0.checked_add(time).map(Instant)
+    }
+
+    pub(crate) fn saturating_duration_since(self, earlier: Instant) -> Duration {
+        self.0.saturating_sub(earlier.0)
+    }
 }
 
 impl std::ops::Add<Duration> for Instant {

@@ -1,0 +1,150 @@
+//! A flag that stops batches, set from anywhere.
+
+use std::fmt;
+use std::panic::{RefUnwindSafe, UnwindSafe};
+use std::sync::Arc;
+
+use crate::sync::Mutex;
+use crate::sync::atomic::{AtomicBool, Ordering};
+
+/// Stops batches, from any thread: from another one, from an operation, from `on_progress`, from a handler of Ctrl-C.
+///
+/// A clone is another handle to the same flag. A token may be given to any number of batches
+/// ([`Batch::cancel_on`](crate::Batch::cancel_on)), at the same time or one after another; it is cancelled once and for good.
+///
+/// ```
+/// use batch_executor::{BatchError, BatchExecutor, CancelToken, StopReason};
+///
+/// let token = CancelToken::new();
+/// let error = BatchExecutor::new()
+///     .batch(0..1_000)
+///     .cancel_on(&token)
+///     .run(|&n| {
+///         if n == 2 {
+///             token.cancel();                 // or from any other thread
+///         }
+///         Ok::<_, String>(n)
+///     })
+///     .unwrap_err();
+/// assert!(matches!(error, BatchError::Stopped { reason: StopReason::Cancelled, .. }));
+/// assert_eq!(error.partial().unwrap().successful(), 3);
+/// assert_eq!(error.partial().unwrap().skipped(), 997);
+/// ```
+#[derive(Clone, Default)]
+pub struct CancelToken {
+    shared: Arc<Shared>,
+}
+
+#[derive(Default)]
+struct Shared {
+    cancelled: AtomicBool,
+    /// The batches that are running.
+    batches: Mutex<Vec<Arc<dyn OnCancel>>>,
+}
+
+/// What a token tells of being cancelled.
+pub(crate) trait OnCancel: Send + Sync {
+    fn cancelled(&self);
+}
+
+impl CancelToken {
+    /// A token that is not cancelled.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Stops every batch that was given this token: no more of their items start, whoever waits for a permit or for the
+    /// next attempt is woken, and what runs is waited for. Again does nothing.
+    ///
+    /// Takes a lock and wakes threads, so it is nothing for a raw signal handler; the handlers of crate `ctrlc` run on a
+    /// thread of their own, where it may be called.
+    pub fn cancel(&self) {
+        self.shared.cancelled.store(true, Ordering::Release);
+        let batches = self.shared.batches.lock().clone();
+        for batch in batches {
+            batch.cancelled();
+        }
+    }
+
+    /// Whether somebody has called [`cancel`](CancelToken::cancel).
+    #[must_use]
+    pub fn is_cancelled(&self) -> bool {
+        self.shared.cancelled.load(Ordering::Acquire)
+    }
+
+    /// Has the batch told, until what it gets is dropped; at once if the token is cancelled already.
+    pub(crate) fn watch(&self, batch: &Arc<impl OnCancel + 'static>) -> Watching {
+        let batch: Arc<dyn OnCancel> = Arc::clone(batch) as _;
+        self.shared.batches.lock().push(Arc::clone(&batch));
+        // Whoever cancels sets the flag first and then looks into the list: one of the two is seen.
+        if self.is_cancelled() {
+            batch.cancelled();
+        }
+        Watching { token: self.clone(), batch }
+    }
+}
+
+/// A batch in the list of a token. Takes it out of there when it is dropped.
+pub(crate) struct Watching {
+    token: CancelToken,
+    batch: Arc<dyn OnCancel>,
+}
+
+impl Drop for Watching {
+    fn drop(&mut self) {
+        self.token.shared.batches.lock().retain(|batch| !Arc::ptr_eq(batch, &self.batch));
+    }
+}
+
+impl fmt::Debug for CancelToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CancelToken").field("is_cancelled", &self.is_cancelled()).finish_non_exhaustive()
+    }
+}
+
+/// There is nothing in a token that a panic could leave halfway.
+impl UnwindSafe for CancelToken {}
+impl RefUnwindSafe for CancelToken {}
+
+#[cfg(all(test, not(any(loom, shuttle))))]
+mod tests {
+    use super::*;
+    use crate::sync::atomic::AtomicUsize;
+
+    #[derive(Default)]
+    struct Told(AtomicUsize);
+
+    impl OnCancel for Told {
+        fn cancelled(&self) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    impl Told {
+        fn times(&self) -> usize {
+            self.0.load(Ordering::Relaxed)
+        }
+    }
+
+    #[test]
+    fn those_that_watch_are_told_and_those_that_have_gone_are_not() {
+        let token = CancelToken::new();
+        let (here, gone) = (Arc::new(Told::default()), Arc::new(Told::default()));
+        let _watching = token.watch(&here);
+        drop(token.watch(&gone));
+        token.clone().cancel();
+        assert!(token.is_cancelled());
+        assert_eq!((here.times(), gone.times()), (1, 0));
+        assert_eq!(Arc::strong_count(&gone), 1);
+    }
+
+    #[test]
+    fn who_comes_after_the_cancel_is_told_at_once() {
+        let token = CancelToken::new();
+        token.cancel();
+        let late = Arc::new(Told::default());
+        let _watching = token.watch(&late);
+        assert_eq!(late.times(), 1);
+    }
+}

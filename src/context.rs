@@ -1,0 +1,103 @@
+//! What an operation is told about its item's run.
+
+use std::fmt;
+
+use crate::sync::Instant;
+use crate::sync::atomic::{AtomicUsize, Ordering};
+
+/// What [`run_with`](crate::Batch::run_with) tells the operation: which item, which attempt, which worker, whether it is
+/// still worth it; and the worker's [`state`](crate::Batch::state).
+///
+/// ```
+/// use batch_executor::{BatchExecutor, ItemContext};
+///
+/// fn send(row: &str, cx: &mut ItemContext<'_, Vec<u8>>) -> Result<usize, String> {
+///     cx.state.clear();                                       // this worker's own buffer
+///     cx.state.extend_from_slice(row.as_bytes());
+///     Ok(cx.index() + cx.state.len())
+/// }
+///
+/// let executor = BatchExecutor::builder().workers(2).build()?;
+/// let result = executor.batch(["a", "bc"]).state(Vec::new).run_with(|row, cx| send(row, cx))?;
+/// assert_eq!(result.into_values().unwrap(), [1, 3]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[non_exhaustive]
+pub struct ItemContext<'c, S = ()> {
+    /// What `.state(init)` made for this worker; `()` without it.
+    pub state: &'c mut S,
+    pub(crate) index: usize,
+    pub(crate) attempt: usize,
+    pub(crate) worker: usize,
+    /// Items from here on are not wanted any more.
+    pub(crate) end: &'c AtomicUsize,
+    pub(crate) deadline: Option<Instant>,
+}
+
+impl<S> ItemContext<'_, S> {
+    /// The item's position in the batch. The first is 0.
+    #[must_use]
+    pub fn index(&self) -> usize {
+        self.index
+    }
+
+    /// Which attempt at the item this is. The first is 1.
+    #[must_use]
+    pub fn attempt(&self) -> usize {
+        self.attempt
+    }
+
+    /// The number of the worker among those at work: no two have the same at a time, and it is below the worker count.
+    #[must_use]
+    pub fn worker(&self) -> usize {
+        self.worker
+    }
+
+    /// Whether the batch has stopped, so that this item would not be started any more: it was cancelled, its deadline has
+    /// passed, or it stops on failures and an earlier item has failed.
+    ///
+    /// An operation that takes long may ask now and then, and return early. What it returns is its item's outcome all the same.
+    ///
+    /// ```
+    /// use batch_executor::{BatchExecutor, CancelToken};
+    ///
+    /// let token = CancelToken::new();
+    /// let error = BatchExecutor::new()
+    ///     .batch(["long", "next"])
+    ///     .cancel_on(&token)
+    ///     .run_with(|_, cx| {
+    ///         for step in 0.. {
+    ///             if cx.is_cancelled() {
+    ///                 return Err(format!("gave up at step {step}"));
+    ///             }
+    ///             token.cancel();                          // as another thread would
+    ///         }
+    ///         Ok(())
+    ///     })
+    ///     .unwrap_err();
+    /// assert_eq!(error.first_failure().unwrap().error().unwrap().to_string(), "gave up at step 1");
+    /// ```
+    #[must_use]
+    pub fn is_cancelled(&self) -> bool {
+        self.index >= self.end.load(Ordering::Relaxed)
+            || self.deadline.is_some_and(|deadline| Instant::now() >= deadline)
+    }
+
+    /// When the batch is to stop, if it has a deadline or a timeout: for the time-outs of what the operation calls.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Instant> {
+        self.deadline
+    }
+}
+
+impl<S> fmt::Debug for ItemContext<'_, S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ItemContext")
+            .field("index", &self.index)
+            .field("attempt", &self.attempt)
+            .field("worker", &self.worker)
+            .field("is_cancelled", &self.is_cancelled())
+            .field("deadline", &self.deadline)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,122 @@
+//! What a batch does with its items: the operation, the state that it works with, and what is done about errors.
+
+use std::marker::PhantomData;
+use std::time::Duration;
+
+use crate::context::ItemContext;
+use crate::panic::{self, Panic};
+use crate::retry::RetryPolicy;
+use crate::retry::policy::Policy;
+
+/// The types of a batch and what is done with them.
+pub(crate) trait Work: Sync {
+    type Item: Send;
+    type Value: Send;
+    type Error: Send;
+    /// Each worker has its own.
+    type State;
+    type Retry: RetryPolicy<Self::Error>;
+
+    fn state(&self) -> Self::State;
+
+    fn run(
+        &self,
+        item: &Self::Item,
+        context: &mut ItemContext<'_, Self::State>,
+    ) -> Result<Self::Value, Self::Error>;
+
+    fn retry(&self) -> &Self::Retry;
+
+    /// Drops its parts one by one, whatever their destructors do.
+    fn discard(self) -> Result<(), Panic>;
+}
+
+/// The delays of one item.
+pub(super) type DelaysOf<W> = <<W as Work>::Retry as Policy<<W as Work>::Error>>::Each;
+
+/// Whether an item may be tried again at all.
+pub(super) const fn retries<W: Work>() -> bool {
+    <W::Retry as Policy<W::Error>>::RETRIES
+}
+
+/// Makes what a worker keeps.
+pub(crate) type Init<'a, S> = Box<dyn Fn() -> S + Sync + 'a>;
+
+/// The steps that a user gives.
+pub(crate) struct Steps<'a, I, T, E, S, R, F> {
+    pub(crate) op: F,
+    pub(crate) init: Init<'a, S>,
+    pub(crate) retry: R,
+    pub(crate) types: Types<I, T, E>,
+}
+
+/// Names the types of a batch and holds none of them.
+pub(crate) type Types<I, T, E> = PhantomData<fn(&I) -> Result<T, E>>;
+
+impl<I, T, E, S, R, F> Work for Steps<'_, I, T, E, S, R, F>
+where
+    I: Send,
+    T: Send,
+    E: Send,
+    R: RetryPolicy<E>,
+    F: Fn(&I, &mut ItemContext<'_, S>) -> Result<T, E> + Sync,
+{
+    type Item = I;
+    type Value = T;
+    type Error = E;
+    type State = S;
+    type Retry = R;
+
+    fn state(&self) -> S {
+        (self.init)()
+    }
+
+    #[inline]
+    fn run(&self, item: &I, context: &mut ItemContext<'_, S>) -> Result<T, E> {
+        (self.op)(item, context)
+    }
+
+    fn retry(&self) -> &R {
+        &self.retry
+    }
+
+    fn discard(self) -> Result<(), Panic> {
+        let Steps { op, init, retry, .. } = self;
+        let ended = panic::catch(|| drop(op));
+        let ended = ended.and(panic::catch(|| drop(init)));
+        ended.and(panic::catch(|| drop(retry)))
+    }
+}
+
+/// What is kept of an item that failed and is tried again.
+pub(super) struct Past<E, D> {
+    /// How often it has been tried.
+    pub(super) attempts: usize,
+    /// What the last attempt came to.
+    pub(super) error: E,
+    pub(super) memory: Memory<D>,
+}
+
+/// What is remembered of an item from one failure to the next.
+pub(super) struct Memory<D> {
+    delays: D,
+    /// How many items had succeeded when it was last told that all should pause.
+    paused_at: Option<usize>,
+}
+
+impl<D: Iterator<Item = Duration>> Memory<D> {
+    pub(super) fn new(delays: D) -> Self {
+        Memory { delays, paused_at: None }
+    }
+
+    /// Uses up the next delay.
+    pub(super) fn next_delay(&mut self) -> Option<Duration> {
+        self.delays.next()
+    }
+
+    /// Whether a pause, now that so many items have succeeded, is to use up a delay: where the batch got nowhere since this
+    /// item's last pause.
+    pub(super) fn pauses_in_vain(&mut self, succeeded: usize) -> bool {
+        self.paused_at.replace(succeeded) == Some(succeeded)
+    }
+}
