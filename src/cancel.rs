@@ -107,7 +107,7 @@ impl fmt::Debug for CancelToken {
 impl UnwindSafe for CancelToken {}
 impl RefUnwindSafe for CancelToken {}
 
-#[cfg(all(test, not(any(loom, shuttle))))]
+#[cfg(test)]
 mod tests {
     use super::*;
     use crate::sync::atomic::AtomicUsize;
