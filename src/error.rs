@@ -120,13 +120,6 @@ pub enum ItemError<E> {
     Panicked(Panic),
     /// The rate limiter gave no permit; the operation was not called, or not again.
     RateLimiter(LimiterError),
-    /// The operation returned this error, and the [`Retry`](crate::Retry) panicked when it was asked about it.
-    RetryPanicked {
-        /// What the operation returned last.
-        error: Box<E>,
-        /// The panic of `when`, or of the delays.
-        panic: Panic,
-    },
     /// The batch stopped before this item was started.
     Skipped,
 }
@@ -152,9 +145,6 @@ impl<E: fmt::Display> fmt::Display for ItemError<E> {
             ItemError::Failed(error) => error.fmt(f),
             ItemError::Panicked(panic) => write!(f, "panicked: {panic}"),
             ItemError::RateLimiter(error) => write!(f, "no permit from the rate limiter: {error}"),
-            ItemError::RetryPanicked { error, panic } => {
-                write!(f, "{error} (asked whether to retry, panicked: {panic})")
-            }
             ItemError::Skipped => f.write_str("skipped: the batch stopped before this item started"),
         }
     }

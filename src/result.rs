@@ -6,6 +6,7 @@ use std::time::Duration;
 use std::vec;
 
 use crate::error::ItemError;
+use crate::panic::Panic;
 
 /// One item and what became of it.
 ///
@@ -91,8 +92,17 @@ pub struct BatchResult<I, T, E> {
     counts: Counts,
     elapsed: Duration,
     workers: usize,
-    /// Of the items that were tried more than once: index and attempts, in order.
-    attempts: Vec<(usize, usize)>,
+    /// Of some items, in their order.
+    trials: Vec<Trials>,
+}
+
+/// What there is to tell of an item beside its outcome, where it was tried more than once.
+#[derive(Debug)]
+pub(crate) struct Trials {
+    pub(crate) index: usize,
+    pub(crate) attempts: usize,
+    /// Of the retry, when it was asked whether there should be another.
+    pub(crate) panic: Option<Panic>,
 }
 
 impl<I, T, E> BatchResult<I, T, E> {
@@ -102,11 +112,12 @@ impl<I, T, E> BatchResult<I, T, E> {
         elapsed: Duration,
         workers: usize,
     ) -> Self {
-        BatchResult { items, counts, elapsed, workers, attempts: Vec::new() }
+        BatchResult { items, counts, elapsed, workers, trials: Vec::new() }
     }
 
-    pub(crate) fn with_attempts(self, attempts: Vec<(usize, usize)>) -> Self {
-        BatchResult { attempts, ..self }
+    /// With these in the order of their indices.
+    pub(crate) fn with_trials(self, trials: Vec<Trials>) -> Self {
+        BatchResult { trials, ..self }
     }
 
     /// How many items there were.
@@ -168,13 +179,36 @@ impl<I, T, E> BatchResult<I, T, E> {
     /// ```
     #[must_use]
     pub fn attempts(&self, index: usize) -> usize {
-        if let Ok(found) = self.attempts.binary_search_by_key(&index, |&(index, _)| index) {
-            return self.attempts[found].1;
+        if let Some(trials) = self.trials_of(index) {
+            return trials.attempts;
         }
         match self.items.get(index).map(|item| &item.outcome) {
             None | Some(Err(ItemError::Skipped | ItemError::RateLimiter(_))) => 0,
             Some(_) => 1,
         }
+    }
+
+    /// The panic of a [`Retry`](crate::Retry) that was asked whether the item at this index should be tried again. The
+    /// item was not; its outcome is the error that the question was about.
+    ///
+    /// ```
+    /// use batch_executor::{BatchExecutor, ItemError, Retry};
+    /// use std::time::Duration;
+    ///
+    /// let retry = Retry::new(|| [Duration::ZERO; 9].into_iter()).when(|_: &&str| panic!("never thought of that"));
+    /// let error = BatchExecutor::new().batch([1]).retry(retry).run(|_| Err::<(), _>("odd")).unwrap_err();
+    /// let partial = error.into_partial().unwrap();
+    /// assert!(matches!(partial.items()[0].error(), Some(ItemError::Failed("odd"))));
+    /// assert_eq!(partial.retry_panic(0).unwrap().message(), "never thought of that");
+    /// ```
+    #[must_use]
+    pub fn retry_panic(&self, index: usize) -> Option<&Panic> {
+        self.trials_of(index)?.panic.as_ref()
+    }
+
+    fn trials_of(&self, index: usize) -> Option<&Trials> {
+        let found = self.trials.binary_search_by_key(&index, |trials| trials.index).ok()?;
+        self.trials.get(found)
     }
 
     /// All items, in input order.
@@ -228,8 +262,8 @@ impl<I, T, E> BatchResult<I, T, E> {
     /// The same outcomes without items and values: each item becomes its index.
     pub(crate) fn without_items(self) -> BatchResult<usize, (), E> {
         let items = self.items.into_iter().enumerate().map(|(index, item)| item.indexed(index)).collect();
-        let BatchResult { counts, elapsed, workers, attempts, .. } = self;
-        BatchResult { items, counts, elapsed, workers, attempts }
+        let BatchResult { counts, elapsed, workers, trials, .. } = self;
+        BatchResult { items, counts, elapsed, workers, trials }
     }
 }
 

@@ -118,7 +118,7 @@ impl<B, W> Retry<B, W> {
     /// `.when(|error: &MyError| ..)`.
     ///
     /// It is asked on the workers, several at a time, so it has to be `Sync` when the batch runs. If it panics, the item is not
-    /// tried again: [`ItemError::RetryPanicked`](crate::ItemError::RetryPanicked).
+    /// tried again: the error is its outcome, and [`BatchResult::retry_panic`](crate::BatchResult::retry_panic) has the panic.
     pub fn when<E, V: Fn(&E) -> RetryDecision>(self, when: V) -> Retry<B, V> {
         Retry { delays: self.delays, when }
     }

@@ -9,7 +9,7 @@ use std::mem;
 use std::time::Duration;
 
 use crate::adaptive::{Activity, Controller, Sample, Ticket};
-use crate::result::Counts;
+use crate::result::{Counts, Trials};
 use crate::senses::{Meter, Usage};
 use crate::sync::{Instant, Mutex, MutexGuard};
 
@@ -28,15 +28,12 @@ pub(super) struct Carve<'a, I, T, E, P> {
 /// An item that waits for its next attempt, and what is kept with it.
 pub(super) type Waiter<'a, I, T, E, P> = (Held<'a, I, T, E>, P);
 
-/// An item's index, and how often it has been tried.
-pub(super) type Attempts = (usize, usize);
-
 /// What is left of a batch that is over.
 pub(super) struct Left<'a, I, T, E, P> {
     /// Items that still waited for another attempt.
     pub(super) waiting: Vec<Waiter<'a, I, T, E, P>>,
-    /// How often items were tried, in their order.
-    pub(super) attempts: Vec<Attempts>,
+    /// What there is to tell of items beside their outcomes, in their order.
+    pub(super) trials: Vec<Trials>,
 }
 
 struct State<'a, I, T, E, P> {
@@ -44,8 +41,7 @@ struct State<'a, I, T, E, P> {
     waiting: Waiting<Waiter<'a, I, T, E, P>>,
     /// Workers that have nothing to do until one of those is due.
     idle: usize,
-    /// Of the items that were taken up again.
-    attempts: Vec<Attempts>,
+    trials: Vec<Trials>,
     counts: Counts,
     running: usize,
     most_running: usize,
@@ -101,7 +97,7 @@ impl<'a, I, T, E, P> Carve<'a, I, T, E, P> {
             rest,
             waiting: Waiting::new(),
             idle: 0,
-            attempts: Vec::new(),
+            trials: Vec::new(),
             counts: Counts::default(),
             running: 0,
             most_running: 0,
@@ -120,7 +116,7 @@ impl<'a, I, T, E, P> Carve<'a, I, T, E, P> {
             idle: false,
             number: 0,
             done: Counts::default(),
-            attempts: None,
+            trials: None,
             moved_limit: false,
             ticket: None,
             meter: self.adapts.then(Meter::new),
@@ -183,8 +179,8 @@ impl<'a, I, T, E, P> Carve<'a, I, T, E, P> {
     /// What is left of it when nobody works any more.
     pub(super) fn into_left(self) -> Left<'a, I, T, E, P> {
         let mut state = self.state.into_inner();
-        state.attempts.sort_unstable();
-        Left { waiting: state.waiting.into_all(), attempts: state.attempts }
+        state.trials.sort_unstable_by_key(|trials| trials.index);
+        Left { waiting: state.waiting.into_all(), trials: state.trials }
     }
 }
 
@@ -248,7 +244,7 @@ pub(super) struct Worker<'c, 'a, I, T, E, P> {
     pub(super) number: usize,
     /// What it did since it last held the lock.
     done: Counts,
-    attempts: Option<Attempts>,
+    trials: Option<Trials>,
     /// Whether its last claim moved the limit.
     pub(super) moved_limit: bool,
     /// Its claim as the controller knows it, and what was counted for this thread when it began, if that is wanted.
@@ -265,9 +261,9 @@ impl<'c, 'a, I, T, E, P> Worker<'c, 'a, I, T, E, P> {
         self.done.add(counts);
     }
 
-    /// Notes how often an item was tried that was taken up again.
-    pub(super) fn tried(&mut self, attempts: Attempts) {
-        self.attempts = Some(attempts);
+    /// Notes what there is to tell of the item of its claim.
+    pub(super) fn tried(&mut self, trials: Trials) {
+        self.trials = Some(trials);
     }
 
     /// Notes that the item has its permit, if anybody wants to know.
@@ -307,7 +303,7 @@ impl<'c, 'a, I, T, E, P> Worker<'c, 'a, I, T, E, P> {
         let completed = self.sample(now);
         let mut state = self.carve.state.lock();
         state.counts.add(mem::take(&mut self.done));
-        state.attempts.extend(self.attempts.take());
+        state.trials.extend(self.trials.take());
         state.idle -= usize::from(mem::take(&mut self.idle));
         self.moved_limit = completed
             .is_some_and(|(ticket, sample)| state.control(|controller| controller.complete(ticket, sample)));
@@ -521,10 +517,11 @@ mod tests {
             worker.claim(due, 1, EVERYTHING, &mut buffer),
             Claim::Work(chunk, Some("kept")) if chunk.next() == 0
         ));
-        worker.tried((0, 2));
+        worker.tried(Trials { index: 0, attempts: 2, panic: None });
         assert!(matches!(worker.claim(due, 1, EVERYTHING, &mut buffer), Claim::Leave));
         drop(worker);
-        assert_eq!(carve.into_left().attempts, [(0, 2)]);
+        let trials = carve.into_left().trials;
+        assert!(matches!(trials[..], [Trials { index: 0, attempts: 2, panic: None }]));
     }
 
     #[test]

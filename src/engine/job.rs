@@ -7,14 +7,14 @@ use crate::context::ItemContext;
 use crate::error::ItemError;
 use crate::panic::{self, Panic};
 use crate::rate_limit::RateLimiter;
-use crate::result::Counts;
+use crate::result::{Counts, Trials};
 use crate::retry::RetryDecision;
 use crate::retry::policy::Policy;
 use crate::senses::Watch;
 use crate::sync::atomic::{AtomicUsize, Ordering};
 use crate::sync::{Instant, Mutex, later};
 
-use super::carve::{Attempts, Carve, Claim, Worker};
+use super::carve::{Carve, Claim, Worker};
 use super::pace::Pace;
 use super::slots::{Chunk, NoValue};
 use super::stop::Stop;
@@ -63,6 +63,13 @@ struct Attempt<E> {
     pauses: Cell<usize>,
     /// What it came to the last time, until it starts again.
     last: Cell<Option<E>>,
+}
+
+/// An error after which there is no other attempt.
+struct Last<E> {
+    error: E,
+    /// Of the retry that was asked about it.
+    panic: Option<Panic>,
 }
 
 impl<'a, W: Work> Job<'a, W> {
@@ -143,11 +150,12 @@ impl<'a, W: Work> Job<'a, W> {
         }
     }
 
-    /// Drops what the user gave, when nobody works any more, whatever the destructors do; and how often items were tried.
-    pub(super) fn discard_all(self) -> (Result<(), Panic>, Vec<Attempts>) {
+    /// Drops what the user gave, when nobody works any more, whatever the destructors do. What there
+    /// is to tell of items is left.
+    pub(super) fn discard_all(self) -> (Result<(), Panic>, Vec<Trials>) {
         let left = self.carve.into_left();
         let ended = self.panicked.into_inner().map_or(Ok(()), Err);
-        (ended.and(self.work.discard()).and(panic::drop_each(left.waiting)), left.attempts)
+        (ended.and(self.work.discard()).and(panic::drop_each(left.waiting)), left.trials)
     }
 
     /// With a limiter or a retry every item may have to wait, so nobody holds more than one.
@@ -224,25 +232,32 @@ impl<'a, W: Work> Job<'a, W> {
         }
         let (attempt, mut memory) = Attempt::after(past);
         let (index, is_another) = (chunk.next(), memory.is_some());
+        let mut panic = None;
         let begin = || attempt.begin(self.stop.pauses());
         let ended = panic::catch(|| self.decide(worker, state, chunk, 1, begin));
         let error = match ended {
             Ok(None) => None,
             Ok(Some(NoValue::Error(ItemError::Failed(error)))) => {
                 match self.put_back(chunk, &attempt, memory.take(), error) {
-                    None => return Counts::default(),
-                    decided => decided,
+                    Ok(()) => return Counts::default(),
+                    Err(last) => {
+                        panic = last.panic;
+                        Some(ItemError::Failed(last.error))
+                    }
                 }
             }
             Ok(Some(NoValue::Error(error))) => Some(error),
             Ok(Some(NoValue::Stopped)) => match attempt.last.take() {
                 None => return Counts::default(),
-                Some(error) => Some(self.give_up(index, error)),
+                Some(error) => {
+                    self.stop.gave_up(index);
+                    Some(ItemError::Failed(error))
+                }
             },
             Err(panic) => Some(ItemError::Panicked(panic)),
         };
-        if is_another {
-            worker.tried((index, attempt.number.get()));
+        if is_another || panic.is_some() {
+            worker.tried(Trials { index, attempts: attempt.number.get(), panic });
         }
         self.discard(memory);
         self.discard(attempt.last.take());
@@ -297,29 +312,30 @@ impl<'a, W: Work> Job<'a, W> {
 
 /// Trying again.
 impl<'a, W: Work> Job<'a, W> {
-    /// Has the first item of the chunk wait for its next attempt. If there is none, its error is handed back.
+    /// Has the first item of the chunk wait for its next attempt, if there is to be one.
     fn put_back(
         &self,
         chunk: &mut ChunkOf<'_, 'a, W>,
         attempt: &Attempt<W::Error>,
         memory: Option<Memory<DelaysOf<W>>>,
         error: W::Error,
-    ) -> Option<ItemError<W::Error>> {
+    ) -> Result<(), Last<W::Error>> {
         let (delay, memory) = match panic::catch(|| self.ask(&error, attempt.pauses.get(), memory)) {
             Ok(Some(again)) => again,
-            Ok(None) => return Some(ItemError::Failed(error)),
-            Err(panic) => return Some(ItemError::RetryPanicked { error: Box::new(error), panic }),
+            Ok(None) => return Err(Last { error, panic: None }),
+            Err(panic) => return Err(Last { error, panic: Some(panic) }),
         };
         let index = chunk.next();
         let Some(held) = self.stop.allows(index).then(|| chunk.hold()).flatten() else {
-            self.discard(Some(memory));
-            return Some(self.give_up(index, error));
+            self.stop.gave_up(index);
+            self.discard(memory);
+            return Err(Last { error, panic: None });
         };
         let past = Past { attempts: attempt.number.get(), error, memory };
         if self.carve.put_back(later(Instant::now(), delay), (held, past)) {
             self.stop.change();
         }
-        None
+        Ok(())
     }
 
     /// How long the item waits for its next attempt, if there is to be one.
@@ -357,12 +373,6 @@ impl<'a, W: Work> Job<'a, W> {
                 limiter.pause(time);
             }
         }
-    }
-
-    /// The batch has stopped before the item's next attempt: its last error is its outcome.
-    fn give_up(&self, index: usize, error: W::Error) -> ItemError<W::Error> {
-        self.stop.gave_up(index);
-        ItemError::Failed(error)
     }
 }
 

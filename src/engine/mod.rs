@@ -87,7 +87,7 @@ impl Engine {
         let job = self.job(work, &stop, carve, report.is_some());
         let ended = self.work_on(&job, workers, report);
         let status = job.carve.status(0);
-        let (discarded, attempts) = job.discard_all();
+        let (discarded, trials) = job.discard_all();
         let ended = ended.and(discarded);
         let items = slots.into_decided();
         if let Err(panic) = ended {
@@ -97,7 +97,7 @@ impl Engine {
         }
         let reason = stop.reason(&items);
         let (elapsed, workers) = (since.elapsed(), status.most_running);
-        let result = BatchResult::new(items, status.counts, elapsed, workers).with_attempts(attempts);
+        let result = BatchResult::new(items, status.counts, elapsed, workers).with_trials(trials);
         Ok(match reason {
             None => Ok(result),
             Some(reason) => Err(BatchError::stopped(reason, result)),
