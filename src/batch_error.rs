@@ -95,7 +95,7 @@ impl<I, T, E> BatchError<I, T, E> {
 
     /// Nothing was done, for want of memory.
     pub(crate) fn out_of_memory() -> Self {
-        let nothing = BatchResult::new(Vec::new(), Counts::default(), Duration::ZERO, 0);
+        let nothing = BatchResult::new(Vec::new(), Counts::default(), Duration::ZERO, 0, Vec::new());
         BatchError::stopped(StopReason::OutOfMemory, nothing)
     }
 

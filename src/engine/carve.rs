@@ -25,14 +25,30 @@ pub(super) struct Carve<'a, I, T, E, P> {
     adapts: bool,
 }
 
+/// Who is to work on it.
+pub(super) struct Team {
+    /// How many to begin with.
+    pub(super) workers: usize,
+    /// Moves the limit; none for one that stays.
+    pub(super) controller: Option<Box<Controller>>,
+    /// Where somebody asks for them.
+    pub(super) numbers: Option<Numbers>,
+}
+
+impl Team {
+    pub(super) fn adapts(&self) -> bool {
+        self.controller.is_some()
+    }
+}
+
 /// An item that waits for its next attempt, and what is kept with it.
 pub(super) type Waiter<'a, I, T, E, P> = (Held<'a, I, T, E>, P);
 
-/// What is left of a batch that is over.
-pub(super) struct Left<'a, I, T, E, P> {
-    /// Items that still waited for another attempt.
-    pub(super) waiting: Vec<Waiter<'a, I, T, E, P>>,
-    /// What there is to tell of items beside their outcomes, in their order.
+/// What there is to tell of a batch that is over.
+pub(super) struct Told {
+    pub(super) counts: Counts,
+    pub(super) most_running: usize,
+    /// Of some items, in their order.
     pub(super) trials: Vec<Trials>,
 }
 
@@ -61,7 +77,6 @@ pub(super) struct Status {
     pub(super) counts: Counts,
     /// Workers that have claimed something and are not done.
     pub(super) running: usize,
-    pub(super) most_running: usize,
     /// How many workers there may be.
     pub(super) limit: usize,
     /// How many workers went because there were too many.
@@ -85,14 +100,9 @@ pub(super) enum Claim<'b, 'a, I, T, E, P> {
 }
 
 impl<'a, I, T, E, P> Carve<'a, I, T, E, P> {
-    /// `workers` are those to begin with.
-    pub(super) fn new(
-        rest: Rest<'a, I, T, E>,
-        workers: usize,
-        controller: Option<Box<Controller>>,
-        numbers: Option<Numbers>,
-    ) -> Self {
-        let adapts = controller.is_some();
+    pub(super) fn new(rest: Rest<'a, I, T, E>, team: Team) -> Self {
+        let adapts = team.adapts();
+        let Team { workers, controller, numbers } = team;
         let state = State {
             rest,
             waiting: Waiting::new(),
@@ -133,7 +143,6 @@ impl<'a, I, T, E, P> Carve<'a, I, T, E, P> {
         Status {
             counts: state.counts,
             running: state.running,
-            most_running: state.most_running,
             limit: state.limit,
             sent_away: state.sent_away,
             exhausted: state.is_exhausted(end),
@@ -176,11 +185,13 @@ impl<'a, I, T, E, P> Carve<'a, I, T, E, P> {
         state.idle > 0
     }
 
-    /// What is left of it when nobody works any more.
-    pub(super) fn into_left(self) -> Left<'a, I, T, E, P> {
-        let mut state = self.state.into_inner();
-        state.trials.sort_unstable_by_key(|trials| trials.index);
-        Left { waiting: state.waiting.into_all(), trials: state.trials }
+    /// When nobody works any more: the items that still wait, and what there is to tell.
+    pub(super) fn left(&mut self) -> (Vec<Waiter<'a, I, T, E, P>>, Told) {
+        let state = self.state.get_mut();
+        let mut trials = mem::take(&mut state.trials);
+        trials.sort_unstable_by_key(|trials| trials.index);
+        let told = Told { counts: state.counts, most_running: state.most_running, trials };
+        (state.waiting.take_all(), told)
     }
 }
 
@@ -303,7 +314,9 @@ impl<'c, 'a, I, T, E, P> Worker<'c, 'a, I, T, E, P> {
         let completed = self.sample(now);
         let mut state = self.carve.state.lock();
         state.counts.add(mem::take(&mut self.done));
-        state.trials.extend(self.trials.take());
+        if let Some(trials) = self.trials.take() {
+            state.trials.push(trials);
+        }
         state.idle -= usize::from(mem::take(&mut self.idle));
         self.moved_limit = completed
             .is_some_and(|(ticket, sample)| state.control(|controller| controller.complete(ticket, sample)));
@@ -374,7 +387,7 @@ mod tests {
     type Kept<'a> = Carve<'a, (), (), (), &'static str>;
 
     fn carve(slots: &mut Slots<(), (), ()>, workers: usize, controller: Option<Box<Controller>>) -> Kept<'_> {
-        Carve::new(slots.rest(), workers, controller, Some(Numbers::default()))
+        Carve::new(slots.rest(), Team { workers, controller, numbers: Some(Numbers::default()) })
     }
 
     impl<P> Claim<'_, '_, (), (), (), P> {
@@ -437,7 +450,7 @@ mod tests {
         assert!(three.claim(Instant::now(), 1, EVERYTHING, &mut buffer).items().is_none());
         assert!(two.claim(Instant::now(), 1, EVERYTHING, &mut buffer).items().is_some());
         let status = carve.status(EVERYTHING);
-        assert_eq!((status.running, status.most_running, status.sent_away), (2, 2, 1));
+        assert_eq!((status.running, status.sent_away), (2, 1));
     }
 
     #[test]
@@ -469,7 +482,7 @@ mod tests {
     #[test]
     fn a_worker_runs_from_its_first_claim_until_it_finds_nothing() {
         let mut slots = slots(2);
-        let carve = carve(&mut slots, 2, None);
+        let mut carve = carve(&mut slots, 2, None);
         let running = || carve.status(EVERYTHING).running;
         let (mut one, mut two, mut late) = (carve.worker(), carve.worker(), carve.worker());
         let mut buffer = Vec::new();
@@ -483,7 +496,9 @@ mod tests {
         assert!(one.claim(Instant::now(), 1, EVERYTHING, &mut buffer).items().is_none());
         drop(two);
         let status = carve.status(EVERYTHING);
-        assert_eq!((status.running, status.most_running, status.counts.decided()), (0, 2, 1));
+        assert_eq!((status.running, status.counts.decided()), (0, 1));
+        drop((one, late));
+        assert_eq!(carve.left().1.most_running, 2);
     }
 
     /// Takes the next item and has it wait until `due`.
@@ -503,7 +518,7 @@ mod tests {
     #[test]
     fn an_item_that_waits_is_handed_out_when_it_is_due_and_not_before() {
         let mut slots = slots(1);
-        let carve = carve(&mut slots, 2, None);
+        let mut carve = carve(&mut slots, 2, None);
         let (mut worker, mut buffer) = (carve.worker(), Vec::new());
         let early = carve.since + Duration::from_secs(5);
         let due = early + Duration::from_secs(4);
@@ -520,7 +535,7 @@ mod tests {
         worker.tried(Trials { index: 0, attempts: 2, panic: None });
         assert!(matches!(worker.claim(due, 1, EVERYTHING, &mut buffer), Claim::Leave));
         drop(worker);
-        let trials = carve.into_left().trials;
+        let trials = carve.left().1.trials;
         assert!(matches!(trials[..], [Trials { index: 0, attempts: 2, panic: None }]));
     }
 

@@ -182,7 +182,6 @@ mod tests {
         Status {
             counts: Counts::default(),
             running,
-            most_running: 0,
             limit,
             sent_away,
             exhausted: false,

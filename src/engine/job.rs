@@ -16,22 +16,22 @@ use crate::sync::{Instant, Mutex, later};
 
 use super::carve::{Carve, Claim, Worker};
 use super::pace::Pace;
-use super::slots::{Chunk, NoValue};
+use super::slots::{Chunk, NoValue, Rest};
 use super::stop::Stop;
 use super::work::{DelaysOf, Memory, Past, Work, retries};
 
 /// What is kept of an item that failed and is tried again.
 pub(super) type PastOf<W> = Past<<W as Work>::Error, DelaysOf<W>>;
 
+pub(super) type RestOf<'a, W> = Rest<'a, <W as Work>::Item, <W as Work>::Value, <W as Work>::Error>;
 type ChunkOf<'b, 'a, W> = Chunk<'b, 'a, <W as Work>::Item, <W as Work>::Value, <W as Work>::Error>;
-pub(super) type CarveOf<'a, W> =
-    Carve<'a, <W as Work>::Item, <W as Work>::Value, <W as Work>::Error, PastOf<W>>;
+type CarveOf<'a, W> = Carve<'a, <W as Work>::Item, <W as Work>::Value, <W as Work>::Error, PastOf<W>>;
 type WorkerOf<'c, 'a, W> =
     Worker<'c, 'a, <W as Work>::Item, <W as Work>::Value, <W as Work>::Error, PastOf<W>>;
 
 /// Shared by all who work on the batch.
 pub(super) struct Job<'a, W: Work> {
-    pub(super) work: W,
+    pub(super) work: &'a W,
     pub(super) limiter: Option<&'a dyn RateLimiter>,
     pub(super) stop: &'a Stop,
     pub(super) carve: CarveOf<'a, W>,
@@ -150,12 +150,9 @@ impl<'a, W: Work> Job<'a, W> {
         }
     }
 
-    /// Drops what the user gave, when nobody works any more, whatever the destructors do. What there
-    /// is to tell of items is left.
-    pub(super) fn discard_all(self) -> (Result<(), Panic>, Vec<Trials>) {
-        let left = self.carve.into_left();
-        let ended = self.panicked.into_inner().map_or(Ok(()), Err);
-        (ended.and(self.work.discard()).and(panic::drop_each(left.waiting)), left.trials)
+    /// The panic that is nobody's outcome, if there was one.
+    pub(super) fn panicked(&mut self) -> Result<(), Panic> {
+        self.panicked.get_mut().take().map_or(Ok(()), Err)
     }
 
     /// With a limiter or a retry every item may have to wait, so nobody holds more than one.
@@ -285,19 +282,23 @@ impl<'a, W: Work> Job<'a, W> {
             let attempt = begin();
             self.work.run(item, &mut ItemContext { state, index, attempt, worker: number, end, deadline })
         };
-        chunk.decide_while(most, |index| self.admit(index, worker), op)
+        // Two loops, so that the quick one has nothing in it that could unwind but the operation.
+        if self.waits {
+            chunk.decide_while(most, |index| self.wait_to_start(index, worker), op)
+        } else {
+            chunk.decide_while(
+                most,
+                |index| self.stop.allows(index).then_some(()).ok_or(NoValue::Stopped),
+                op,
+            )
+        }
     }
 
-    /// Whether the item at `index` may start; waits for that where it may have to.
-    #[inline]
-    fn admit(&self, index: usize, worker: &WorkerOf<'_, 'a, W>) -> Result<(), NoValue<W::Error>> {
+    /// Whether the item at `index` may start; waits for its permit, and for the end of a pause.
+    fn wait_to_start(&self, index: usize, worker: &WorkerOf<'_, 'a, W>) -> Result<(), NoValue<W::Error>> {
         if !self.stop.allows(index) {
             return Err(NoValue::Stopped);
         }
-        if self.waits { self.wait_to_start(index, worker) } else { Ok(()) }
-    }
-
-    fn wait_to_start(&self, index: usize, worker: &WorkerOf<'_, 'a, W>) -> Result<(), NoValue<W::Error>> {
         let wait = self.limiter.map_or(Ok(Duration::ZERO), RateLimiter::reserve);
         let wait = wait.map_err(|error| NoValue::Error(ItemError::RateLimiter(error)))?;
         let paced = self.carve.adapts().then(|| Paced::new(&self.paced));
@@ -425,6 +426,7 @@ mod tests {
     use std::iter;
     use std::marker::PhantomData;
 
+    use super::super::carve::Team;
     use super::super::slots::Slots;
     use super::super::stop::OnFailure;
     use super::super::work::Steps;
@@ -437,10 +439,10 @@ mod tests {
         let mut slots = Slots::<(), (), ()>::new(vec![(); 9]).unwrap();
         let op = |(): &(), _: &mut ItemContext<'_>| Ok(());
         let job = Job {
-            work: Steps { op, init: Box::new(|| ()), retry, types: PhantomData },
+            work: &Steps { op, init: Box::new(|| ()), retry, types: PhantomData },
             limiter,
             stop: &Stop::new(OnFailure::GoOn, None, None),
-            carve: Carve::new(slots.rest(), 1, None, None),
+            carve: Carve::new(slots.rest(), Team { workers: 1, controller: None, numbers: None }),
             watch: None,
             paced: AtomicUsize::new(0),
             waits: false,

@@ -28,12 +28,12 @@ use crate::sync::atomic::AtomicUsize;
 use crate::sync::{Instant, Mutex};
 use crate::workers::Workers;
 
-use carve::Carve;
+use carve::{Carve, Team};
 use coordinate::coordinate;
-use job::{CarveOf, Job};
+use job::{Job, RestOf};
 use numbers::Numbers;
 use slots::Slots;
-use stop::{Stop, Stoppable};
+use stop::{Stop, Watched};
 use tally::{Bell, Report};
 use work::retries;
 
@@ -80,15 +80,28 @@ impl Engine {
         let controller = self.controller(slots.len());
         let workers = self.workers_to_begin_with(controller.as_deref(), slots.len());
         let report = on_progress.map(|on_progress| Report::new(on_progress, slots.len(), since));
-        let bell = (report.is_some() || controller.is_some()).then(Bell::new);
-        let stop = Stoppable::new(Stop::new(self.on_failure, control.deadline, bell), &control.tokens);
-        let numbers = control.numbered.then(Numbers::default);
-        let carve = Carve::new(slots.rest(), workers, controller, numbers);
-        let job = self.job(work, &stop, carve, report.is_some());
-        let ended = self.work_on(&job, workers, report);
-        let status = job.carve.status(0);
-        let (discarded, trials) = job.discard_all();
-        let ended = ended.and(discarded);
+        let stop = || {
+            let bell = (report.is_some() || controller.is_some()).then(Bell::new);
+            Stop::new(self.on_failure, control.deadline, bell)
+        };
+        // With the caller, or where its tokens reach it.
+        let (alone, watched);
+        let stop = if control.tokens.is_empty() {
+            alone = stop();
+            &alone
+        } else {
+            watched = Watched::new(stop(), &control.tokens);
+            watched.stop()
+        };
+        let (ended, told) = {
+            let numbers = control.numbered.then(Numbers::default);
+            let team = Team { workers, controller, numbers };
+            let mut job = self.job(&work, stop, slots.rest(), team, report.is_some());
+            let ended = self.work_on(&job, workers, report);
+            let (waiting, told) = job.carve.left();
+            (ended.and(job.panicked()).and(panic::drop_each(waiting)), told)
+        };
+        let ended = ended.and(work.discard());
         let items = slots.into_decided();
         if let Err(panic) = ended {
             // A panic of a destructor must not meet this one on its way.
@@ -96,8 +109,7 @@ impl Engine {
             return Err(panic);
         }
         let reason = stop.reason(&items);
-        let (elapsed, workers) = (since.elapsed(), status.most_running);
-        let result = BatchResult::new(items, status.counts, elapsed, workers).with_trials(trials);
+        let result = BatchResult::new(items, told.counts, since.elapsed(), told.most_running, told.trials);
         Ok(match reason {
             None => Ok(result),
             Some(reason) => Err(BatchError::stopped(reason, result)),
@@ -122,18 +134,19 @@ impl Engine {
 
     fn job<'a, W: Work>(
         &'a self,
-        work: W,
+        work: &'a W,
         stop: &'a Stop,
-        carve: CarveOf<'a, W>,
+        rest: RestOf<'a, W>,
+        team: Team,
         reports: bool,
     ) -> Job<'a, W> {
-        let limiter = self.limiter.as_deref();
+        let (limiter, adapts) = (self.limiter.as_deref(), team.adapts());
         Job {
             work,
             limiter,
             stop,
-            watch: carve.adapts().then(Watch::default),
-            carve,
+            carve: Carve::new(rest, team),
+            watch: adapts.then(Watch::default),
             paced: AtomicUsize::new(0),
             waits: limiter.is_some() || stop.deadline().is_some() || retries::<W>(),
             reports,

@@ -5,7 +5,6 @@
 //! cancel, a deadline or a panic moves it to 0.
 
 use std::collections::BinaryHeap;
-use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -266,31 +265,21 @@ impl Stop {
     }
 }
 
-/// Where a batch's `Stop` lives: with the caller, or, where tokens are to reach it, in memory that they share.
-pub(super) enum Stoppable {
-    Alone(Stop),
-    Watched { stop: Arc<Stop>, _tokens: Vec<Watching> },
+/// A `Stop` that tokens reach.
+pub(super) struct Watched {
+    stop: Arc<Stop>,
+    _by: Vec<Watching>,
 }
 
-impl Stoppable {
+impl Watched {
     pub(super) fn new(stop: Stop, tokens: &[CancelToken]) -> Self {
-        if tokens.is_empty() {
-            return Stoppable::Alone(stop);
-        }
         let stop = Arc::new(stop);
         let watching = tokens.iter().map(|token| token.watch(&stop)).collect();
-        Stoppable::Watched { stop, _tokens: watching }
+        Watched { stop, _by: watching }
     }
-}
 
-impl Deref for Stoppable {
-    type Target = Stop;
-
-    fn deref(&self) -> &Stop {
-        match self {
-            Stoppable::Alone(stop) => stop,
-            Stoppable::Watched { stop, .. } => stop,
-        }
+    pub(super) fn stop(&self) -> &Stop {
+        &self.stop
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;
+use std::mem;
 
 use crate::sync::Instant;
 
@@ -53,8 +54,11 @@ impl<W> Waiting<W> {
     }
 
     /// All that are left.
-    pub(super) fn into_all(self) -> Vec<W> {
-        self.by_time.into_iter().map(|entry| entry.waiter).chain(self.stopped).collect()
+    pub(super) fn take_all(&mut self) -> Vec<W> {
+        if self.len() > 0 {
+            self.stop_at(0);
+        }
+        mem::take(&mut self.stopped)
     }
 
     /// The end only ever comes down, so those above it are sorted out once.
@@ -142,6 +146,6 @@ mod tests {
         let now = Instant::now();
         let mut waiting = waiting(now, &[5, 6, 7]);
         assert!(waiting.take(now, 1).is_some());
-        assert_eq!(waiting.into_all().len(), 2);
+        assert_eq!(waiting.take_all().len(), 2);
     }
 }
