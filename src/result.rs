@@ -1,7 +1,6 @@
 //! What a batch leaves behind: every item with its outcome, in input order, and the counts.
 
 use std::fmt;
-use std::mem;
 use std::slice;
 use std::time::Duration;
 use std::vec;
@@ -89,7 +88,7 @@ impl Counts {
 /// ```
 #[must_use = "a batch that collects errors reports them here and nowhere else"]
 pub struct BatchResult<I, T, E> {
-    items: Items<I, T, E>,
+    items: Vec<BatchItem<I, T, E>>,
     counts: Counts,
     elapsed: Duration,
     workers: usize,
@@ -106,32 +105,6 @@ pub(crate) struct Trials {
     pub(crate) panic: Option<Panic>,
 }
 
-/// All items of a batch. Letting go of them is a loop of its own, with the errors out of its way: left to the compiler, ten
-/// thousand no-ops took a sixth longer.
-struct Items<I, T, E>(Vec<BatchItem<I, T, E>>);
-
-impl<I, T, E> Items<I, T, E> {
-    fn into_vec(mut self) -> Vec<BatchItem<I, T, E>> {
-        mem::take(&mut self.0)
-    }
-}
-
-impl<I, T, E> Drop for Items<I, T, E> {
-    fn drop(&mut self) {
-        for item in self.0.drain(..) {
-            if let Err(error) = item.outcome {
-                drop_error(error);
-            }
-        }
-    }
-}
-
-#[cold]
-#[inline(never)]
-fn drop_error<E>(error: ItemError<E>) {
-    drop(error);
-}
-
 impl<I, T, E> BatchResult<I, T, E> {
     pub(crate) fn new(
         items: Vec<BatchItem<I, T, E>>,
@@ -140,13 +113,13 @@ impl<I, T, E> BatchResult<I, T, E> {
         workers: usize,
         trials: Vec<Trials>,
     ) -> Self {
-        BatchResult { items: Items(items), counts, elapsed, workers, trials }
+        BatchResult { items, counts, elapsed, workers, trials }
     }
 
     /// How many items there were.
     #[must_use]
     pub fn total(&self) -> usize {
-        self.items.0.len()
+        self.items.len()
     }
 
     /// How many items have a value.
@@ -205,7 +178,7 @@ impl<I, T, E> BatchResult<I, T, E> {
         if let Some(trials) = self.trials_of(index) {
             return trials.attempts;
         }
-        match self.items.0.get(index).map(|item| &item.outcome) {
+        match self.items.get(index).map(|item| &item.outcome) {
             None | Some(Err(ItemError::Skipped | ItemError::RateLimiter(_))) => 0,
             Some(_) => 1,
         }
@@ -237,28 +210,28 @@ impl<I, T, E> BatchResult<I, T, E> {
     /// All items, in input order.
     #[must_use]
     pub fn items(&self) -> &[BatchItem<I, T, E>] {
-        &self.items.0
+        &self.items
     }
 
     /// All items, in input order.
     pub fn iter(&self) -> slice::Iter<'_, BatchItem<I, T, E>> {
-        self.items.0.iter()
+        self.items.iter()
     }
 
     /// All items, in input order, by value.
     #[must_use]
     pub fn into_items(self) -> Vec<BatchItem<I, T, E>> {
-        self.items.into_vec()
+        self.items
     }
 
     /// The failed items, in input order; skipped ones are not among them. Looks at every item.
     pub fn failures(&self) -> impl Iterator<Item = &BatchItem<I, T, E>> {
-        self.items.0.iter().filter(|item| item.is_failure())
+        self.items.iter().filter(|item| item.is_failure())
     }
 
     /// The values there are, in input order.
     pub fn values(&self) -> impl Iterator<Item = &T> {
-        self.items.0.iter().filter_map(|item| item.outcome.as_ref().ok())
+        self.items.iter().filter_map(|item| item.outcome.as_ref().ok())
     }
 
     /// The values of all items, in input order.
@@ -276,7 +249,7 @@ impl<I, T, E> BatchResult<I, T, E> {
     /// ```
     pub fn into_values(self) -> Result<Vec<T>, Self> {
         if self.is_success() {
-            Ok(self.items.into_vec().into_iter().filter_map(|item| item.outcome.ok()).collect())
+            Ok(self.items.into_iter().filter_map(|item| item.outcome.ok()).collect())
         } else {
             Err(self)
         }
@@ -285,8 +258,7 @@ impl<I, T, E> BatchResult<I, T, E> {
     /// The same outcomes without items and values: each item becomes its index.
     pub(crate) fn without_items(self) -> BatchResult<usize, (), E> {
         let BatchResult { items, counts, elapsed, workers, trials } = self;
-        let items =
-            items.into_vec().into_iter().enumerate().map(|(index, item)| item.indexed(index)).collect();
+        let items = items.into_iter().enumerate().map(|(index, item)| item.indexed(index)).collect();
         BatchResult::new(items, counts, elapsed, workers, trials)
     }
 }
@@ -296,7 +268,7 @@ impl<I, T, E> IntoIterator for BatchResult<I, T, E> {
     type IntoIter = vec::IntoIter<Self::Item>;
 
     fn into_iter(self) -> Self::IntoIter {
-        self.items.into_vec().into_iter()
+        self.items.into_iter()
     }
 }
 
@@ -305,7 +277,7 @@ impl<'r, I, T, E> IntoIterator for &'r BatchResult<I, T, E> {
     type IntoIter = slice::Iter<'r, BatchItem<I, T, E>>;
 
     fn into_iter(self) -> Self::IntoIter {
-        self.items.0.iter()
+        self.items.iter()
     }
 }
 
