@@ -90,15 +90,14 @@ impl<'a, W: Work> Job<'a, W> {
             let (mut chunk, past) = match worker.claim(since, size, end, &mut buffer) {
                 Claim::Work(chunk, past) => (chunk, past),
                 Claim::Wait(time) => {
+                    self.tell(&worker);
                     self.stop.wait_for_change(changes, time);
                     since = Instant::now();
                     continue;
                 }
                 Claim::Leave => break,
             };
-            if self.reports || worker.moved_limit {
-                self.stop.ring();
-            }
+            self.tell(&worker);
             let items = chunk.len();
             let counts = self.run(&mut worker, &mut state, &mut chunk, past, items);
             worker.did(counts);
@@ -109,6 +108,13 @@ impl<'a, W: Work> Job<'a, W> {
         }
         drop(worker);
         self.discard(state);
+    }
+
+    /// Has the caller look at what a claim brought.
+    fn tell(&self, worker: &WorkerOf<'_, 'a, W>) {
+        if self.reports || worker.moved_limit {
+            self.stop.ring();
+        }
     }
 
     /// Works a short while, and tells of each item before the next one starts.
