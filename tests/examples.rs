@@ -125,23 +125,29 @@ fn checksums_are_sorted_by_path_and_progress_fills_no_log() {
     assert_eq!(printed.len(), names.len());
 }
 
+/// What is before these words in the line that they end.
+#[track_caller]
+fn number_before(words: &str, text: &str) -> usize {
+    let (before, _) = text.split_once(words).unwrap_or_else(|| panic!("{words:?} is not in {text}"));
+    before.rsplit([' ', '\n']).next().unwrap().parse().unwrap()
+}
+
 #[test]
-fn bulk_api_is_refused_without_a_limit_and_never_with_one() {
+fn bulk_api_obeys_a_429_and_outlives_the_server_and_nothing_is_deleted_twice() {
     // A proxy in the environment must not be asked for what is on loopback.
     let ran = Ran::new(example("bulk_api").env("ALL_PROXY", "http://127.0.0.1:9"));
-    ran.exited_with(0);
-    let (unlimited, limited) = ran.stdout().split_once("80 a second:").unwrap();
-    let refused = |run: &str| -> usize {
-        let (before, _) = run.split_once(" answers were 429").unwrap();
-        before.rsplit(' ').next().unwrap().parse().unwrap()
-    };
-    assert!(refused(unlimited) > 0, "{unlimited}");
-    assert_eq!(refused(limited), 0, "{limited}");
-    assert!(limited.contains("193 of 200 succeeded, 7 failed in "), "{limited}");
-    assert!(
-        limited.contains("\n  tenant 40: http status: 404\n  tenant 70: http status: 500\n"),
-        "{limited}"
-    );
+    let (result, count) = ran.exited_with(0).stdout().split_once("The server's own count:\n").unwrap();
+    assert!(result.starts_with("293 of 300 succeeded, 7 failed in "), "{result}");
+    let gone = [40, 80, 120, 160, 200, 240, 280].map(|tenant| format!("  tenant {tenant}: 404 Not Found"));
+    let attempts = number_before(" attempts, at most ", result);
+    assert_eq!(result.lines().skip(1).take(7).collect::<Vec<_>>(), gone);
+
+    assert!(count.contains("  293 tenants deleted, 0 of them more than once\n"), "{count}");
+    assert!(count.contains("  0 requests sent before Retry-After had passed\n"), "{count}");
+    assert!(number_before(" requests repeated, ", count) >= 1, "{count}");
+    let refused = number_before(" requests refused with 429\n", count);
+    assert!((1..100).contains(&refused), "16 workers were refused a few times each, and no more: {count}");
+    assert!(attempts > 300 + refused, "those who met nobody have tried again: {result}");
 }
 
 #[test]
