@@ -151,6 +151,28 @@ fn bulk_api_obeys_a_429_and_outlives_the_server_and_nothing_is_deleted_twice() {
 }
 
 #[test]
+fn backoff_shows_times_beside_those_of_workers_that_sleep() {
+    let ran = Ran::new(&mut example("backoff"));
+    let shape: String = ran.exited_with(0).stdout().chars().filter(|c| !c.is_ascii_digit()).collect();
+    let expected = [
+        " workers; each item fails once and is tried again after ms:",
+        "    items in ",
+        "a worker that sleeps through it instead:",
+        "    items in ",
+        "    items would take .s:  × ms / , computed",
+        " workers at a limiter of one a second:",
+        "   cancelled ( of  succeeded,  skipped in ",
+        "   returned ",
+    ];
+    assert_eq!(shape.lines().count(), expected.len(), "{}", ran.stdout());
+    for (printed, expected) in shape.lines().zip(expected) {
+        assert!(printed.starts_with(expected), "{printed:?} is not {expected:?}");
+    }
+    assert_eq!(number_before(" attempts\n", ran.stdout()), 2_000);
+    assert!(number_before(" skipped in ", ran.stdout()) >= 9_900, "one a second: {}", ran.stdout());
+}
+
+#[test]
 fn seed_shows_a_result_for_each_call() {
     let ran = Ran::new(&mut example("seed"));
     ran.exited_with(0);
@@ -233,6 +255,93 @@ mod unix {
         assert_eq!(silent.code(), Some(0));
         let usage = example("checksum").stderr(unread()).status().unwrap();
         assert_eq!(usage.code(), Some(2));
+    }
+}
+
+/// Ctrl-C, as a terminal sends it.
+#[cfg(target_os = "linux")]
+mod interrupt {
+    use std::io::{BufRead, BufReader, Lines, Read};
+    use std::process::{Child, ChildStderr, Stdio};
+    use std::thread;
+    use std::time::{Duration, Instant};
+
+    use super::*;
+
+    struct Running {
+        child: Child,
+        stderr: Lines<BufReader<ChildStderr>>,
+    }
+
+    impl Running {
+        /// With items of so many milliseconds.
+        fn new(millis: u32) -> Self {
+            let mut command = example("interrupt");
+            command.arg(millis.to_string()).stdout(Stdio::piped()).stderr(Stdio::piped());
+            let mut child = command.spawn().unwrap();
+            let stderr = BufReader::new(child.stderr.take().unwrap()).lines();
+            Running { child, stderr }
+        }
+
+        /// Reads until it says this.
+        #[track_caller]
+        fn says(&mut self, words: &str) {
+            let said = self.stderr.by_ref().map(Result::unwrap).any(|line| line == words);
+            assert!(said, "it ended without saying {words:?}");
+        }
+
+        fn press_ctrl_c(&self) {
+            let killed = Command::new("kill").args(["-INT", &self.child.id().to_string()]).status();
+            assert!(killed.unwrap().success());
+        }
+
+        /// Its exit status and what it has printed.
+        fn ended(mut self) -> (Option<i32>, String) {
+            let since = Instant::now();
+            let status = loop {
+                match self.child.try_wait().unwrap() {
+                    Some(status) => break status,
+                    None => thread::sleep(Duration::from_millis(10)),
+                }
+                assert!(since.elapsed() < Duration::from_secs(60), "it goes on and on");
+            };
+            let mut printed = String::new();
+            self.child.stdout.take().unwrap().read_to_string(&mut printed).unwrap();
+            (status.code(), printed)
+        }
+    }
+
+    impl Drop for Running {
+        fn drop(&mut self) {
+            let _ = self.child.kill();
+            let _ = self.child.wait();
+        }
+    }
+
+    const PRESSED_ONCE: &str = "waiting for what runs; press again to leave at once";
+
+    #[test]
+    fn pressed_once_it_prints_what_there_is_so_far() {
+        let mut running = Running::new(200);
+        running.says("item 5 starts");
+        running.press_ctrl_c();
+        running.says(PRESSED_ONCE);
+        let (status, printed) = running.ended();
+        assert_eq!(status, Some(1), "{printed}");
+        let done = number_before(" of 1000 succeeded, ", &printed.replace("cancelled (", " "));
+        assert!((1..1_000).contains(&done), "{printed}");
+        assert_eq!(number_before(" skipped in ", &printed), 1_000 - done);
+        assert!(printed.contains("\nsum so far: "), "{printed}");
+    }
+
+    #[test]
+    fn pressed_twice_it_leaves_at_once_with_130() {
+        let mut running = Running::new(3_600_000);
+        running.says("item 1 starts");
+        running.press_ctrl_c();
+        running.says(PRESSED_ONCE);
+        running.press_ctrl_c();
+        assert_eq!(running.ended(), (Some(130), String::new()));
     }
 }
 
