@@ -1,4 +1,5 @@
-//! What the engine costs: batches of nothing, of a little, and of something; with progress, with a limiter, with a stop.
+//! What the engine costs: batches of nothing, of a little, and of something; with progress, with a limiter, with a stop, with
+//! retries and the other steps.
 //!
 //! `cargo bench` runs it. The comparison with other crates is a package of its own, `benches/peers`.
 
@@ -8,11 +9,15 @@ use std::hint::{black_box, spin_loop};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use batch_executor::{BatchExecutor, BatchExecutorBuilder, limiter_fn};
+use batch_executor::{
+    BatchError, BatchExecutor, BatchExecutorBuilder, BatchResult, CancelToken, Retry, limiter_fn,
+};
 use criterion::measurement::WallTime;
 use criterion::{
     BatchSize, BenchmarkGroup, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main,
 };
+
+type Ended = Result<BatchResult<u64, u64, String>, BatchError<u64, u64, String>>;
 
 fn builder() -> BatchExecutorBuilder {
     BatchExecutor::builder().workers(2).stop_on_error(false)
@@ -80,6 +85,32 @@ fn no_ops(criterion: &mut Criterion) {
     group.finish();
 }
 
+/// What the steps cost where nothing fails, nothing is cancelled and nothing is late.
+fn steps(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("no-op, with steps");
+    let (executor, token) = (executor(), CancelToken::new());
+    let second = Duration::from_secs(1);
+    for items in [1_000, 100_000] {
+        let mut step = |name, run: &dyn Fn(Vec<u64>) -> Ended| {
+            row(&mut group, BenchmarkId::new(name, items), items, run);
+        };
+        step("plain", &|input| executor.run(input, value_of));
+        step("run_with", &|input| executor.batch(input).run_with(|item, _| value_of(item)));
+        step("state", &|input| {
+            executor.batch(input).state(|| 0).run_with(|item, cx| {
+                *cx.state += 1;
+                value_of(item)
+            })
+        });
+        step("cancel_on", &|input| executor.batch(input).cancel_on(&token).run(value_of));
+        step("timeout", &|input| executor.batch(input).timeout(3600 * second).run(value_of));
+        step("retry", &|input| {
+            executor.batch(input).retry(Retry::exponential(second, second, 3)).run(value_of)
+        });
+    }
+    group.finish();
+}
+
 fn work(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("work");
     let (executor, stopping) = (executor(), builder().stop_on_error(true).build().expect("good settings"));
@@ -120,5 +151,5 @@ fn waiting(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, no_ops, work, waiting);
+criterion_group!(benches, no_ops, steps, work, waiting);
 criterion_main!(benches);
