@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import CancelledError, ThreadPoolExecutor, as_completed
 
 # Nothing here takes a tenth of this, unless it hangs.
 PATIENCE_S = 5
@@ -162,6 +162,28 @@ def nested_finishes(collect, _stop):
         return "✗ hangs"
 
 
+def cancels(collect, _stop):
+    """300 items of 2 ms on 2 workers, `shutdown(cancel_futures=True)` after 20 ms: most have never started."""
+    pool, started = ThreadPoolExecutor(2), []
+
+    def item(number):
+        started.append(number)
+        time.sleep(0.002)
+
+    def batch():
+        how = pool.map(item, range(300)) if collect is by_map else as_completed([pool.submit(item, n) for n in range(300)])
+        threading.Timer(0.02, lambda: pool.shutdown(wait=False, cancel_futures=True)).start()
+        try:
+            list(how)
+        except CancelledError:
+            pass
+
+    caller = threading.Thread(target=batch, daemon=True)
+    caller.start()
+    caller.join(PATIENCE_S)
+    return "✗ hangs" if caller.is_alive() else len(started) < 150
+
+
 def bare(collect, _stop):
     """A batch of three, from ordinary code, with nothing set up."""
     return sorted(collect(2, range(3), abs)[0]) == [0, 1, 2]
@@ -184,6 +206,8 @@ CHECKS = [
     ("a batch inside an item finishes although every worker is busy", nested_finishes),
     ("reports progress", has_none),
     ("limits the rate", has_none),
+    ("tries again after a back-off that holds no worker", has_none),
+    ("a cancel from another thread ends the batch", cancels),
     ("works from ordinary code, with nothing set up", bare),
 ]
 

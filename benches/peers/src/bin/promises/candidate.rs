@@ -56,6 +56,16 @@ pub trait Candidate {
     /// How long so many items take when one may start every `gap`, if it can say so.
     fn paced(items: u64, gap: Duration) -> Option<Duration>;
 
+    /// How long two workers take for so many items, each of which fails once and is tried again after `delay`, if it can do that.
+    fn backed_off(_items: u64, _delay: Duration) -> Option<Duration> {
+        None
+    }
+
+    /// A batch on two workers, cancelled from another thread after so long, if it can be. Returns when the batch has.
+    fn cancelled(_items: Vec<u64>, _op: Op, _after: Duration) -> Option<()> {
+        None
+    }
+
     /// A batch of three where nothing was set up, on a thread that is none of the candidate's. May panic.
     fn bare() -> Vec<u64>;
 }

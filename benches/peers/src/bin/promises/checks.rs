@@ -71,6 +71,8 @@ pub fn all<C: Candidate>() -> Vec<Check> {
         ("items may borrow from the caller", borrows::<C>),
         ("reports progress", progress::<C>),
         ("limits the rate", rate::<C>),
+        ("tries again after a back-off that holds no worker", back_off::<C>),
+        ("a cancel from another thread ends the batch", cancel::<C>),
         ("works from ordinary code, with nothing set up", bare::<C>),
     ];
     rows.iter().map(|&(promise, run)| Check { promise, run }).collect()
@@ -200,6 +202,28 @@ fn progress<C: Candidate>() -> Verdict {
 fn rate<C: Candidate>() -> Verdict {
     let took = C::paced(6, Duration::from_millis(20));
     took.map_or(Verdict::HasNone, |took| (took >= Duration::from_millis(98)).into())
+}
+
+/// 40 items on 2 workers, each of which fails once and waits 100 ms: one wait, where workers that sleep would take 20.
+fn back_off<C: Candidate>() -> Verdict {
+    let took = C::backed_off(40, Duration::from_millis(100));
+    took.map_or(Verdict::HasNone, |took| (took < Duration::from_secs(1)).into())
+}
+
+/// 300 items of 2 ms on 2 workers, cancelled after 20 ms: a while later, most have never started.
+fn cancel<C: Candidate>() -> Verdict {
+    let started = Arc::new(AtomicUsize::new(0));
+    let counter = Arc::clone(&started);
+    let sleeping = op(move |id| {
+        counter.fetch_add(1, Ordering::Relaxed);
+        sleep(2);
+        Ok(id)
+    });
+    if C::cancelled((0..300).collect(), sleeping, Duration::from_millis(20)).is_none() {
+        return Verdict::HasNone;
+    }
+    sleep(600);
+    (started.load(Ordering::Relaxed) < 150).into()
 }
 
 /// A batch of three, from a plain thread.

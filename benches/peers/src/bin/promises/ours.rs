@@ -2,8 +2,9 @@
 
 use std::sync::Barrier;
 use std::time::Duration;
+use std::{iter, thread};
 
-use batch_executor::{BatchError, BatchExecutor, BatchItem, ItemError, RateLimit};
+use batch_executor::{BatchError, BatchExecutor, BatchItem, CancelToken, ItemError, RateLimit, Retry};
 
 use crate::candidate::{Candidate, Op, Seen, Stopped};
 
@@ -31,8 +32,8 @@ fn stopped(error: BatchError<u64, u64, String>) -> Stopped {
 
 impl Candidate for Ours {
     const NAME: &'static str = "batch-executor";
-    const IDIOM: &'static str =
-        "`executor.run(items, op)`, with `stop_on_error(false)` where all outcomes are wanted.";
+    const IDIOM: &'static str = "`executor.run(items, op)`, with `stop_on_error(false)` where all outcomes are wanted; \
+        `.retry(..)` and `.cancel_on(&token)` on `executor.batch(items)`.";
 
     fn collect(workers: usize, items: Vec<u64>, op: Op) -> Vec<Seen> {
         let result = executor(workers, false).run(items, |id| op(*id)).expect("a batch that does not stop");
@@ -74,6 +75,26 @@ impl Candidate for Ours {
         let builder = BatchExecutor::builder().workers(2).rate_limiter(RateLimit::every(gap));
         let result = builder.build().ok()?.run(0..items, |id| Ok::<_, String>(*id));
         result.ok().map(|result| result.elapsed())
+    }
+
+    fn backed_off(items: u64, delay: Duration) -> Option<Duration> {
+        let executor = executor(2, true);
+        let batch = executor.batch(0..items).retry(Retry::new(|| iter::once(delay)));
+        let result =
+            batch.run_with(|id, cx| if cx.attempt() == 1 { Err("busy".to_owned()) } else { Ok(*id) });
+        result.ok().map(|result| result.elapsed())
+    }
+
+    fn cancelled(items: Vec<u64>, op: Op, after: Duration) -> Option<()> {
+        let token = CancelToken::new();
+        let ended = thread::scope(|scope| {
+            scope.spawn(|| {
+                thread::sleep(after);
+                token.cancel();
+            });
+            executor(2, true).batch(items).cancel_on(&token).run(|id| op(*id))
+        });
+        ended.err().map(drop)
     }
 
     fn bare() -> Vec<u64> {

@@ -2,6 +2,7 @@
 
 use std::any::Any;
 use std::sync::{Arc, Barrier};
+use std::thread;
 use std::time::Duration;
 
 use futures::executor::block_on;
@@ -44,7 +45,9 @@ impl Candidate for Tokio {
     const NAME: &'static str = "tokio + futures";
     const IDIOM: &'static str = "`stream::iter(items).map(|id| spawn_blocking(..)).buffered(workers)`, then `collect` \
         where all outcomes are wanted and `try_collect` to stop, under `block_on` of a runtime with \
-        `max_blocking_threads(workers)`. tokio-stream has a `throttle` that paces a stream.";
+        `max_blocking_threads(workers)`. tokio-stream has a `throttle` that paces a \
+        stream. `stream::abortable` to cancel. Retries by hand, with `sleep` between two `spawn_blocking`, hold no thread, but a \
+        place in `buffered`.";
 
     fn collect(workers: usize, items: Vec<u64>, op: Op) -> Vec<Seen> {
         runtime(workers).block_on(outcomes(workers, items, op).map(seen).collect())
@@ -81,6 +84,18 @@ impl Candidate for Tokio {
 
     fn paced(_: u64, _: Duration) -> Option<Duration> {
         None
+    }
+
+    fn cancelled(items: Vec<u64>, op: Op, after: Duration) -> Option<()> {
+        let (outcomes, handle) = stream::abortable(outcomes(2, items, op));
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                thread::sleep(after);
+                handle.abort();
+            });
+            runtime(2).block_on(outcomes.for_each(async |_| ()));
+            Some(())
+        })
     }
 
     /// Without a runtime, `spawn_blocking` panics, whoever drives the stream.
