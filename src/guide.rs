@@ -3,5 +3,8 @@
 #[doc = include_str!("guide/promises.md")]
 pub mod promises {}
 
+#[doc = include_str!("guide/retries.md")]
+pub mod retries {}
+
 #[doc = include_str!("guide/workers.md")]
 pub mod workers {}
