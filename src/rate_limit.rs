@@ -10,7 +10,7 @@ use crate::sync::atomic::{AtomicU64, Ordering};
 
 /// Gives permits to start items.
 ///
-/// An executor asks once for every item, on the worker that is about to start it, and then waits as long as the answer
+/// An executor asks once for every start of an item, on the worker that is about to start it, and then waits as long as the answer
 /// says. A limiter hands out the *next* permit and says when it may be used, instead of saying "not now": with threads
 /// that ask again and again one of them gets most of the permits and the rate falls short, with reservations each is
 /// served in turn.
