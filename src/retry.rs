@@ -114,8 +114,8 @@ impl<B> Retry<B> {
 }
 
 impl<B, W> Retry<B, W> {
-    /// Asks `when` about every error. Without it, every one is retried. The error's type has to be written:
-    /// `.when(|error: &MyError| ..)`.
+    /// Asks `when` about every error. Without it, every one is retried. Where the compiler cannot tell the error's type, it
+    /// has to be written: `.when(|error: &MyError| ..)`.
     ///
     /// It is asked on the workers, several at a time, so it has to be `Sync` when the batch runs. If it panics, the item is not
     /// tried again: the error is its outcome, and [`BatchResult::retry_panic`](crate::BatchResult::retry_panic) has the panic.
@@ -170,6 +170,11 @@ fn random() -> u64 {
 
 /// What a batch does about the errors of its items: [`NoRetry`], or a [`Retry`] whose `when` takes them. For bounds; it is
 /// not to be implemented elsewhere.
+#[diagnostic::on_unimplemented(
+    message = "this retry cannot decide about errors of type `{E}`",
+    note = "the `when` of a `Retry` takes a reference to the operation's error, and is `Sync`",
+    note = "the delays of a `Retry` come from a function that is `Sync`, and are `Send`"
+)]
 pub trait RetryPolicy<E>: policy::Policy<E> {}
 
 impl<E, P: policy::Policy<E>> RetryPolicy<E> for P {}
@@ -187,6 +192,10 @@ pub(crate) mod policy {
     }
 
     /// What is to be done about an error.
+    #[diagnostic::on_unimplemented(
+        message = "`{Self}` cannot decide about errors of type `{E}`",
+        note = "the `when` of a `Retry` takes a reference to the operation's error, and is `Sync`"
+    )]
     pub trait When<E>: Sync {
         fn decide(&self, error: &E) -> RetryDecision;
     }
