@@ -48,6 +48,9 @@ fn watch<W: Work>(
     let mut pace = Pace::new();
     loop {
         let status = job.carve.status(job.stop.end());
+        if turns.makes_way(&status) {
+            job.discard(state.take()); // whoever takes the seat makes its own
+        }
         turns.follow(&status);
         if let Some(workers) = turns.refused() {
             job.carve.refused(workers);
@@ -65,7 +68,10 @@ fn watch<W: Work>(
             let tell = |counts| report.iter_mut().for_each(|report| report.add(counts));
             match job.take_turn(&mut pace, state, tell) {
                 Turn::Worked => {}
-                Turn::SentAway => turns.seated = false,
+                Turn::SentAway => {
+                    turns.seated = false;
+                    job.discard(state.take());
+                }
                 Turn::Wait(time) => bell.wait_for(job.until_next_look(time, status.tick_in)),
             }
         }
@@ -107,7 +113,7 @@ impl<'p> Turns<'p> {
     /// Gives the caller's seat up when a helper works, and opens seats when the limit has risen. One that has fallen closes
     /// none: workers too many are sent away.
     fn follow(&mut self, status: &Status) {
-        if status.running > 0 {
+        if self.makes_way(status) {
             self.yield_seat();
         }
         let Some(helpers) = self.helpers else { return };
@@ -117,6 +123,11 @@ impl<'p> Turns<'p> {
             helpers.add_seats(status.limit - self.granted);
             self.granted = status.limit;
         }
+    }
+
+    /// Whether a helper works now, and the caller has a seat to give up.
+    fn makes_way(&self, status: &Status) -> bool {
+        status.running > 0 && self.seated && self.helpers.is_some()
     }
 
     /// How many workers there are, if a thread could not be had since the last time.
