@@ -192,9 +192,10 @@ pub(crate) fn spin_until(come: impl Fn() -> bool) {
     }
 }
 
-/// A moment of the scenario's clock.
+/// A moment of the scenario's clock. As public as the real one, which is in signatures of the crate's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Instant(Duration);
+#[allow(unreachable_pub)]
+pub struct Instant(Duration);
 
 impl Instant {
     pub(crate) fn now() -> Self {
