@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 const CASES: usize = 64;
 
 /// What a case may wait for.
-const AWAITED: [&str; 4] = ["cancellation", "retries", "the journal", "the shared limiter"];
+const AWAITED: [&str; 2] = ["the journal", "the shared limiter"];
 
 fn tests() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests")
@@ -131,7 +131,7 @@ fn every_case_is_followed_by_what_must_hold_after_it() {
         let text = read(&file);
         for (name, body) in bodies(&text) {
             let has = |words: &[&str]| words.iter().chain(&helpers).any(|word| body.contains(word));
-            let runs = has(&[".run(", ".run_tasks(", ".execute(", ".execute_batch(", "runs("]);
+            let runs = has(&[".run(", ".run_with(", ".run_tasks(", ".execute(", ".execute_batch(", "runs("]);
             let comes_back = has(&["within_a_minute(", "assert_ends_well(", "ended(", "assert_aborts("]);
             // Where the process has ended, nothing is left to hold; what cannot hold is named.
             let dies = has(&["ended(child("]);

@@ -11,7 +11,10 @@ use std::sync::{Arc, Condvar, Mutex, Once, PoisonError, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use batch_executor::{AdaptiveWorkers, BatchExecutor, BatchExecutorBuilder, BatchResult, ItemError, Workers};
+use batch_executor::{
+    AdaptiveWorkers, Batch, BatchError, BatchExecutor, BatchExecutorBuilder, BatchResult, CancelToken,
+    ItemError, StopReason, Workers,
+};
 
 /// The worker settings that every claim is tried with.
 pub(crate) fn settings() -> [Workers; 6] {
@@ -50,6 +53,103 @@ pub(crate) fn collecting(workers: impl Into<Workers>) -> BatchExecutor {
 #[track_caller]
 pub(crate) fn stopping(workers: impl Into<Workers>) -> BatchExecutor {
     builder().workers(workers).build().expect("good settings")
+}
+
+/// A way to run a batch: with so many workers, with a callback or without, with threads or with none to be had.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Way {
+    pub(crate) workers: Workers,
+    /// With a callback the caller coordinates, and works only where there is nobody else.
+    reports: bool,
+    stack_size: Option<usize>,
+}
+
+impl Way {
+    /// Every worker setting, without a callback and with one.
+    pub(crate) fn with_threads() -> Vec<Way> {
+        let way = |workers| [false, true].map(|reports| Way { workers, reports, stack_size: None });
+        settings().into_iter().flat_map(way).collect()
+    }
+
+    /// Those, and such as get no thread from the system.
+    pub(crate) fn all() -> Vec<Way> {
+        // More than the address space of a process.
+        let no_room = (cfg!(target_os = "linux")).then_some(1 << 47);
+        let mut ways = Way::with_threads();
+        for workers in [Workers::Fixed(4), Workers::from(AdaptiveWorkers::new().min(4).max(4))] {
+            let way = |reports| Way { workers, reports, stack_size: no_room };
+            ways.extend(no_room.map(|_| [false, true].map(way)).into_iter().flatten());
+        }
+        ways
+    }
+
+    /// Whether as many items as there are workers run at the same time.
+    pub(crate) fn is_parallel(&self) -> bool {
+        self.stack_size.is_none() && self.stopping().workers_for(100) > 1
+    }
+
+    pub(crate) fn builder(&self) -> BatchExecutorBuilder {
+        let builder = builder().workers(self.workers);
+        if let Some(bytes) = self.stack_size { builder.stack_size(bytes) } else { builder }
+    }
+
+    #[track_caller]
+    pub(crate) fn stopping(&self) -> BatchExecutor {
+        self.builder().build().expect("good settings")
+    }
+
+    #[track_caller]
+    pub(crate) fn collecting(&self) -> BatchExecutor {
+        self.builder().stop_on_error(false).build().expect("good settings")
+    }
+
+    /// A batch that reports, if this way does. The callback sees to it that progress is honest.
+    pub(crate) fn batch<'a, I>(
+        &self,
+        executor: &'a BatchExecutor,
+        items: I,
+    ) -> Batch<'a, impl Iterator<Item = I::Item> + use<I>>
+    where
+        I: IntoIterator,
+    {
+        let (batch, mut calls) = (executor.batch(items.into_iter()), 0);
+        if !self.reports {
+            return batch;
+        }
+        batch.on_progress(move |p| {
+            calls += 1;
+            assert_eq!(p.completed, calls, "calls of on_progress");
+            assert_eq!(p.completed, p.succeeded + p.failed);
+            assert!(p.completed <= p.total, "{} of {}", p.completed, p.total);
+        })
+    }
+}
+
+/// Why the batch stopped, and what there is.
+#[track_caller]
+pub(crate) fn stopped<I, T, E>(
+    outcome: Result<BatchResult<I, T, E>, BatchError<I, T, E>>,
+) -> (StopReason, BatchResult<I, T, E>) {
+    match outcome {
+        Err(BatchError::Stopped { reason, partial }) => {
+            assert_counts_add_up(&partial);
+            (reason, *partial)
+        }
+        Err(_) => panic!("another error"),
+        Ok(result) => panic!("it did not stop: {result}"),
+    }
+}
+
+/// Runs something, and cancels the token soon after somebody has opened the gate.
+pub(crate) fn cancelled_behind<R>(gate: &Gate, token: &CancelToken, run: impl FnOnce() -> R) -> R {
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            gate.pass();
+            thread::sleep(Duration::from_millis(5));
+            token.cancel();
+        });
+        run()
+    })
 }
 
 /// Runs a test's body on a thread of its own, and fails if it is not back within a minute.
@@ -205,7 +305,7 @@ impl Census {
 }
 
 /// Makes values, and knows how many of them are still there.
-#[derive(Clone, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Register(Arc<[AtomicUsize; 2]>);
 
 impl Register {
@@ -229,6 +329,7 @@ impl Register {
     }
 }
 
+#[derive(Debug)]
 pub(crate) struct Registered(Register);
 
 impl Drop for Registered {

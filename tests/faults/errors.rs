@@ -51,7 +51,7 @@ fn of_many_failures_at_once_the_lowest_is_the_reason_and_none_is_lost() {
 
 /// A limiter that gives the first so many permits at once, and any other in so long; it opens the gate when somebody gets
 /// one of those.
-fn late_after(first: usize, wait: Duration, late: &Arc<Gate>) -> impl RateLimiter + 'static {
+pub(crate) fn late_after(first: usize, wait: Duration, late: &Arc<Gate>) -> impl RateLimiter + 'static {
     let (asked, late) = (AtomicUsize::new(0), Arc::clone(late));
     limiter_fn(move || {
         if asked.fetch_add(1, Ordering::SeqCst) < first {

@@ -6,11 +6,13 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod cancels;
 mod deaths;
 mod errors;
 mod lifetimes;
 mod nesting;
 mod panics;
+mod retries;
 mod scarcity;
 mod signals;
 mod sizes;

@@ -2,18 +2,19 @@
 
 #![cfg(target_os = "linux")]
 
+use std::iter;
 use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use batch_executor::{BatchExecutor, RateLimiter, limiter_fn};
+use batch_executor::{BatchExecutor, CancelToken, RateLimiter, Retry, StopReason, limiter_fn};
 use signal_hook::consts::SIGUSR1;
 
 use crate::common::{
-    AT_THE_END, Census, Meeting, Register, assert_each_outcome_at_its_index, assert_ends_well,
-    assert_survived, builder, child, collecting, told_to, wait_until,
+    AT_THE_END, Census, Gate, Meeting, Register, Way, assert_each_outcome_at_its_index, assert_ends_well,
+    assert_survived, builder, child, collecting, stopped, told_to, wait_until,
 };
 
 /// Sends SIGUSR1 to each thread of the process, again and again, until it is told to end. The number of a thread will do for
@@ -99,6 +100,70 @@ fn assert_helpers_are_waited_for(executor: &BatchExecutor, reports: bool) {
     assert!(result.values().map(|(n, _)| *n).eq(0..8));
     drop(result);
     values.assert_all_dropped(8);
+}
+
+/// The token that an interrupt cancels.
+type Current = Arc<Mutex<CancelToken>>;
+
+/// Interrupts this process when the gate opens, and has the batch run with the token that is then cancelled.
+fn interrupted<R>(current: &Current, gate: &Gate, run: impl FnOnce(&CancelToken) -> R) -> R {
+    let token = CancelToken::new();
+    *current.lock().expect("no panic") = token.clone();
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            gate.pass();
+            let kill = format!("kill -INT {}", std::process::id());
+            assert!(Command::new("sh").args(["-c", &kill]).status().expect("a shell").success());
+        });
+        run(&token)
+    })
+}
+
+#[track_caller]
+fn assert_an_interrupt_ends_waits(way: Way, current: &Current) {
+    let waiting = Gate::default();
+    let retry = Retry::new(|| {
+        waiting.open();
+        iter::repeat(Duration::MAX)
+    });
+    let executor = way.stopping();
+    let (reason, partial) = interrupted(current, &waiting, |token| {
+        stopped(way.batch(&executor, 0..20).cancel_on(token).retry(retry).run(|n| Err::<(), _>(*n)))
+    });
+    assert_eq!((reason, partial.successful()), (StopReason::Cancelled, 0), "{way:?}");
+    assert_survived(executor);
+
+    let asleep = Arc::new(Gate::default());
+    let asked = Arc::clone(&asleep);
+    let limiter = limiter_fn(move || {
+        asked.open();
+        Ok(Duration::from_secs(3600))
+    });
+    let executor = way.builder().rate_limiter(limiter).build().expect("good settings");
+    let (reason, partial) = interrupted(current, &asleep, |token| {
+        stopped(way.batch(&executor, 0..20).cancel_on(token).run(|n| Ok::<_, String>(*n)))
+    });
+    assert_eq!((reason, partial.skipped()), (StopReason::Cancelled, 20), "{way:?}");
+    // I5: the limiter gives nothing within the hour.
+}
+
+/// F41: a handler of Ctrl-C cancels from its own thread, while other signals interrupt the waits that it ends.
+#[test]
+fn an_interrupt_that_cancels_ends_every_wait() {
+    const TEST: &str = "signals::an_interrupt_that_cancels_ends_every_wait";
+    if told_to().is_none() {
+        assert_ends_well(child(&[], TEST, "run"));
+        return;
+    }
+    let bombardment = Bombardment::of_this_process();
+    let current = Current::default();
+    let handled = Arc::clone(&current);
+    ctrlc::set_handler(move || handled.lock().expect("no panic").cancel()).expect("the only handler");
+    for way in Way::with_threads() {
+        assert_an_interrupt_ends_waits(way, &current);
+        bombardment.assert_goes_on();
+    }
+    println!("{AT_THE_END}");
 }
 
 /// F41: waits for permits, for helpers, for reports, and for work.
