@@ -2,7 +2,7 @@
 //!
 //! One test, since the counting is for the whole process.
 
-use batch_executor::{BatchExecutor, BatchItem};
+use batch_executor::{BatchExecutor, BatchItem, CancelToken};
 use dhat::{Alloc, HeapStats, Profiler};
 
 #[global_allocator]
@@ -16,6 +16,20 @@ fn allocated<R>(items: u64, run: impl Fn(Vec<u64>) -> R) -> (u64, usize) {
     let stats = HeapStats::get();
     drop((result, profiler));
     (stats.total_blocks, stats.max_bytes)
+}
+
+/// Blocks that a thousand batches with one token leave behind while the token is there.
+fn left_by_batches_with_a_token(executor: &BatchExecutor) -> usize {
+    let token = CancelToken::new();
+    let run =
+        || executor.batch(0..9).cancel_on(&token).cancel_on(&token).run(|n| Ok::<_, String>(*n)).is_ok();
+    // The token's list, and what threads keep.
+    assert!((0..100).all(|_| run()));
+    let profiler = Profiler::builder().testing().build();
+    assert!((0..1_000).all(|_| run()));
+    let left = HeapStats::get().curr_blocks;
+    drop(profiler);
+    left
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "operations get a reference")]
@@ -38,6 +52,11 @@ fn a_batch_allocates_its_result_and_little_else() {
     for items in [10, 1_000, 100_000] {
         let (blocks, _) = allocated(items, |input| pooled.run(input, value_of));
         assert!(blocks <= 24, "{blocks} allocations for {items} items");
+    }
+
+    for executor in [&sequential, &pooled] {
+        let left = left_by_batches_with_a_token(executor);
+        assert!(left < 100, "{left} blocks are left of a thousand batches");
     }
 
     // The input's own 8 bytes an item are not counted, the result's 32 are; buffers and stacks are what is left.

@@ -49,7 +49,8 @@ fn any_of_several_tokens_stops_the_batch() {
             for cancelled in 0..3 {
                 let tokens: [CancelToken; 3] = Default::default();
                 let executor = way.stopping();
-                let batch = tokens.iter().fold(way.batch(&executor, 0..100), |batch, token| batch.cancel_on(token));
+                let batch =
+                    tokens.iter().fold(way.batch(&executor, 0..100), |batch, token| batch.cancel_on(token));
                 let batch = batch.cancel_on(&tokens[0]); // the same again does nothing
                 let (reason, partial) = stopped(batch.run_with(|_, cx| {
                     tokens[cancelled].cancel();
@@ -101,7 +102,7 @@ fn a_failure_is_the_reason_where_everything_below_it_has_run() {
             }));
             // The cancel kept nothing from being run that the failure would have let run.
             assert_eq!(reason, StopReason::ItemFailed { index: 0 }, "{way:?}");
-            assert!(partial.skipped() > 0 || partial.workers() > 16);
+            assert_eq!(partial.failed(), 1);
         }
     });
 }
@@ -148,11 +149,11 @@ fn with_failures_collected_a_cancel_is_the_reason_and_failures_stay() {
         for way in Way::all() {
             let (executor, token) = (way.collecting(), CancelToken::new());
             let batch = way.batch(&executor, 0..1_000).cancel_on(&token);
-            let (reason, partial) = stopped(batch.run(|&n| {
+            let (reason, partial) = stopped(batch.run_with(|&n, cx| {
                 if n == 1 {
                     token.cancel();
                 }
-                if n == 0 { Err("the first") } else { Ok(()) }
+                if n == 0 { Err("the first") } else { Ok(assert!(comes(|| cx.is_cancelled()))) }
             }));
             assert_eq!((reason, partial.failed()), (StopReason::Cancelled, 1), "{way:?}");
             assert_eq!(partial.failures().next().unwrap().id, 0);
@@ -235,17 +236,16 @@ fn the_earlier_of_deadline_and_timeout_holds_and_the_last_call_of_each() {
 #[test]
 fn a_deadline_that_passes_when_nothing_is_left_to_start_changes_nothing() {
     within_a_minute(|| {
-        for way in Way::all().into_iter().filter(Way::is_parallel) {
-            let (executor, meeting) = (way.stopping(), Meeting::default());
-            // Long enough for both to start; both end after it.
-            let timeout = Duration::from_millis(500);
-            let since = Instant::now();
-            let outcome = way.batch(&executor, 0..2).timeout(timeout).run(|_| {
-                meeting.of(2);
-                wait_until("the time is over", || since.elapsed() > timeout + Duration::from_millis(20));
+        for way in Way::all() {
+            let (executor, begun) = (way.stopping(), AtomicBool::new(false));
+            let (since, timeout) = (Instant::now(), Duration::from_millis(50));
+            let outcome = way.batch(&executor, 0..1).timeout(timeout).run(|_| {
+                begun.store(true, Ordering::SeqCst);
+                wait_until("the time is over", || since.elapsed() > timeout + Duration::from_millis(10));
                 Ok::<_, String>(())
             });
-            assert!(outcome.unwrap().is_success(), "{way:?}");
+            // On a machine that is not slow, it has begun in time.
+            assert_eq!(outcome.is_ok(), begun.into_inner(), "{way:?}");
         }
     });
 }

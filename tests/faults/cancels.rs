@@ -5,10 +5,13 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use batch_executor::{CancelToken, BatchExecutor, ItemError, Retry, RetryDecision, StopReason, Workers, limiter_fn};
+use batch_executor::{
+    BatchExecutor, CancelToken, ItemError, Retry, RetryDecision, StopReason, Workers, limiter_fn,
+};
 
 use crate::common::{
-    Census, Gate, Register, Way, assert_counts_add_up, assert_survived, cancelled_behind, comes, stopped, wait_until, within_a_minute,
+    Census, Gate, Register, Way, assert_counts_add_up, assert_survived, cancelled_behind, comes, stopped,
+    wait_until, within_a_minute,
 };
 use crate::errors::late_after;
 
@@ -141,7 +144,8 @@ fn at_a_limiter_that_never_grants_a_cancel_lets_everybody_go() {
     within_a_minute(|| {
         for way in Way::with_threads() {
             for wait in [Duration::from_secs(3600), EVER] {
-                let (late, token, census) = (Arc::new(Gate::default()), CancelToken::new(), Census::of(10_000));
+                let (late, token, census) =
+                    (Arc::new(Gate::default()), CancelToken::new(), Census::of(10_000));
                 let executor = way.builder().rate_limiter(late_after(3, wait, &late)).build().unwrap();
                 let since = Instant::now();
                 let (reason, partial) = cancelled_behind(&late, &token, || {
@@ -276,7 +280,8 @@ fn a_cancel_wakes_idle_workers_and_reaches_those_who_listen() {
 #[test]
 fn a_deadline_ends_every_wait() {
     within_a_minute(|| {
-        let decisions = [RetryDecision::Retry, RetryDecision::RetryAfter(EVER), RetryDecision::PauseAll(EVER)];
+        let decisions =
+            [RetryDecision::Retry, RetryDecision::RetryAfter(EVER), RetryDecision::PauseAll(EVER)];
         for way in Way::with_threads() {
             for decision in decisions {
                 let (executor, soon) = (way.stopping(), Duration::from_millis(10));
@@ -359,7 +364,10 @@ fn a_callback_may_cancel_its_own_batch() {
             let (reason, partial) = stopped(batch.run_with(|&n, cx| {
                 census.count(n);
                 // Some are far ahead of the callback; none of them gets to the end.
-                assert!(n < 20 || thread::current().id() == caller || comes(|| cx.is_cancelled()), "no cancel");
+                assert!(
+                    n < 20 || thread::current().id() == caller || comes(|| cx.is_cancelled()),
+                    "no cancel"
+                );
                 Ok::<_, String>(())
             }));
             assert_eq!(reason, StopReason::Cancelled);
@@ -387,7 +395,17 @@ fn a_batch_may_be_cancelled_from_whatever_it_calls() {
 
     within_a_minute(|| {
         for way in Way::with_threads() {
-            for place in ["iterator", "limiter", "init", "operation", "delays", "delay", "when", "state's drop", "error's drop"] {
+            for place in [
+                "iterator",
+                "limiter",
+                "init",
+                "operation",
+                "delays",
+                "delay",
+                "when",
+                "state's drop",
+                "error's drop",
+            ] {
                 let token = CancelToken::new();
                 let cancel_at = |here: &str| {
                     if here == place {

@@ -42,11 +42,16 @@ fn a_retry_that_panics_leaves_the_error_and_says_so() {
                 assert_counts_add_up(&result);
                 assert_eq!((result.failed(), result.successful()), (1, 9), "{place} {way:?}");
                 let failed = result.failures().next().unwrap().id;
-                assert!(matches!(result.items()[failed].error(), Some(ItemError::Failed((n, _))) if *n == failed));
+                assert!(
+                    matches!(result.items()[failed].error(), Some(ItemError::Failed((n, _))) if *n == failed)
+                );
                 for n in 0..10 {
                     let panic = (n == failed).then(|| format!("{MEANT}{place}"));
                     assert_eq!(result.retry_panic(n).map(|panic| panic.message().to_owned()), panic);
-                    assert_eq!((result.attempts(n), census.runs()[n]), if n == failed { (1, 1) } else { (2, 2) });
+                    assert_eq!(
+                        (result.attempts(n), census.runs()[n]),
+                        if n == failed { (1, 1) } else { (2, 2) }
+                    );
                 }
                 drop(result);
                 errors.assert_all_dropped(10);
@@ -72,7 +77,10 @@ fn a_retry_that_panics_later_is_the_reason_to_stop() {
             let (reason, partial) = stopped(outcome);
             assert_eq!(reason, StopReason::ItemFailed { index: 7 }, "{way:?}");
             assert!(matches!(partial.items()[7].error(), Some(ItemError::Failed(3))));
-            assert_eq!((partial.attempts(7), partial.retry_panic(7).unwrap().message()), (3, "meant: the third"));
+            assert_eq!(
+                (partial.attempts(7), partial.retry_panic(7).unwrap().message()),
+                (3, "meant: the third")
+            );
             assert_survived(executor);
         }
     });
@@ -107,7 +115,9 @@ fn delays_that_panic_when_they_are_dropped_abort_nothing() {
                 let run = || {
                     let items = (0..40).map(|_| values.make());
                     let batch = way.batch(&executor, items).retry(Retry::new(|| Touchy(2)));
-                    batch.run_with(|_, cx| if succeeds && cx.attempt() == 2 { Ok(()) } else { Err(values.make()) })
+                    batch.run_with(
+                        |_, cx| if succeeds && cx.attempt() == 2 { Ok(()) } else { Err(values.make()) },
+                    )
                 };
                 if succeeds {
                     assert_eq!(panic_of(run), "meant: the delays' end", "{way:?}");
@@ -188,14 +198,28 @@ fn an_item_counts_once_however_often_it_is_tried() {
             let result = result.unwrap();
             assert_counts_add_up(&result);
             for (n, runs) in census.runs().into_iter().enumerate() {
-                let expected = if n % 7 == 0 { 2 } else if n % 5 == 0 { 4 } else if n % 3 == 0 { 3 } else { 1 };
+                let expected = if n % 7 == 0 {
+                    2
+                } else if n % 5 == 0 {
+                    4
+                } else if n % 3 == 0 {
+                    3
+                } else {
+                    1
+                };
                 assert_eq!((runs, result.attempts(n)), (expected, expected), "item {n} {way:?}");
                 let panicked = matches!(result.items()[n].error(), Some(ItemError::Panicked(_)));
-                assert_eq!((panicked, result.items()[n].outcome.is_ok()), (n % 7 == 0, n % 5 != 0 && n % 7 != 0));
+                assert_eq!(
+                    (panicked, result.items()[n].outcome.is_ok()),
+                    (n % 7 == 0, n % 5 != 0 && n % 7 != 0)
+                );
             }
             assert!(told.iter().map(|p| p.completed).eq(1..=105), "progress beyond 100 %, or short of it");
             let last = told.last().unwrap();
-            assert_eq!((last.total, last.succeeded, last.failed), (105, result.successful(), result.failed()));
+            assert_eq!(
+                (last.total, last.succeeded, last.failed),
+                (105, result.successful(), result.failed())
+            );
             assert_survived(executor);
         }
     });
