@@ -409,7 +409,7 @@ fn nine_answers_at_once_are_one_pause() {
             let builder = common::builder().workers(workers).rate_limiter(Arc::clone(&limiter));
             let executor = builder.build().unwrap();
             let first_answer = Mutex::new(None);
-            let retry = Retry::new(iter::empty).when(|_: &_| {
+            let retry = Retry::new(iter::empty).when(|(): &()| {
                 first_answer.lock().unwrap().get_or_insert_with(Instant::now);
                 RetryDecision::PauseAll(PAUSE)
             });

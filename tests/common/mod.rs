@@ -112,7 +112,7 @@ impl Way {
     where
         I: IntoIterator,
     {
-        let (batch, mut calls) = (executor.batch(items.into_iter()), 0);
+        let (batch, mut calls) = (executor.batch(items), 0);
         if !self.reports {
             return batch;
         }
@@ -135,7 +135,7 @@ pub(crate) fn stopped<I, T, E>(
             assert_counts_add_up(&partial);
             (reason, *partial)
         }
-        Err(_) => panic!("another error"),
+        Err(error) => panic!("another error: {:?}", error.partial().map(BatchResult::total)),
         Ok(result) => panic!("it did not stop: {result}"),
     }
 }

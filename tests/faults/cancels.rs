@@ -6,7 +6,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use batch_executor::{
-    BatchExecutor, CancelToken, ItemError, Retry, RetryDecision, StopReason, Workers, limiter_fn,
+    Batch, BatchExecutor, CancelToken, ItemError, Retry, RetryDecision, StopReason, Workers, limiter_fn,
 };
 
 use crate::common::{
@@ -324,7 +324,7 @@ fn an_item_that_does_not_listen_is_waited_for() {
                         door.open();
                     });
                     let batch = way.batch(&executor, 0..1_000).cancel_on(&token);
-                    let batch = timeout.into_iter().fold(batch, |batch, timeout| batch.timeout(timeout));
+                    let batch = timeout.into_iter().fold(batch, Batch::timeout);
                     let outcome = batch.run(|_| {
                         inside.open();
                         door.pass();
