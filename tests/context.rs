@@ -396,3 +396,11 @@ fn the_context_prints_what_it_tells() {
     let expected = "ItemContext { index: 0, attempt: 1, worker: 0, is_cancelled: false, deadline: None, .. }";
     assert_eq!(result.unwrap().into_values().unwrap(), [expected]);
 }
+
+#[test]
+fn a_batch_prints_with_whatever_steps_it_has() {
+    let executor = common::collecting(1);
+    let retry = Retry::new(std::iter::empty);
+    let batch = executor.batch([1]).state(|| 1).on_progress(|_| {}).retry(retry);
+    assert_eq!(format!("{batch:?}"), "Batch { reports_progress: true, .. }");
+}
