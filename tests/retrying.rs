@@ -14,7 +14,7 @@ use batch_executor::{
 
 use common::{
     Census, Gate, Meeting, Peak, Register, Way, assert_counts_add_up, assert_each_outcome_at_its_index,
-    cancelled_behind, collecting, stopped, within_a_minute,
+    cancelled_behind, collecting, stopped, wait_until, within_a_minute,
 };
 
 const EVER: Duration = Duration::MAX;
@@ -443,7 +443,12 @@ fn a_longer_answer_lengthens_the_pause_and_a_second_round_is_another() {
                 meeting.of(3);
                 Err(if n == 2 { 9 } else { 5 })
             }
-            (2, 0) => Err(7),
+            (2, 0) => {
+                wait_until("the longest of the first round has come", || {
+                    limiter.pauses.lock().unwrap().contains(&MS(9))
+                });
+                Err(7)
+            }
             _ => Ok(()),
         });
         assert!(result.unwrap().is_success());
