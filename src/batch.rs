@@ -397,11 +397,6 @@ fn take<F>(slot: &Mutex<Option<F>>) -> F {
 
 impl<It, R, S> fmt::Debug for Batch<'_, It, R, S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Batch")
-            .field("reports_progress", &self.on_progress.is_some())
-            .field("tokens", &self.tokens.len())
-            .field("deadline", &self.deadline)
-            .field("timeout", &self.timeout)
-            .finish_non_exhaustive()
+        f.debug_struct("Batch").field("reports_progress", &self.on_progress.is_some()).finish_non_exhaustive()
     }
 }

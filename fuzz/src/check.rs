@@ -7,12 +7,13 @@ use batch_executor::{BatchError, BatchResult, ItemError, Panic, StopReason};
 
 use crate::ledger::{Bomb, Token};
 use crate::perform::Outcome;
-use crate::program::{Act, Batch, OnFailure, OnProgress, Source, Verb};
+use crate::program::{Act, Batch, Cancel, OnFailure, OnProgress, Retrying, Source, Verb};
 
 /// Indexes by which panics of no item are told from those of items.
 pub const OF_THE_CALLBACK: usize = 1_000;
 pub const OF_THE_ITERATOR: usize = 1_001;
 pub const OF_THE_LIMITER: usize = 1_002;
+pub const OF_THE_RETRY: usize = 1_003;
 
 /// One batch, when it is over.
 pub struct Happened<'a> {
@@ -31,7 +32,8 @@ pub struct Happened<'a> {
 
 impl Happened<'_> {
     pub fn check(&self, ended: Result<Outcome, Box<dyn Any + Send>>) {
-        assert!(self.runs.iter().all(|&runs| runs <= 1), "an item ran twice: {:?}", self.runs);
+        let most = if self.retries() { usize::MAX } else { 1 };
+        assert!(self.runs.iter().all(|&runs| runs <= most), "an item ran twice: {:?}", self.runs);
         let numbers = self.calls.iter().map(|&(completed, _)| completed);
         assert!(numbers.eq(1..=self.calls.len()), "calls of on_progress: {:?}", self.calls);
         assert!(self.calls.windows(2).all(|two| two[0].1 <= two[1].1 && two[1].1 <= two[0].1 + 1));
@@ -67,7 +69,11 @@ impl Happened<'_> {
             Err(_) => panic!("an error that is not known"),
         };
         assert_eq!(self.tasks(), self.acts.len(), "lengths that differ were not noticed");
-        self.check_end(&result, reason);
+        match reason {
+            Some(StopReason::Cancelled) => assert!(self.may_be_cancelled(), "nobody cancelled"),
+            Some(StopReason::DeadlineExceeded) => assert!(self.has_timeout(), "there was no deadline"),
+            _ => self.check_end(&result, reason),
+        }
         self.check_counts(&result);
         self.check_items(result);
     }
@@ -94,7 +100,7 @@ impl Happened<'_> {
         assert_eq!(reason, last.map(|last| expected(last, limit)), "failures at {failures:?}");
         let first_skipped = skipped.first().copied().unwrap_or(usize::MAX);
         assert!(last.map_or(skipped.is_empty(), |last| last < first_skipped), "skipped: {skipped:?}");
-        if self.in_order {
+        if self.in_order && !self.retries() && !self.may_be_cancelled() && !self.has_timeout() {
             let decided = self.acts.len() - skipped.len();
             assert_eq!(decided, last.map_or(self.acts.len(), |last| last + 1), "one after another");
         }
@@ -118,11 +124,29 @@ impl Happened<'_> {
             match item.outcome {
                 Err(ItemError::Skipped) => assert_eq!(self.runs[index], 0, "item {index} was skipped"),
                 outcome => {
-                    assert!(refused || self.runs[index] == 1, "item {index} never ran");
+                    assert!(refused || self.runs[index] > 0, "item {index} never ran");
+                    let refused = refused || (self.limited && self.retries() && matches!(act, Act::Fail));
                     check_decided(index, act, outcome, refused);
                 }
             }
         }
+    }
+
+    /// Whether its items may be tried again.
+    fn retries(&self) -> bool {
+        matches!(self.batch.verb, Verb::RunWith) && !matches!(self.batch.control.retry, Retrying::Never)
+    }
+
+    fn may_be_cancelled(&self) -> bool {
+        match self.batch.control.cancel {
+            Cancel::Never => false,
+            Cancel::Before | Cancel::ByItem(_) => matches!(self.batch.verb, Verb::RunWith),
+            Cancel::ByCall(_) => true,
+        }
+    }
+
+    fn has_timeout(&self) -> bool {
+        matches!(self.batch.verb, Verb::RunWith) && self.batch.control.timeout.is_some()
     }
 
     fn started(&self) -> usize {
@@ -132,7 +156,7 @@ impl Happened<'_> {
     fn tasks(&self) -> usize {
         let size = self.acts.len();
         match self.batch.verb {
-            Verb::Run | Verb::RunTasks => size,
+            Verb::Run | Verb::RunTasks | Verb::RunWith => size,
             Verb::TooManyTasks(more) => size + usize::from(more) + 1,
             Verb::TooFewTasks(fewer) => size.saturating_sub(usize::from(fewer) + 1),
         }
@@ -148,6 +172,27 @@ impl Happened<'_> {
             OnProgress::Panics { at } | OnProgress::PanicsWithBomb { at } if at > 0 => Some(usize::from(at)),
             _ => None,
         }
+    }
+}
+
+/// No item is tried more often than its retry allows, and one that failed no less often, if nothing stopped the batch.
+pub fn check_attempts(retry: Retrying, outcome: &Outcome) {
+    let (result, stopped) = match outcome {
+        Ok(result) => (result, false),
+        Err(error) => match error.partial() {
+            Some(partial) => (partial, true),
+            None => return,
+        },
+    };
+    let all = retry.most() + 1;
+    for (index, item) in result.iter().enumerate() {
+        let (attempts, failed) = (result.attempts(index), matches!(item.error(), Some(ItemError::Failed(_))));
+        if !matches!(retry, Retrying::PauseAll(_)) {
+            assert!(attempts <= all, "item {index} was tried {attempts} times");
+        }
+        assert!(!failed || stopped || attempts >= all, "item {index} was tried {attempts} times");
+        let asked = failed && matches!(retry, Retrying::Panics);
+        assert_eq!(result.retry_panic(index).is_some(), asked, "item {index}: the panic of its retry");
     }
 }
 

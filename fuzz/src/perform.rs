@@ -9,12 +9,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use batch_executor::{BatchError, BatchExecutor, BatchResult, LimiterError, Workers, limiter_fn};
+use batch_executor::{
+    BatchError, BatchExecutor, BatchResult, CancelToken, LimiterError, Retry, RetryDecision, Workers,
+    limiter_fn,
+};
 
 use crate::check::{self, Happened};
 use crate::ledger::{Bomb, Ledger, Token};
 use crate::program::{
-    Act, Batch, DEEPEST, OnFailure, OnProgress, Program, Refusal, Setup, Source, Turn, Verb,
+    Act, Batch, Cancel, DEEPEST, OnFailure, OnProgress, Program, Refusal, Retrying, Setup, Source, Turn, Verb,
 };
 
 pub type Outcome = Result<BatchResult<Token, Token, Token>, BatchError<Token, Token, Token>>;
@@ -212,16 +215,21 @@ impl<'p> Machine<'p> {
         calls: &mut Vec<(usize, usize)>,
         op: impl Fn(usize) -> Result<Token, Token> + Sync,
     ) -> Outcome {
-        let mut steps = executor.batch(self.items(batch.source, size));
+        let token = CancelToken::new();
+        let mut steps = executor.batch(self.items(batch.source, size)).cancel_on(&token);
         if !matches!(batch.progress, OnProgress::None) {
             steps = steps.on_progress(|p| {
                 assert_eq!((p.total, p.succeeded + p.failed), (size, p.completed));
                 calls.push((p.completed, p.failed));
+                if batch.cancels_at_call(p.completed) {
+                    token.cancel();
+                }
                 self.panic_at(batch.progress, calls.len());
             });
         }
         let tasks = match batch.verb {
             Verb::Run => return steps.run(|item| op(item.index())),
+            Verb::RunWith => return self.run_with(batch, steps, &token, op),
             Verb::RunTasks => size,
             Verb::TooManyTasks(more) => size + usize::from(more) + 1,
             Verb::TooFewTasks(fewer) => size.saturating_sub(usize::from(fewer) + 1),
@@ -230,6 +238,40 @@ impl<'p> Machine<'p> {
         steps.run_tasks(
             (0..tasks).map(|index| (self.ledger.make(index), &op)).map(|(own, op)| move || op(own.index())),
         )
+    }
+
+    fn run_with<It: Iterator<Item = Token>>(
+        &self,
+        batch: &Batch,
+        mut steps: batch_executor::Batch<'_, It>,
+        token: &CancelToken,
+        op: impl Fn(usize) -> Result<Token, Token> + Sync,
+    ) -> Outcome {
+        if matches!(batch.control.cancel, Cancel::Before) {
+            token.cancel();
+        }
+        if let Some(time) = batch.control.timeout {
+            steps = steps.timeout(Duration::from_micros(u64::from(time) * 10));
+        }
+        let (retry, short) = (batch.control.retry, Duration::from_micros(20));
+        let retrying =
+            Retry::new(|| std::iter::repeat_n(short, retry.most())).when(|error: &Token| match retry {
+                Retrying::Never => RetryDecision::GiveUp,
+                Retrying::Retry(_) => RetryDecision::Retry,
+                Retrying::After(_) => RetryDecision::RetryAfter(short / 2),
+                Retrying::PauseAll(_) => RetryDecision::PauseAll(short),
+                Retrying::Panics => panic_any(error.ledger().make(check::OF_THE_RETRY)),
+            });
+        let result = steps.retry(retrying).state(|| self.ledger.make(0)).run_with(|item, cx| {
+            assert_eq!((item.index(), cx.state.index()), (cx.index(), 0));
+            if matches!(batch.control.cancel, Cancel::ByItem(at) if usize::from(at) == cx.index()) {
+                token.cancel();
+                assert!(cx.is_cancelled());
+            }
+            op(cx.index())
+        });
+        check::check_attempts(retry, &result);
+        result
     }
 
     fn items(&self, source: Source, size: usize) -> Box<dyn Iterator<Item = Token> + '_> {
@@ -269,6 +311,12 @@ impl<'p> Machine<'p> {
             Act::Drop { executor } => self.drop_executor(*executor),
         }
         Ok(token)
+    }
+}
+
+impl Batch {
+    fn cancels_at_call(&self, call: usize) -> bool {
+        matches!(self.control.cancel, Cancel::ByCall(at) if usize::from(at) == call)
     }
 }
 

@@ -118,6 +118,7 @@ pub struct Batch {
     pub verb: Verb,
     pub source: Source,
     pub progress: OnProgress,
+    pub control: Control,
 }
 
 impl Batch {
@@ -168,9 +169,50 @@ pub enum Act {
     },
 }
 
+/// What is done about errors, and what stops a batch from outside.
+#[derive(Debug, Clone, Copy, Arbitrary)]
+pub struct Control {
+    pub retry: Retrying,
+    pub cancel: Cancel,
+    /// Of so many times 10 microseconds.
+    pub timeout: Option<u8>,
+}
+
+#[derive(Debug, Clone, Copy, Arbitrary)]
+pub enum Retrying {
+    Never,
+    /// So many times at the most, up to 3.
+    Retry(u8),
+    After(u8),
+    PauseAll(u8),
+    /// The question panics.
+    Panics,
+}
+
+impl Retrying {
+    pub fn most(self) -> usize {
+        match self {
+            Retrying::Never | Retrying::Panics => 0,
+            Retrying::Retry(most) | Retrying::After(most) | Retrying::PauseAll(most) => usize::from(most % 4),
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, Arbitrary)]
+pub enum Cancel {
+    Never,
+    Before,
+    /// By the item at this index, again each time it runs.
+    ByItem(u8),
+    /// By the callback, at its call with this number.
+    ByCall(u8),
+}
+
 #[derive(Debug, Clone, Copy, Arbitrary)]
 pub enum Verb {
     Run,
+    /// With a context, a state, and what `Control` says.
+    RunWith,
     RunTasks,
     /// With so many tasks more than there are items.
     TooManyTasks(u8),
