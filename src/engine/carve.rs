@@ -13,13 +13,14 @@ use crate::result::{Counts, Trials};
 use crate::senses::{Meter, Usage};
 use crate::sync::{Instant, Mutex, MutexGuard};
 
+use super::chunk::{Chunk, Held};
 use super::numbers::Numbers;
-use super::slots::{Chunk, Held, Rest};
+use super::supply::{ItemOf, Supply};
 use super::waiting::Waiting;
 
 /// The batch as its workers see it. `P` is kept with an item that is tried again.
-pub(super) struct Carve<'a, I, T, E, P> {
-    state: Mutex<State<'a, I, T, E, P>>,
+pub(super) struct Carve<S: Supply, P> {
+    state: Mutex<State<S, P>>,
     since: Instant,
     /// Whether the limit moves while the batch runs.
     adapts: bool,
@@ -42,7 +43,7 @@ impl Team {
 }
 
 /// An item that waits for its next attempt, and what is kept with it.
-pub(super) type Waiter<'a, I, T, E, P> = (Held<'a, I, T, E>, P);
+pub(super) type Waiter<S, P> = (Held<<S as Supply>::Places>, P);
 
 /// What there is to tell of a batch that is over.
 pub(super) struct Told {
@@ -52,9 +53,9 @@ pub(super) struct Told {
     pub(super) trials: Vec<Trials>,
 }
 
-struct State<'a, I, T, E, P> {
-    rest: Rest<'a, I, T, E>,
-    waiting: Waiting<Waiter<'a, I, T, E, P>>,
+struct State<S: Supply, P> {
+    rest: S,
+    waiting: Waiting<Waiter<S, P>>,
     /// Workers that have nothing to do until one of those is due.
     idle: usize,
     trials: Vec<Trials>,
@@ -90,17 +91,17 @@ pub(super) struct Status {
 }
 
 /// What a worker is to do next.
-pub(super) enum Claim<'b, 'a, I, T, E, P> {
+pub(super) enum Claim<'b, S: Supply, P> {
     /// These items, or one that has been tried before.
-    Work(Chunk<'b, 'a, I, T, E>, Option<P>),
+    Work(Chunk<'b, S::Places>, Option<P>),
     /// Nothing for so long, unless something changes.
     Wait(Duration),
     /// There is nothing left for it, or there are too many workers.
     Leave,
 }
 
-impl<'a, I, T, E, P> Carve<'a, I, T, E, P> {
-    pub(super) fn new(rest: Rest<'a, I, T, E>, team: Team) -> Self {
+impl<S: Supply, P> Carve<S, P> {
+    pub(super) fn new(rest: S, team: Team) -> Self {
         let adapts = team.adapts();
         let Team { workers, controller, numbers } = team;
         let state = State {
@@ -119,7 +120,7 @@ impl<'a, I, T, E, P> Carve<'a, I, T, E, P> {
         Carve { state: Mutex::new(state), since: Instant::now(), adapts }
     }
 
-    pub(super) fn worker(&self) -> Worker<'_, 'a, I, T, E, P> {
+    pub(super) fn worker(&self) -> Worker<'_, S, P> {
         Worker {
             carve: self,
             running: false,
@@ -179,14 +180,14 @@ impl<'a, I, T, E, P> Carve<'a, I, T, E, P> {
     }
 
     /// The item is to be taken up again when it is due. Whether that concerns those who wait.
-    pub(super) fn put_back(&self, due: Instant, waiter: Waiter<'a, I, T, E, P>) -> bool {
+    pub(super) fn put_back(&self, due: Instant, waiter: Waiter<S, P>) -> bool {
         let mut state = self.state.lock();
         state.waiting.push(due, waiter.0.index(), waiter);
         state.idle > 0
     }
 
     /// When nobody works any more: the items that still wait, and what there is to tell.
-    pub(super) fn left(&mut self) -> (Vec<Waiter<'a, I, T, E, P>>, Told) {
+    pub(super) fn left(&mut self) -> (Vec<Waiter<S, P>>, Told) {
         let state = self.state.get_mut();
         let mut trials = mem::take(&mut state.trials);
         trials.sort_unstable_by_key(|trials| trials.index);
@@ -195,7 +196,7 @@ impl<'a, I, T, E, P> Carve<'a, I, T, E, P> {
     }
 }
 
-impl<'a, I, T, E, P> State<'a, I, T, E, P> {
+impl<S: Supply, P> State<S, P> {
     /// Whether there are items that nobody has taken yet.
     fn has_fresh(&self, end: usize) -> bool {
         self.rest.len() > 0 && self.rest.next() < end
@@ -211,8 +212,8 @@ impl<'a, I, T, E, P> State<'a, I, T, E, P> {
         now: Instant,
         size: usize,
         end: usize,
-        buffer: &'b mut Vec<I>,
-    ) -> Claim<'b, 'a, I, T, E, P> {
+        buffer: &'b mut Vec<ItemOf<S>>,
+    ) -> Claim<'b, S, P> {
         if let Some((held, past)) = self.waiting.take(now, end) {
             return Claim::Work(held.into_chunk(buffer), Some(past));
         }
@@ -239,14 +240,14 @@ impl<'a, I, T, E, P> State<'a, I, T, E, P> {
         match self.limit {
             1 => asked,
             workers if self.rest.next() < workers => 1,
-            workers => asked.min(self.rest.len() / (2 * workers)).max(1),
+            workers => asked.min(self.rest.shared() / (2 * workers)).max(1),
         }
     }
 }
 
 /// One worker's side of the lock.
-pub(super) struct Worker<'c, 'a, I, T, E, P> {
-    carve: &'c Carve<'a, I, T, E, P>,
+pub(super) struct Worker<'c, S: Supply, P> {
+    carve: &'c Carve<S, P>,
     /// Whether it counts as running: from its first claim until it leaves.
     running: bool,
     /// Whether it counts as idle, too.
@@ -266,7 +267,7 @@ pub(super) struct Worker<'c, 'a, I, T, E, P> {
     started: Cell<Instant>,
 }
 
-impl<'c, 'a, I, T, E, P> Worker<'c, 'a, I, T, E, P> {
+impl<'c, S: Supply, P> Worker<'c, S, P> {
     /// Notes what was done; it shows with the next claim.
     pub(super) fn did(&mut self, counts: Counts) {
         self.done.add(counts);
@@ -291,8 +292,8 @@ impl<'c, 'a, I, T, E, P> Worker<'c, 'a, I, T, E, P> {
         now: Instant,
         size: usize,
         end: usize,
-        buffer: &'b mut Vec<I>,
-    ) -> Claim<'b, 'a, I, T, E, P> {
+        buffer: &'b mut Vec<ItemOf<S>>,
+    ) -> Claim<'b, S, P> {
         let mut state = self.hand_in(now);
         let others = state.running - usize::from(self.running);
         let may_work = others < state.limit;
@@ -310,7 +311,7 @@ impl<'c, 'a, I, T, E, P> Worker<'c, 'a, I, T, E, P> {
     }
 
     /// Takes the lock, with what was done.
-    fn hand_in(&mut self, now: Instant) -> MutexGuard<'c, State<'a, I, T, E, P>> {
+    fn hand_in(&mut self, now: Instant) -> MutexGuard<'c, State<S, P>> {
         let completed = self.sample(now);
         let mut state = self.carve.state.lock();
         state.counts.add(mem::take(&mut self.done));
@@ -324,7 +325,7 @@ impl<'c, 'a, I, T, E, P> Worker<'c, 'a, I, T, E, P> {
     }
 
     /// Counts itself among those that run and those that are idle, or among neither.
-    fn count(&mut self, state: &mut State<'a, I, T, E, P>, claim: &Claim<'_, 'a, I, T, E, P>) {
+    fn count(&mut self, state: &mut State<S, P>, claim: &Claim<'_, S, P>) {
         self.idle = matches!(claim, Claim::Wait(_));
         state.idle += usize::from(self.idle);
         match (self.running, !matches!(claim, Claim::Leave)) {
@@ -357,7 +358,7 @@ impl<'c, 'a, I, T, E, P> Worker<'c, 'a, I, T, E, P> {
     }
 }
 
-impl<I, T, E, P> Drop for Worker<'_, '_, I, T, E, P> {
+impl<S: Supply, P> Drop for Worker<'_, S, P> {
     fn drop(&mut self) {
         if self.running {
             let mut state = self.hand_in(Instant::now());
@@ -368,7 +369,7 @@ impl<I, T, E, P> Drop for Worker<'_, '_, I, T, E, P> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::slots::Slots;
+    use super::super::slots::{Rest, Slots};
     use super::*;
     use crate::adaptive::Setup;
 
@@ -384,13 +385,13 @@ mod tests {
         Some(Box::new(Controller::new(Setup { least: 1, most, cpus, items: Some(1000) })))
     }
 
-    type Kept<'a> = Carve<'a, (), (), (), &'static str>;
+    type Kept<'a> = Carve<Rest<'a, (), (), ()>, &'static str>;
 
     fn carve(slots: &mut Slots<(), (), ()>, workers: usize, controller: Option<Box<Controller>>) -> Kept<'_> {
         Carve::new(slots.rest(), Team { workers, controller, numbers: Some(Numbers::default()) })
     }
 
-    impl<P> Claim<'_, '_, (), (), (), P> {
+    impl<S: Supply, P> Claim<'_, S, P> {
         /// How many there are to be worked on.
         fn items(&self) -> Option<usize> {
             match self {
@@ -504,7 +505,7 @@ mod tests {
     /// Takes the next item and has it wait until `due`.
     fn put_off<'a>(
         carve: &Kept<'a>,
-        worker: &mut Worker<'_, 'a, (), (), (), &'static str>,
+        worker: &mut Worker<'_, Rest<'a, (), (), ()>, &'static str>,
         due: Instant,
     ) -> bool {
         let mut buffer = Vec::new();

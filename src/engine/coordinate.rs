@@ -8,7 +8,7 @@ use crate::panic::{self, Panic};
 use crate::pool::Invitation;
 
 use super::carve::Status;
-use super::job::{Job, Turn};
+use super::job::{Job, SupplyFor, Turn};
 use super::pace::Pace;
 use super::tally::{Bell, Report};
 use super::work::Work;
@@ -22,8 +22,8 @@ const PATIENCE: u32 = if cfg!(any(loom, shuttle)) { 1 } else { 100 };
 
 /// Watches what helpers complete until the batch is over. While there is no helper, the caller works and reports by
 /// turns. A panic of `on_progress` stops the batch and is handed back; helpers may then still be running.
-pub(super) fn coordinate<W: Work>(
-    job: &Job<'_, W>,
+pub(super) fn coordinate<W: Work, S: SupplyFor<W>>(
+    job: &Job<'_, W, S>,
     helpers: Option<&Invitation<'_>>,
     seats: usize,
     mut report: Option<Report<'_>>,
@@ -38,8 +38,8 @@ pub(super) fn coordinate<W: Work>(
     ended.and(panic::catch(|| drop(report)))
 }
 
-fn watch<W: Work>(
-    job: &Job<'_, W>,
+fn watch<W: Work, S: SupplyFor<W>>(
+    job: &Job<'_, W, S>,
     mut turns: Turns<'_>,
     state: &mut Option<W::State>,
     report: &mut Option<Report<'_>>,

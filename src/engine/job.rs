@@ -15,26 +15,34 @@ use crate::sync::atomic::{AtomicUsize, Ordering};
 use crate::sync::{Instant, Mutex, later};
 
 use super::carve::{Carve, Claim, Worker};
+use super::chunk::{Chunk, NoValue, Places};
 use super::pace::Pace;
-use super::slots::{Chunk, NoValue, Rest};
 use super::stop::Stop;
+use super::supply::Supply;
 use super::work::{DelaysOf, Memory, Past, Work, retries};
 
 /// What is kept of an item that failed and is tried again.
 pub(super) type PastOf<W> = Past<<W as Work>::Error, DelaysOf<W>>;
 
-pub(super) type RestOf<'a, W> = Rest<'a, <W as Work>::Item, <W as Work>::Value, <W as Work>::Error>;
-type ChunkOf<'b, 'a, W> = Chunk<'b, 'a, <W as Work>::Item, <W as Work>::Value, <W as Work>::Error>;
-type CarveOf<'a, W> = Carve<'a, <W as Work>::Item, <W as Work>::Value, <W as Work>::Error, PastOf<W>>;
-type WorkerOf<'c, 'a, W> =
-    Worker<'c, 'a, <W as Work>::Item, <W as Work>::Value, <W as Work>::Error, PastOf<W>>;
+type ChunkOf<'b, S> = Chunk<'b, <S as Supply>::Places>;
+
+/// What work of this kind is done on.
+pub(super) trait SupplyFor<W: Work>:
+    Supply<Places: Places<Item = W::Item, Value = W::Value, Error = W::Error> + Send> + Send
+{
+}
+
+impl<W: Work, S> SupplyFor<W> for S where
+    S: Supply<Places: Places<Item = W::Item, Value = W::Value, Error = W::Error> + Send> + Send
+{
+}
 
 /// Shared by all who work on the batch.
-pub(super) struct Job<'a, W: Work> {
+pub(super) struct Job<'a, W: Work, S: SupplyFor<W>> {
     pub(super) work: &'a W,
     pub(super) limiter: Option<&'a dyn RateLimiter>,
     pub(super) stop: &'a Stop,
-    pub(super) carve: CarveOf<'a, W>,
+    pub(super) carve: Carve<S, PastOf<W>>,
     /// Those who work on it, where the number of workers depends on what they do.
     pub(super) watch: Option<Watch>,
     /// How many wait for a permit, where the number of workers depends on it.
@@ -72,7 +80,7 @@ struct Last<E> {
     panic: Option<Panic>,
 }
 
-impl<'a, W: Work> Job<'a, W> {
+impl<W: Work, S: SupplyFor<W>> Job<'_, W, S> {
     /// Works until there is nothing left to claim.
     pub(super) fn work(&self) {
         // Rung last of all, when this worker no longer counts as running.
@@ -111,7 +119,7 @@ impl<'a, W: Work> Job<'a, W> {
     }
 
     /// Has the caller look at what a claim brought.
-    fn tell(&self, worker: &WorkerOf<'_, 'a, W>) {
+    fn tell(&self, worker: &Worker<'_, S, PastOf<W>>) {
         if self.reports || worker.moved_limit {
             self.stop.ring();
         }
@@ -181,9 +189,9 @@ impl<'a, W: Work> Job<'a, W> {
     /// Decides so many items of a chunk, or up to the first that may not start.
     fn run(
         &self,
-        worker: &mut WorkerOf<'_, 'a, W>,
+        worker: &mut Worker<'_, S, PastOf<W>>,
         state: &mut Option<W::State>,
-        chunk: &mut ChunkOf<'_, 'a, W>,
+        chunk: &mut ChunkOf<'_, S>,
         past: Option<PastOf<W>>,
         most: usize,
     ) -> Counts {
@@ -197,9 +205,9 @@ impl<'a, W: Work> Job<'a, W> {
     /// The way without retries. One catch serves until something fails.
     fn run_once(
         &self,
-        worker: &WorkerOf<'_, 'a, W>,
+        worker: &Worker<'_, S, PastOf<W>>,
         state: &mut Option<W::State>,
-        chunk: &mut ChunkOf<'_, 'a, W>,
+        chunk: &mut ChunkOf<'_, S>,
         most: usize,
     ) -> Counts {
         let (mut left, mut counts) = (most.min(chunk.len()), Counts::default());
@@ -225,9 +233,9 @@ impl<'a, W: Work> Job<'a, W> {
     /// the chunk and is not decided.
     fn try_one(
         &self,
-        worker: &mut WorkerOf<'_, 'a, W>,
+        worker: &mut Worker<'_, S, PastOf<W>>,
         state: &mut Option<W::State>,
-        chunk: &mut ChunkOf<'_, 'a, W>,
+        chunk: &mut ChunkOf<'_, S>,
         past: Option<PastOf<W>>,
     ) -> Counts {
         if chunk.len() == 0 {
@@ -273,9 +281,9 @@ impl<'a, W: Work> Job<'a, W> {
     #[inline]
     fn decide(
         &self,
-        worker: &WorkerOf<'_, 'a, W>,
+        worker: &Worker<'_, S, PastOf<W>>,
         state: &mut Option<W::State>,
-        chunk: &mut ChunkOf<'_, 'a, W>,
+        chunk: &mut ChunkOf<'_, S>,
         most: usize,
         begin: impl Fn() -> usize,
     ) -> Option<NoValue<W::Error>> {
@@ -301,7 +309,11 @@ impl<'a, W: Work> Job<'a, W> {
     }
 
     /// Whether the item at `index` may start; waits for its permit, and for the end of a pause.
-    fn wait_to_start(&self, index: usize, worker: &WorkerOf<'_, 'a, W>) -> Result<(), NoValue<W::Error>> {
+    fn wait_to_start(
+        &self,
+        index: usize,
+        worker: &Worker<'_, S, PastOf<W>>,
+    ) -> Result<(), NoValue<W::Error>> {
         if !self.stop.allows(index) {
             return Err(NoValue::Stopped);
         }
@@ -318,11 +330,11 @@ impl<'a, W: Work> Job<'a, W> {
 }
 
 /// Trying again.
-impl<'a, W: Work> Job<'a, W> {
+impl<W: Work, S: SupplyFor<W>> Job<'_, W, S> {
     /// Has the first item of the chunk wait for its next attempt, if there is to be one.
     fn put_back(
         &self,
-        chunk: &mut ChunkOf<'_, 'a, W>,
+        chunk: &mut ChunkOf<'_, S>,
         attempt: &Attempt<W::Error>,
         memory: Option<Memory<DelaysOf<W>>>,
         error: W::Error,

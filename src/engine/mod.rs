@@ -1,6 +1,7 @@
 //! From items to outcomes: one batch, run by the caller and by helpers from the pool.
 
 mod carve;
+mod chunk;
 mod collect;
 mod coordinate;
 mod job;
@@ -9,6 +10,7 @@ mod pace;
 mod pause;
 mod slots;
 mod stop;
+mod supply;
 mod tally;
 mod waiting;
 mod work;
@@ -30,7 +32,7 @@ use crate::workers::Workers;
 
 use carve::{Carve, Team};
 use coordinate::coordinate;
-use job::{Job, RestOf};
+use job::{Job, SupplyFor};
 use numbers::Numbers;
 use slots::Slots;
 use stop::{Stop, Watched};
@@ -132,14 +134,14 @@ impl Engine {
         Some(Box::new(Controller::new(Setup { least, most, cpus, items: Some(items) })))
     }
 
-    fn job<'a, W: Work>(
+    fn job<'a, W: Work, S: SupplyFor<W>>(
         &'a self,
         work: &'a W,
         stop: &'a Stop,
-        rest: RestOf<'a, W>,
+        rest: S,
         team: Team,
         reports: bool,
-    ) -> Job<'a, W> {
+    ) -> Job<'a, W, S> {
         let (limiter, adapts) = (self.limiter.as_deref(), team.adapts());
         Job {
             work,
@@ -156,9 +158,9 @@ impl Engine {
 
     /// Has the batch run to its end by the caller and its helpers. A panic of `on_progress` is handed back when nobody
     /// works any more.
-    fn work_on<W: Work>(
+    fn work_on<W: Work, S: SupplyFor<W>>(
         &self,
-        job: &Job<'_, W>,
+        job: &Job<'_, W, S>,
         workers: usize,
         report: Option<Report<'_>>,
     ) -> Result<(), Panic> {

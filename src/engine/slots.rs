@@ -14,17 +14,17 @@ use crate::error::ItemError;
 use crate::result::BatchItem;
 use crate::sync::atomic::{AtomicUsize, Ordering};
 
-type Place<I, T, E> = MaybeUninit<BatchItem<I, T, E>>;
+use super::chunk::{Chunk, Places};
+use super::supply::{LARGEST_CHUNK, Supply};
 
-/// The most items that are taken at a time. More saves nothing, and leaves a core's own cache.
-const LARGEST_CHUNK: usize = 4096;
+type Place<I, T, E> = MaybeUninit<BatchItem<I, T, E>>;
 
 /// All items, and room for them with their outcomes.
 pub(super) struct Slots<I, T, E> {
     items: vec::IntoIter<I>,
     total: usize,
     decided: Vec<BatchItem<I, T, E>>,
-    /// Places that were written in chunks, counted when their chunk is let go of.
+    /// Places that were written, counted when whoever had them lets go of them.
     filled: AtomicUsize,
 }
 
@@ -58,10 +58,10 @@ impl<I, T, E> Slots<I, T, E> {
         for (item, place) in self.items.by_ref().zip(left) {
             place.write(BatchItem::skipped(item));
         }
-        // SAFETY: `Rest` hands the places out from the front, each item with its place, so those below `taken` were in
-        // chunks. A chunk counts its places as filled only after it has written every one. A place that `hold` takes out
-        // of a chunk is no longer among those it counts, and is in a chunk of its own before it is counted. So no place is
-        // counted twice: as many as were taken are filled, hence all of them. The loop above has written the others.
+        // SAFETY: `Rest` hands the places out from the front, each item with its place, so those below `taken` were handed
+        // out. `InPlace` reaches each of its places once, counts those that were written, none that it has split off, and
+        // nothing at all while they are lent. So no place is counted twice: as many as were taken are filled, hence all of
+        // them. The loop above has written the others.
         #[allow(unsafe_code)]
         unsafe {
             self.decided.set_len(self.total);
@@ -78,189 +78,110 @@ pub(super) struct Rest<'a, I, T, E> {
     filled: &'a AtomicUsize,
 }
 
-impl<'a, I, T, E> Rest<'a, I, T, E> {
-    pub(super) fn len(&self) -> usize {
+impl<'a, I, T, E> Supply for Rest<'a, I, T, E> {
+    type Places = InPlace<'a, I, T, E>;
+
+    fn len(&self) -> usize {
         self.places.len()
     }
 
-    /// The index of the first of them in the batch.
-    pub(super) fn next(&self) -> usize {
+    fn next(&self) -> usize {
         self.next
     }
 
-    /// Takes about `size` items off the front: not more, and fewer where there are no more, or that is many. `buffer` is
-    /// lent for them, and empty again when the chunk is let go of.
-    pub(super) fn take<'b>(&mut self, size: usize, buffer: &'b mut Vec<I>) -> Chunk<'b, 'a, I, T, E> {
+    fn shared(&self) -> usize {
+        self.len()
+    }
+
+    fn take<'b>(&mut self, size: usize, buffer: &'b mut Vec<I>) -> Chunk<'b, Self::Places> {
         let size = size.min(self.places.len()).min(LARGEST_CHUNK);
         let (places, rest) = mem::take(&mut self.places).split_at_mut(size);
         self.places = rest;
-        buffer.clear();
-        buffer.extend(self.items.by_ref().take(size));
-        buffer.reverse();
         let start = self.next;
         self.next += size;
-        Chunk { next: start, size, items: buffer, places: places.iter_mut(), filled: self.filled }
+        Chunk::new(start, self.items.by_ref().take(size), buffer, InPlace::new(places, self.filled))
     }
 }
 
-/// What an item came to instead of a value.
-#[derive(Debug)]
-pub(super) enum NoValue<E> {
-    Error(ItemError<E>),
-    /// It may not start: the batch has stopped below it.
-    Stopped,
-}
-
-/// Items that one worker has taken. Letting go of it decides those that are left: they are skipped.
-pub(super) struct Chunk<'b, 'a, I, T, E> {
-    /// The index of the first item that is left.
-    next: usize,
-    size: usize,
-    /// The items that are left, the first of them last.
-    items: &'b mut Vec<I>,
+/// Places in the vector that becomes the result.
+pub(super) struct InPlace<'a, I, T, E> {
     places: slice::IterMut<'a, Place<I, T, E>>,
-    filled: &'a AtomicUsize,
+    /// How many of its places are, or will be, written here.
+    size: usize,
+    /// Whether its places are out of its sight; then it counts none.
+    are_lent: bool,
+    filled: Option<&'a AtomicUsize>,
 }
 
-impl<'a, I, T, E> Chunk<'_, 'a, I, T, E> {
-    /// How many items are left.
-    pub(super) fn len(&self) -> usize {
+impl<'a, I, T, E> InPlace<'a, I, T, E> {
+    fn new(places: &'a mut [Place<I, T, E>], filled: &'a AtomicUsize) -> Self {
+        InPlace { size: places.len(), places: places.iter_mut(), are_lent: false, filled: Some(filled) }
+    }
+}
+
+impl<I, T, E> Places for InPlace<'_, I, T, E> {
+    type Item = I;
+    type Value = T;
+    type Error = E;
+
+    fn left(&self) -> usize {
         self.places.len()
     }
 
-    /// The index of the first item that is left.
-    pub(super) fn next(&self) -> usize {
-        self.next
-    }
-
-    /// Takes the first item that is left out of the chunk, undecided.
-    pub(super) fn hold(&mut self) -> Option<Held<'a, I, T, E>> {
-        let (item, place) = (self.items.pop()?, self.places.next()?);
-        let (index, filled) = (self.next, self.filled);
-        self.next += 1;
-        self.size -= 1;
-        Some(Held { index, item: Some(item), place: slice::from_mut(place).iter_mut(), filled })
-    }
-
-    /// Decides up to `most` items by what `op` makes of index and item, each after `admit` has let it start, for as long
-    /// as there are values; what there was instead, if there was. The item without a value, be it that `op` unwound,
-    /// is the first that is left.
-    ///
-    /// The value goes from `op` to its place with no variable in memory in between: stored in parts and read as a whole,
-    /// it would take longer than all the rest (4.6 ns for a no-op instead of 1.1).
     #[inline]
-    pub(super) fn decide_while(
-        &mut self,
-        most: usize,
-        mut admit: impl FnMut(usize) -> Result<(), NoValue<E>>,
-        mut op: impl FnMut(usize, &I) -> Result<T, E>,
-    ) -> Option<NoValue<E>> {
-        let end = self.next + most;
-        let mut lent = Lent::new(self);
-        while lent.next < end {
-            let item = lent.items.last()?;
-            if let Err(instead) = admit(lent.next) {
-                return Some(instead);
-            }
-            match op(lent.next, item) {
-                Ok(value) => lent.put(Ok(value)),
-                Err(error) => return Some(NoValue::Error(ItemError::Failed(error))),
-            }
-        }
-        None
-    }
-
-    /// Decides the first item that is left; its index.
-    pub(super) fn decide(&mut self, error: ItemError<E>) -> usize {
-        let index = self.next;
-        Lent::new(self).put(Err(error));
-        index
-    }
-}
-
-impl<I, T, E> Drop for Chunk<'_, '_, I, T, E> {
-    fn drop(&mut self) {
-        while self.len() > 0 {
-            self.decide(ItemError::Skipped);
-        }
-        // Release: the places are read by whoever finds them counted.
-        self.filled.fetch_add(self.size, Ordering::Release);
-    }
-}
-
-/// An item that was taken out of its chunk, with its place. Letting go of it, too, decides that it is skipped.
-pub(super) struct Held<'a, I, T, E> {
-    index: usize,
-    item: Option<I>,
-    place: slice::IterMut<'a, Place<I, T, E>>,
-    filled: &'a AtomicUsize,
-}
-
-impl<'a, I, T, E> Held<'a, I, T, E> {
-    pub(super) fn index(&self) -> usize {
-        self.index
-    }
-
-    /// A chunk of this one item; `buffer` is lent for it.
-    pub(super) fn into_chunk<'b>(mut self, buffer: &'b mut Vec<I>) -> Chunk<'b, 'a, I, T, E> {
-        self.lend(buffer)
-    }
-
-    fn lend<'b>(&mut self, buffer: &'b mut Vec<I>) -> Chunk<'b, 'a, I, T, E> {
-        buffer.clear();
-        buffer.extend(self.item.take());
-        let (size, places) = (buffer.len(), mem::take(&mut self.place));
-        Chunk { next: self.index, size, items: buffer, places, filled: self.filled }
-    }
-}
-
-impl<I, T, E> Drop for Held<'_, I, T, E> {
-    fn drop(&mut self) {
-        if self.item.is_some() {
-            drop(self.lend(&mut Vec::new()));
-        }
-    }
-}
-
-/// A chunk's state in local variables, which live in registers, and back in the chunk when this goes, also by unwinding.
-/// In the chunk each item would wait for the one before it to be stored: 10,000 no-ops took a fifth longer.
-struct Lent<'c, 'b, 'a, I, T, E> {
-    next: usize,
-    items: Vec<I>,
-    places: slice::IterMut<'a, Place<I, T, E>>,
-    owner: &'c mut Chunk<'b, 'a, I, T, E>,
-}
-
-impl<'c, 'b, 'a, I, T, E> Lent<'c, 'b, 'a, I, T, E> {
-    #[inline]
-    fn new(owner: &'c mut Chunk<'b, 'a, I, T, E>) -> Self {
-        let (items, places) = (mem::take(owner.items), mem::take(&mut owner.places));
-        Lent { next: owner.next, items, places, owner }
-    }
-
-    #[inline]
-    fn put(&mut self, outcome: Result<T, ItemError<E>>) {
-        if let (Some(id), Some(place)) = (self.items.pop(), self.places.next()) {
+    fn put(&mut self, id: I, outcome: Result<T, ItemError<E>>) {
+        if let Some(place) = self.places.next() {
             place.write(BatchItem { id, outcome });
-            self.next += 1;
         } else {
-            // There is a place for each item. Were the outcome dropped here, it would have to be in memory before.
-            mem::forget(outcome);
+            // There is a place for each item. Were they dropped here, they would have to be in memory before.
+            mem::forget((id, outcome));
         }
+    }
+
+    /// Only the places, not what has to be counted when they are let go of.
+    #[inline]
+    fn lend(&mut self) -> Self {
+        self.are_lent = true;
+        InPlace { places: mem::take(&mut self.places), ..InPlace::default() }
+    }
+
+    #[inline]
+    fn take_back(&mut self, mut lent: Self) {
+        self.places = mem::take(&mut lent.places);
+        self.are_lent = false;
+    }
+
+    fn split_first(&mut self) -> Self {
+        let first = self.places.next().map(slice::from_mut).unwrap_or_default();
+        self.size -= first.len();
+        InPlace { size: first.len(), places: first.iter_mut(), are_lent: false, filled: self.filled }
+    }
+
+    fn give_up(&mut self, items: impl Iterator<Item = I>) {
+        items.for_each(|item| self.put(item, Err(ItemError::Skipped)));
     }
 }
 
-impl<I, T, E> Drop for Lent<'_, '_, '_, I, T, E> {
+impl<I, T, E> Default for InPlace<'_, I, T, E> {
+    #[inline]
+    fn default() -> Self {
+        InPlace { places: slice::IterMut::default(), size: 0, are_lent: false, filled: None }
+    }
+}
+
+impl<I, T, E> Drop for InPlace<'_, I, T, E> {
     #[inline]
     fn drop(&mut self) {
-        self.owner.next = self.next;
-        *self.owner.items = mem::take(&mut self.items);
-        self.owner.places = mem::take(&mut self.places);
+        if let Some(filled) = self.filled.filter(|_| !self.are_lent) {
+            // Release: the places are read by whoever finds them counted.
+            filled.fetch_add(self.size - self.places.len(), Ordering::Release);
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::chunk::NoValue;
     use super::*;
     use crate::panic;
 
