@@ -7,11 +7,12 @@ use std::time::Duration;
 use crate::batch_error::BatchError;
 use crate::cancel::CancelToken;
 use crate::context::ItemContext;
-use crate::engine::{Control, Engine, Init, OnProgress, Outcome, Steps, collect};
+use crate::engine::{Control, Engine, Flow, Init, OnProgress, Order, Outcome, Steps, collect};
 use crate::panic::{self, Panic};
 use crate::progress::Progress;
 use crate::result::BatchResult;
 use crate::retry::{NoRetry, Retry, RetryPolicy};
+use crate::stream::{Results, Streamed};
 use crate::sync::{Instant, Mutex, later};
 
 /// Items about to be run. Made by [`BatchExecutor::batch`](crate::BatchExecutor::batch); nothing happens until
@@ -25,26 +26,25 @@ use crate::sync::{Instant, Mutex, later};
 pub struct Batch<'a, It, R = NoRetry, S = ()> {
     engine: &'a Engine,
     items: It,
-    on_progress: Option<OnProgress<'a>>,
-    tokens: Vec<CancelToken>,
-    deadline: Option<Instant>,
-    timeout: Option<Duration>,
+    asked: Asked<'a>,
     retry: R,
     init: Init<'a, S>,
 }
 
+/// What was asked for, whatever the types are.
+struct Asked<'a> {
+    on_progress: Option<OnProgress<'a>>,
+    tokens: Vec<CancelToken>,
+    deadline: Option<Instant>,
+    timeout: Option<Duration>,
+    flow: Flow,
+}
+
 impl<'a, It: Iterator> Batch<'a, It> {
     pub(crate) fn new(engine: &'a Engine, items: It) -> Self {
-        Batch {
-            engine,
-            items,
-            on_progress: None,
-            tokens: Vec::new(),
-            deadline: None,
-            timeout: None,
-            retry: NoRetry,
-            init: Box::new(|| ()),
-        }
+        let flow = Flow { window: None, order: Order::Input };
+        let asked = Asked { on_progress: None, tokens: Vec::new(), deadline: None, timeout: None, flow };
+        Batch { engine, items, asked, retry: NoRetry, init: Box::new(|| ()) }
     }
 }
 
@@ -74,7 +74,7 @@ impl<'a, It: Iterator, R, S> Batch<'a, It, R, S> {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn on_progress(mut self, callback: impl FnMut(&Progress) + 'a) -> Self {
-        self.on_progress = Some(Box::new(callback));
+        self.asked.on_progress = Some(Box::new(callback));
         self
     }
 
@@ -114,7 +114,7 @@ impl<'a, It: Iterator, R, S> Batch<'a, It, R, S> {
     /// # Ok::<(), ctrlc::Error>(())
     /// ```
     pub fn cancel_on(mut self, token: &CancelToken) -> Self {
-        self.tokens.push(token.clone());
+        self.asked.tokens.push(token.clone());
         self
     }
 
@@ -125,7 +125,7 @@ impl<'a, It: Iterator, R, S> Batch<'a, It, R, S> {
     ///
     /// Costs one clock reading an item.
     pub fn deadline(mut self, deadline: Instant) -> Self {
-        self.deadline = Some(deadline);
+        self.asked.deadline = Some(deadline);
         self
     }
 
@@ -145,7 +145,7 @@ impl<'a, It: Iterator, R, S> Batch<'a, It, R, S> {
     /// assert!(error.into_partial().unwrap().skipped() > 900);
     /// ```
     pub fn timeout(mut self, timeout: Duration) -> Self {
-        self.timeout = Some(timeout);
+        self.asked.timeout = Some(timeout);
         self
     }
 
@@ -175,8 +175,8 @@ impl<'a, It: Iterator, R, S> Batch<'a, It, R, S> {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn retry<B, W>(self, retry: Retry<B, W>) -> Batch<'a, It, Retry<B, W>, S> {
-        let Batch { engine, items, on_progress, tokens, deadline, timeout, retry: _, init } = self;
-        Batch { engine, items, on_progress, tokens, deadline, timeout, retry, init }
+        let Batch { engine, items, asked, retry: _, init } = self;
+        Batch { engine, items, asked, retry, init }
     }
 
     /// Gives each worker something of its own, such as a connection or a buffer: [`ItemContext::state`] in
@@ -201,8 +201,67 @@ impl<'a, It: Iterator, R, S> Batch<'a, It, R, S> {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn state<Q>(self, init: impl Fn() -> Q + Sync + 'a) -> Batch<'a, It, R, Q> {
-        let Batch { engine, items, on_progress, tokens, deadline, timeout, retry, init: _ } = self;
-        Batch { engine, items, on_progress, tokens, deadline, timeout, retry, init: Box::new(init) }
+        let Batch { engine, items, asked, retry, init: _ } = self;
+        Batch { engine, items, asked, retry, init: Box::new(init) }
+    }
+
+    /// How many items a [`stream`](Batch::stream) may have under way at a time: pulled out of the iterator, and not yet handed
+    /// on to the consumer. Default 4 for each worker; with adaptive workers, for each that there may be. The last call wins.
+    ///
+    /// It bounds the memory of a stream, and how far a slow item can hold the others back: when it is the next to be handed
+    /// on, so many items, itself included, are all that go on beside it. Items that take less than a few microseconds want a window of some
+    /// hundreds or thousands, so that workers can take several at a time. There are never more workers at work than the
+    /// window has room for.
+    ///
+    /// [`run`](Batch::run), [`run_with`](Batch::run_with) and [`run_tasks`](Batch::run_tasks) do not look at it: their window
+    /// is everything.
+    ///
+    /// # Panics
+    ///
+    /// If `items` is 0: nothing could ever start.
+    ///
+    /// ```
+    /// use batch_executor::BatchExecutor;
+    /// use std::sync::atomic::{AtomicUsize, Ordering};
+    ///
+    /// let pulled = AtomicUsize::new(0);
+    /// let endless = (0..).inspect(|_| _ = pulled.fetch_add(1, Ordering::Relaxed));
+    /// let executor = BatchExecutor::builder().workers(4).build()?;
+    /// let streamed = executor.batch(endless).window(10).stream(|n| Ok::<_, String>(n * n), |results| {
+    ///     for (handed_on, item) in results.take(100).enumerate() {
+    ///         assert_eq!(item.outcome.unwrap(), handed_on * handed_on);
+    ///         assert!(pulled.load(Ordering::Relaxed) <= handed_on + 10);
+    ///     }
+    /// });
+    /// assert_eq!(streamed.succeeded, 100);
+    /// # Ok::<(), batch_executor::ConfigError>(())
+    /// ```
+    pub fn window(mut self, items: usize) -> Self {
+        assert!(items > 0, "a window of 0 items would never let anything start");
+        self.asked.flow.window = Some(items);
+        self
+    }
+
+    /// Has a [`stream`](Batch::stream) hand outcomes on as they come, instead of in input order: a slow item then holds nothing
+    /// back but its own place in the [`window`](Batch::window).
+    ///
+    /// ```
+    /// use batch_executor::BatchExecutor;
+    /// use std::{thread, time::Duration};
+    ///
+    /// let executor = BatchExecutor::builder().workers(2).build()?;
+    /// let millis = [200, 1, 1, 1];
+    /// let streamed = executor.batch(millis).unordered().stream(
+    ///     |&n| Ok::<_, String>(thread::sleep(Duration::from_millis(n))),
+    ///     |results| results.map(|item| item.id).collect::<Vec<_>>(),
+    /// );
+    /// println!("{:?}", streamed.output);                  // [1, 1, 1, 200]
+    /// # let mut ids = streamed.output; ids.sort(); assert_eq!(ids, [1, 1, 1, 200]);
+    /// # Ok::<(), batch_executor::ConfigError>(())
+    /// ```
+    pub fn unordered(mut self) -> Self {
+        self.asked.flow.order = Order::Completion;
+        self
     }
 }
 
@@ -295,6 +354,130 @@ impl<It: Iterator, R, S> Batch<'_, It, R, S> {
         self.go(Instant::now(), true, op).unwrap_or_else(|panic| panic.resume())
     }
 
+    /// Runs `op` on items as they are pulled out of the iterator, and hands each on as soon as it and all before it are done: for
+    /// input that is endless, or larger than memory, and for results that are wanted before the last one is there.
+    ///
+    /// `consume` is called once, on this thread, with [`Results`], an ordinary iterator of [`BatchItem`](crate::BatchItem)s in
+    /// input order. What it returns is the [`output`](Streamed::output). Meanwhile workers pull items, one thread at a time and no further than the
+    /// [`window`](Batch::window) allows, and run them. So memory does not grow with the input, and a slow first item holds the window
+    /// back and never makes it larger. Without other threads, with one worker or where none can be had, an item is pulled and run when the
+    /// consumer asks for it.
+    ///
+    /// The iterator may wait in `next`, for a channel or for stdin: what was pulled runs on and is handed on meanwhile, even if
+    /// the iterator waits for what the consumer makes of it. It is not asked again after its end. It goes to other threads, so it is `Send`.
+    ///
+    /// Everything else is as in [`run`](Batch::run): rate limits, retries, states, cancels, panics as outcomes. Progress
+    /// is reported on this thread, while the consumer asks for the next item. An item that backs off keeps its place in the window.
+    ///
+    /// # Stopping
+    ///
+    /// - When the executor stops on a failure, `Results` ends behind that item, the lowest that failed, whatever the number of workers.
+    /// - After a cancel or a deadline, it ends before the first item that did not run. An [`unordered`](Batch::unordered) stream hands
+    ///   on all that did.
+    /// - When `consume` returns early, or panics, nothing more starts.
+    ///
+    /// In each case what runs is waited for, also an iterator that is in its `next`; up to a window of items may have been pulled
+    /// and are dropped.
+    ///
+    /// # Panics
+    ///
+    /// If `consume`, the iterator, the progress callback or a destructor of what is thrown away panics; never while something of the
+    /// stream is still running.
+    ///
+    /// ```
+    /// use batch_executor::{BatchExecutor, Workers};
+    /// use std::io::{BufRead, Cursor};
+    ///
+    /// let input = Cursor::new("3\n1\nfour\n5\n");                  // or stdin, or a file of any length
+    /// let executor = BatchExecutor::builder().workers(Workers::auto()).stop_on_error(false).build()?;
+    /// let streamed = executor.batch(input.lines().map_while(Result::ok)).stream(
+    ///     |line| line.parse::<u32>(),
+    ///     |results| {
+    ///         let mut sum = 0;
+    ///         for item in results {                                 // in the order of the lines
+    ///             match item.outcome {
+    ///                 Ok(number) => sum += number,
+    ///                 Err(error) => println!("{}: {error}", item.id), // four: invalid digit found in string
+    ///             }
+    ///         }
+    ///         sum
+    ///     },
+    /// );
+    /// assert_eq!((streamed.output, streamed.succeeded, streamed.failed), (9, 3, 1));
+    /// # Ok::<(), batch_executor::ConfigError>(())
+    /// ```
+    pub fn stream<I, T, E, O>(
+        self,
+        op: impl Fn(&I) -> Result<T, E> + Sync,
+        consume: impl FnOnce(&mut Results<'_, I, T, E>) -> O,
+    ) -> Streamed<O>
+    where
+        It: Iterator<Item = I> + Send,
+        I: Send,
+        T: Send,
+        E: Send,
+        R: RetryPolicy<E>,
+    {
+        self.flow(false, move |item: &I, _: &mut ItemContext<'_, S>| op(item), consume)
+    }
+
+    /// Like [`stream`](Batch::stream), with an operation that is told more than the item, as in [`run_with`](Batch::run_with).
+    ///
+    /// # Panics
+    ///
+    /// As [`stream`](Batch::stream) does, and if the destructor of a worker's state panics.
+    ///
+    /// ```
+    /// use batch_executor::BatchExecutor;
+    ///
+    /// let executor = BatchExecutor::builder().workers(2).build()?;
+    /// let streamed = executor.batch(["a", "b", "c"]).state(String::new).stream_with(
+    ///     |letter, cx| {
+    ///         cx.state.push_str(letter);                          // this worker's own
+    ///         Ok::<_, String>(cx.index())
+    ///     },
+    ///     |results| results.map(|item| item.outcome.unwrap()).collect::<Vec<_>>(),
+    /// );
+    /// assert_eq!(streamed.output, [0, 1, 2]);
+    /// # Ok::<(), batch_executor::ConfigError>(())
+    /// ```
+    pub fn stream_with<I, T, E, O>(
+        self,
+        op: impl Fn(&I, &mut ItemContext<'_, S>) -> Result<T, E> + Sync,
+        consume: impl FnOnce(&mut Results<'_, I, T, E>) -> O,
+    ) -> Streamed<O>
+    where
+        It: Iterator<Item = I> + Send,
+        I: Send,
+        T: Send,
+        E: Send,
+        R: RetryPolicy<E>,
+    {
+        self.flow(true, op, consume)
+    }
+
+    fn flow<I, T, E, O>(
+        self,
+        numbered: bool,
+        op: impl Fn(&I, &mut ItemContext<'_, S>) -> Result<T, E> + Sync,
+        consume: impl FnOnce(&mut Results<'_, I, T, E>) -> O,
+    ) -> Streamed<O>
+    where
+        It: Iterator<Item = I> + Send,
+        I: Send,
+        T: Send,
+        E: Send,
+        R: RetryPolicy<E>,
+    {
+        let since = Instant::now();
+        let Batch { engine, items, asked, retry, init } = self;
+        let flow = asked.flow;
+        let (on_progress, control) = asked.control(since, numbered);
+        let steps = Steps { op, init, retry, types: PhantomData };
+        let ended = engine.stream(items, flow, on_progress, &control, steps, consume);
+        ended.unwrap_or_else(|panic| panic.resume())
+    }
+
     /// A panic that is no item's is handed back.
     fn go<I, T, E>(
         self,
@@ -309,11 +492,19 @@ impl<It: Iterator, R, S> Batch<'_, It, R, S> {
         E: Send,
         R: RetryPolicy<E>,
     {
+        let Batch { engine, items, asked, retry, init } = self;
+        let (on_progress, control) = asked.control(since, numbered);
+        let steps = Steps { op, init, retry, types: PhantomData };
+        engine.run(items, on_progress, &control, steps)
+    }
+}
+
+impl<'a> Asked<'a> {
+    /// For a run that began at `since`.
+    fn control(self, since: Instant, numbered: bool) -> (Option<OnProgress<'a>>, Control) {
         let deadlines = [self.deadline, self.timeout.map(|timeout| later(since, timeout))];
         let deadline = deadlines.into_iter().flatten().min();
-        let control = Control { tokens: self.tokens, deadline, numbered };
-        let steps = Steps { op, init: self.init, retry: self.retry, types: PhantomData };
-        self.engine.run(since, self.items, self.on_progress, &control, steps)
+        (self.on_progress, Control { since, tokens: self.tokens, deadline, numbered })
     }
 }
 
@@ -352,7 +543,7 @@ impl<It: Iterator> Batch<'_, It> {
         E: Send,
     {
         let since = Instant::now();
-        let Batch { engine, items, on_progress, tokens, deadline, timeout, retry, init } = self;
+        let Batch { engine, items, asked, retry, init } = self;
         let (Ok(ids), Ok(tasks)) = (collect(items), collect(tasks.into_iter().map(Some).map(Mutex::new)))
         else {
             return Err(BatchError::out_of_memory());
@@ -361,7 +552,7 @@ impl<It: Iterator> Batch<'_, It> {
             return refuse(tasks, ids);
         }
         let items = ids.into_iter();
-        let batch = Batch { engine, items, on_progress, tokens, deadline, timeout, retry, init };
+        let batch = Batch { engine, items, asked, retry, init };
         let ended = batch.go(since, false, |_: &I, context| take(&tasks[context.index()])());
         let unstarted = panic::drop_each(tasks);
         match (ended, unstarted) {
@@ -397,6 +588,8 @@ fn take<F>(slot: &Mutex<Option<F>>) -> F {
 
 impl<It, R, S> fmt::Debug for Batch<'_, It, R, S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Batch").field("reports_progress", &self.on_progress.is_some()).finish_non_exhaustive()
+        f.debug_struct("Batch")
+            .field("reports_progress", &self.asked.on_progress.is_some())
+            .finish_non_exhaustive()
     }
 }

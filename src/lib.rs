@@ -77,6 +77,7 @@ mod rate_limit;
 mod result;
 mod retry;
 mod senses;
+mod stream;
 mod sync;
 mod workers;
 
@@ -91,4 +92,5 @@ pub use progress::Progress;
 pub use rate_limit::{RateLimit, RateLimiter, limiter_fn};
 pub use result::{BatchItem, BatchResult};
 pub use retry::{EveryFailure, Exponential, NoRetry, Retry, RetryDecision, RetryPolicy};
+pub use stream::{Results, Streamed};
 pub use workers::{AdaptiveWorkers, AutoWorkers, MAX_WORKERS, Workers};

@@ -106,7 +106,7 @@ pub(crate) fn catch<R>(f: impl FnOnce() -> R) -> Result<R, Panic> {
 }
 
 /// Drops the values one by one, all of them, whatever their destructors do. The first panic comes back as a value.
-pub(crate) fn drop_each<T>(values: Vec<T>) -> Result<(), Panic> {
+pub(crate) fn drop_each<T>(values: impl IntoIterator<Item = T>) -> Result<(), Panic> {
     let mut ended = Ok(());
     for value in values {
         ended = ended.and(catch(|| drop(value)));

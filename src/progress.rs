@@ -24,8 +24,11 @@ use crate::result::Counts;
 pub struct Progress {
     /// Items decided so far: run, or refused by the rate limiter.
     pub completed: usize,
-    /// Items in the batch.
+    /// Items in the batch; in a [stream](crate::Batch::stream), where `total_hint` is none, those that were pulled so far.
     pub total: usize,
+    /// How many items there are in all, if that is known: always in a batch; in a stream if the iterator's
+    /// [`size_hint`](Iterator::size_hint) is exact, or when it has ended.
+    pub total_hint: Option<usize>,
     /// Those of the completed that have a value.
     pub succeeded: usize,
     /// Those of the completed that failed, panicked or got no permit.
@@ -35,9 +38,9 @@ pub struct Progress {
 }
 
 impl Progress {
-    pub(crate) fn new(counts: Counts, total: usize, elapsed: Duration) -> Self {
+    pub(crate) fn new(counts: Counts, total: usize, total_hint: Option<usize>, elapsed: Duration) -> Self {
         let Counts { succeeded, failed } = counts;
-        Progress { completed: counts.decided(), total, succeeded, failed, elapsed }
+        Progress { completed: counts.decided(), total, total_hint, succeeded, failed, elapsed }
     }
 
     /// Items completed per second, on average since the batch began. 0 until time has passed.
@@ -53,8 +56,8 @@ impl Progress {
         if self.elapsed.is_zero() { 0.0 } else { self.completed as f64 / self.elapsed.as_secs_f64() }
     }
 
-    /// The time that the rest takes if it goes on at [`rate`](Progress::rate). `None` while there is no rate, or where
-    /// the time is too long for a [`Duration`].
+    /// The time that the rest takes if it goes on at [`rate`](Progress::rate). `None` while there is no rate, where the time
+    /// is too long for a [`Duration`], or while nobody knows how many items there are.
     ///
     /// ```
     /// use std::time::Duration;
@@ -67,7 +70,7 @@ impl Progress {
     #[must_use]
     #[allow(clippy::cast_precision_loss, reason = "an estimate needs no more than 52 bits")]
     pub fn eta(&self) -> Option<Duration> {
-        let left = self.total.saturating_sub(self.completed);
+        let left = self.total_hint?.saturating_sub(self.completed);
         if left == 0 {
             return Some(Duration::ZERO);
         }
@@ -80,7 +83,14 @@ mod tests {
     use super::*;
 
     fn progress(completed: usize, elapsed: Duration) -> Progress {
-        Progress::new(Counts { succeeded: completed, failed: 0 }, 100, elapsed)
+        Progress::new(Counts { succeeded: completed, failed: 0 }, 100, Some(100), elapsed)
+    }
+
+    #[test]
+    fn without_an_end_there_is_a_rate_and_no_estimate() {
+        let p = Progress { total_hint: None, ..progress(25, Duration::from_secs(2)) };
+        assert!((p.rate() - 12.5).abs() < 1e-9);
+        assert_eq!(p.eta(), None);
     }
 
     #[test]

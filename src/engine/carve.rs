@@ -3,6 +3,10 @@
 //! Behind one lock stand the items that nobody has taken yet, those that wait for their next attempt, and who is at
 //! work; a worker takes a chunk off the front, or one of those that wait and are due. Claims run upwards: when a worker
 //! holds an index, every lower one has been taken already.
+//!
+//! Where items are pulled out of an iterator, that may wait, for ever, for what comes of the items before. So nobody pulls
+//! while it is needed elsewhere: one who would leave items behind that wait for an attempt or to be taken, with nobody else to
+//! look after them, does not; and the caller, who is needed by its consumer, pulls only where nothing is under way.
 
 use std::cell::Cell;
 use std::mem;
@@ -14,9 +18,13 @@ use crate::senses::{Meter, Usage};
 use crate::sync::{Instant, Mutex, MutexGuard};
 
 use super::chunk::{Chunk, Held};
+use super::crew::{Crew, Role, Standing};
 use super::numbers::Numbers;
-use super::supply::{ItemOf, Supply};
+use super::supply::{Handout, ItemOf, Supply};
 use super::waiting::Waiting;
+
+/// Who waits for so long in vain while somebody pulls more than one item takes those that are there: the source keeps them.
+const STALL: Duration = Duration::from_millis(1);
 
 /// The batch as its workers see it. `P` is kept with an item that is tried again.
 pub(super) struct Carve<S: Supply, P> {
@@ -56,27 +64,20 @@ pub(super) struct Told {
 struct State<S: Supply, P> {
     rest: S,
     waiting: Waiting<Waiter<S, P>>,
-    /// Workers that have nothing to do until one of those is due.
-    idle: usize,
+    crew: Crew,
+    /// Moves the crew's limit; none for one that stays.
+    controller: Option<Box<Controller>>,
     trials: Vec<Trials>,
     counts: Counts,
-    running: usize,
-    most_running: usize,
-    /// Where somebody asks for them.
-    numbers: Option<Numbers>,
-    /// How many workers there may be.
-    limit: usize,
-    /// Moves the limit; none for one that stays.
-    controller: Option<Box<Controller>>,
-    /// How many workers went because the limit had fallen, or had not risen yet.
-    sent_away: usize,
 }
 
 /// How far the batch is, at one moment.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Status {
     pub(super) counts: Counts,
-    /// Workers that have claimed something and are not done.
+    /// How many items there were so far, and whether there will be no more.
+    pub(super) known: (usize, bool),
+    /// Workers that have claimed something and are not done. Not one that pulls what nobody wants any more.
     pub(super) running: usize,
     /// How many workers there may be.
     pub(super) limit: usize,
@@ -94,6 +95,8 @@ pub(super) struct Status {
 pub(super) enum Claim<'b, S: Supply, P> {
     /// These items, or one that has been tried before.
     Work(Chunk<'b, S::Places>, Option<P>),
+    /// Those that can be pulled out of this, up to so many.
+    Pull(S::Source, usize),
     /// Nothing for so long, unless something changes.
     Wait(Duration),
     /// There is nothing left for it, or there are too many workers.
@@ -104,31 +107,22 @@ impl<S: Supply, P> Carve<S, P> {
     pub(super) fn new(rest: S, team: Team) -> Self {
         let adapts = team.adapts();
         let Team { workers, controller, numbers } = team;
-        let state = State {
-            rest,
-            waiting: Waiting::new(),
-            idle: 0,
-            trials: Vec::new(),
-            counts: Counts::default(),
-            running: 0,
-            most_running: 0,
-            numbers,
-            limit: workers,
-            controller,
-            sent_away: 0,
-        };
+        let (waiting, crew) = (Waiting::new(), Crew::new(workers, numbers));
+        let state = State { rest, waiting, crew, controller, trials: Vec::new(), counts: Counts::default() };
         Carve { state: Mutex::new(state), since: Instant::now(), adapts }
     }
 
-    pub(super) fn worker(&self) -> Worker<'_, S, P> {
+    pub(super) fn worker(&self, role: Role) -> Worker<'_, S, P> {
         Worker {
             carve: self,
-            running: false,
-            idle: false,
+            role,
+            standing: Standing::Away,
             number: 0,
             done: Counts::default(),
             trials: None,
             moved_limit: false,
+            calls: false,
+            waited_in_vain: false,
             ticket: None,
             meter: self.adapts.then(Meter::new),
             before: None,
@@ -143,9 +137,10 @@ impl<S: Supply, P> Carve<S, P> {
         let controller = state.controller.as_deref();
         Status {
             counts: state.counts,
-            running: state.running,
-            limit: state.limit,
-            sent_away: state.sent_away,
+            known: state.rest.known(),
+            running: state.crew.running - usize::from(!state.rest.is_open(end) && state.rest.is_lent()),
+            limit: state.crew.limit,
+            sent_away: state.crew.sent_away,
             exhausted: state.is_exhausted(end),
             tick_in: controller.and_then(Controller::next_tick).map(|at| at.saturating_sub(now)),
             wants_runnable: controller.is_some_and(|controller| controller.wants_runnable(now)),
@@ -165,7 +160,7 @@ impl<S: Supply, P> Carve<S, P> {
     pub(super) fn tick(&self, end: usize, runnable: Option<usize>, paced: usize) {
         let now = self.since.elapsed();
         let mut state = self.state.lock();
-        let queued = if state.has_fresh(end) { state.rest.len() } else { 0 };
+        let queued = if state.rest.is_open(end) { state.rest.queued() } else { 0 };
         state.control(|controller| controller.tick(now, Activity { runnable, queued, paced }));
     }
 
@@ -183,7 +178,12 @@ impl<S: Supply, P> Carve<S, P> {
     pub(super) fn put_back(&self, due: Instant, waiter: Waiter<S, P>) -> bool {
         let mut state = self.state.lock();
         state.waiting.push(due, waiter.0.index(), waiter);
-        state.idle > 0
+        state.crew.idle() > 0
+    }
+
+    /// When nobody works any more: what nobody has taken.
+    pub(super) fn rest(&mut self) -> &mut S {
+        &mut self.state.get_mut().rest
     }
 
     /// When nobody works any more: the items that still wait, and what there is to tell.
@@ -191,22 +191,47 @@ impl<S: Supply, P> Carve<S, P> {
         let state = self.state.get_mut();
         let mut trials = mem::take(&mut state.trials);
         trials.sort_unstable_by_key(|trials| trials.index);
-        let told = Told { counts: state.counts, most_running: state.most_running, trials };
+        let told = Told { counts: state.counts, most_running: state.crew.most_running, trials };
         (state.waiting.take_all(), told)
     }
 }
 
 impl<S: Supply, P> State<S, P> {
-    /// Whether there are items that nobody has taken yet.
-    fn has_fresh(&self, end: usize) -> bool {
-        self.rest.len() > 0 && self.rest.next() < end
-    }
-
     fn is_exhausted(&self, end: usize) -> bool {
-        !self.has_fresh(end) && self.waiting.len() == 0
+        self.waiting.len() == 0 && !self.rest.is_open(end)
     }
 
-    /// What somebody who comes now is to do.
+    /// Whether there are not too many others at work. Whoever pulls is not: it may be kept waiting.
+    fn may_work(&self, standing: Standing) -> bool {
+        self.crew.others(standing) - usize::from(self.rest.is_lent()) < self.crew.limit
+    }
+
+    /// How many items somebody who wants so many may take, or pull while nothing needs it.
+    fn size_for(&self, role: Role, standing: Standing, asked: usize) -> usize {
+        let others = self.crew.other_helpers(role, standing);
+        match role {
+            _ if !S::IS_STREAM => self.fair_size(asked),
+            Role::Helper if others > 0 => self.fair_size(asked),
+            Role::Caller if others > 0 => 0,
+            _ if self.waiting.len() > 0 => 0,
+            _ => 1,
+        }
+    }
+
+    /// Whether there is something to do, or to wait for, for one more of those who have nothing to do. If only room is
+    /// missing, whoever makes some calls one of them.
+    fn wants_idle(&self, end: usize) -> bool {
+        self.crew.can_call()
+            && self.rest.is_open(end)
+            && (self.waiting.len() > 0 || self.rest.has_room_or_asks() || self.lacks_a_watch())
+    }
+
+    /// Whether somebody pulls more than one item, and nobody would come to see whether it is kept waiting.
+    fn lacks_a_watch(&self) -> bool {
+        self.rest.is_lent_for_many() && self.crew.all_but_one_sleep()
+    }
+
+    /// What somebody who comes now is to do. It gets up to `size` items.
     fn next<'b>(
         &mut self,
         now: Instant,
@@ -217,12 +242,18 @@ impl<S: Supply, P> State<S, P> {
         if let Some((held, past)) = self.waiting.take(now, end) {
             return Claim::Work(held.into_chunk(buffer), Some(past));
         }
-        if self.has_fresh(end) {
-            let size = self.fair_size(size);
-            return Claim::Work(self.rest.take(size, buffer), None);
+        if size > 0 && self.rest.is_open(end) {
+            match self.rest.hand_out(size, buffer) {
+                Handout::Items(chunk) => return Claim::Work(chunk, None),
+                Handout::Source(source, most) => return Claim::Pull(source, most),
+                Handout::Nothing => {}
+            }
         }
-        match self.waiting.next_due() {
-            Some(due) if self.idle < self.waiting.len() => Claim::Wait(due.saturating_duration_since(now)),
+        let is_open = self.rest.is_open(end);
+        let patience = if self.rest.is_lent_for_many() { STALL } else { Duration::MAX };
+        match self.waiting.next_due().map(|due| due.saturating_duration_since(now)) {
+            Some(time) if is_open || self.crew.idle() < self.waiting.len() => Claim::Wait(time.min(patience)),
+            None if is_open => Claim::Wait(patience),
             _ => Claim::Leave, // others wait for all that are left
         }
     }
@@ -231,13 +262,13 @@ impl<S: Supply, P> State<S, P> {
     fn control(&mut self, tell: impl FnOnce(&mut Controller)) -> bool {
         let Some(controller) = self.controller.as_deref_mut() else { return false };
         tell(controller);
-        let before = mem::replace(&mut self.limit, controller.limit());
-        self.limit != before
+        let before = mem::replace(&mut self.crew.limit, controller.limit());
+        self.crew.limit != before
     }
 
     /// As many as asked for, within what leaves something for the others. The first items go one to a worker.
     fn fair_size(&self, asked: usize) -> usize {
-        match self.limit {
+        match self.crew.limit {
             1 => asked,
             workers if self.rest.next() < workers => 1,
             workers => asked.min(self.rest.shared() / (2 * workers)).max(1),
@@ -248,10 +279,8 @@ impl<S: Supply, P> State<S, P> {
 /// One worker's side of the lock.
 pub(super) struct Worker<'c, S: Supply, P> {
     carve: &'c Carve<S, P>,
-    /// Whether it counts as running: from its first claim until it leaves.
-    running: bool,
-    /// Whether it counts as idle, too.
-    idle: bool,
+    role: Role,
+    standing: Standing,
     /// Its own among those that run, where somebody asks for that.
     pub(super) number: usize,
     /// What it did since it last held the lock.
@@ -259,6 +288,10 @@ pub(super) struct Worker<'c, S: Supply, P> {
     trials: Option<Trials>,
     /// Whether its last claim moved the limit.
     pub(super) moved_limit: bool,
+    /// Whether one of those that are idle is to be called, since there is something to do.
+    pub(super) calls: bool,
+    /// Whether it has waited as long as it was to, and nobody has called it.
+    pub(super) waited_in_vain: bool,
     /// Its claim as the controller knows it, and what was counted for this thread when it began, if that is wanted.
     ticket: Option<Ticket>,
     meter: Option<Meter>,
@@ -275,7 +308,7 @@ impl<'c, S: Supply, P> Worker<'c, S, P> {
 
     /// Notes what there is to tell of the item of its claim.
     pub(super) fn tried(&mut self, trials: Trials) {
-        self.trials = Some(trials);
+        self.trials = Some(trials).filter(|_| !S::IS_STREAM);
     }
 
     /// Notes that the item has its permit, if anybody wants to know.
@@ -295,19 +328,74 @@ impl<'c, S: Supply, P> Worker<'c, S, P> {
         buffer: &'b mut Vec<ItemOf<S>>,
     ) -> Claim<'b, S, P> {
         let mut state = self.hand_in(now);
-        let others = state.running - usize::from(self.running);
-        let may_work = others < state.limit;
+        let tray = if mem::take(&mut self.waited_in_vain) { state.rest.relieve() } else { None };
+        if let Some(tray) = tray {
+            return self.relieve(state, now, tray, buffer);
+        }
+        let may_work = state.may_work(self.standing);
+        let size = state.size_for(self.role, self.standing, size);
         let claim = if may_work { state.next(now, size, end, buffer) } else { Claim::Leave };
-        state.sent_away += usize::from(!may_work && !state.is_exhausted(end));
-        self.count(&mut state, &claim);
+        state.crew.sent_away += usize::from(!may_work && !state.is_exhausted(end));
+        self.turn(&mut state, &claim);
+        if !matches!(claim, Claim::Wait(_)) {
+            self.look_for_idle(&mut state, end);
+        }
         if let Claim::Work(chunk, _) = &claim {
-            let (at, items) = (now - self.carve.since, chunk.len());
-            self.moved_limit |= state.control(|controller| self.ticket = Some(controller.start(at, items)));
-            drop(state);
-            self.started.set(now);
-            self.before = self.ticket.filter(Ticket::measure).and_then(|_| self.usage());
+            self.begin(state, now, chunk.len());
         }
         claim
+    }
+
+    /// Takes what somebody has pulled who is kept waiting.
+    fn relieve<'b>(
+        &mut self,
+        mut state: MutexGuard<'_, State<S, P>>,
+        now: Instant,
+        tray: S::Tray,
+        buffer: &'b mut Vec<ItemOf<S>>,
+    ) -> Claim<'b, S, P> {
+        self.stand(&mut state, Standing::AtWork);
+        drop(state);
+        let chunk = S::take(tray, buffer);
+        if self.carve.adapts {
+            self.begin(self.carve.state.lock(), now, chunk.len());
+        }
+        Claim::Work(chunk, None)
+    }
+
+    /// So many items were pulled, for this worker. Others may pull now.
+    pub(super) fn give_back(
+        &mut self,
+        now: Instant,
+        source: S::Source,
+        pulled: usize,
+        has_ended: bool,
+        end: usize,
+    ) {
+        let mut state = self.carve.state.lock();
+        state.rest.give_back(source, pulled, has_ended);
+        self.look_for_idle(&mut state, end);
+        self.begin(state, now, pulled);
+    }
+
+    /// Whether one of those who have nothing to do is to be called.
+    fn look_for_idle(&mut self, state: &mut State<S, P>, end: usize) {
+        self.calls = state.wants_idle(end);
+        if self.calls {
+            state.crew.call();
+        }
+    }
+
+    /// It begins to work on so many items.
+    fn begin(&mut self, mut state: MutexGuard<'_, State<S, P>>, now: Instant, items: usize) {
+        if items == 0 {
+            return;
+        }
+        let at = now - self.carve.since;
+        self.moved_limit |= state.control(|controller| self.ticket = Some(controller.start(at, items)));
+        drop(state);
+        self.started.set(now);
+        self.before = self.ticket.filter(Ticket::measure).and_then(|_| self.usage());
     }
 
     /// Takes the lock, with what was done.
@@ -315,32 +403,33 @@ impl<'c, S: Supply, P> Worker<'c, S, P> {
         let completed = self.sample(now);
         let mut state = self.carve.state.lock();
         state.counts.add(mem::take(&mut self.done));
-        if let Some(trials) = self.trials.take() {
-            state.trials.push(trials);
-        }
-        state.idle -= usize::from(mem::take(&mut self.idle));
+        state.trials.extend(self.trials.take());
+        state.crew.comes(self.standing);
+        self.calls = false;
         self.moved_limit = completed
             .is_some_and(|(ticket, sample)| state.control(|controller| controller.complete(ticket, sample)));
         state
     }
 
-    /// Counts itself among those that run and those that are idle, or among neither.
-    fn count(&mut self, state: &mut State<S, P>, claim: &Claim<'_, S, P>) {
-        self.idle = matches!(claim, Claim::Wait(_));
-        state.idle += usize::from(self.idle);
-        match (self.running, !matches!(claim, Claim::Leave)) {
-            (false, true) => {
-                state.running += 1;
-                state.most_running = state.most_running.max(state.running);
-                self.number = state.numbers.as_mut().map_or(0, Numbers::take);
-            }
-            (true, false) => {
-                state.running -= 1;
-                state.numbers.iter_mut().for_each(|numbers| numbers.give_back(self.number));
-            }
-            _ => {}
-        }
-        self.running = !matches!(claim, Claim::Leave);
+    /// Turns to what the claim says.
+    fn turn(&mut self, state: &mut State<S, P>, claim: &Claim<'_, S, P>) {
+        let standing = match claim {
+            Claim::Work(..) | Claim::Pull(..) => Standing::AtWork,
+            Claim::Wait(_) if state.rest.is_lent_for_many() => Standing::Watching,
+            Claim::Wait(_) => Standing::Idle,
+            Claim::Leave => return self.leave(state),
+        };
+        self.stand(state, standing);
+    }
+
+    fn stand(&mut self, state: &mut State<S, P>, standing: Standing) {
+        let before = mem::replace(&mut self.standing, standing);
+        self.number = state.crew.turns(self.role, before, standing).unwrap_or(self.number);
+    }
+
+    fn leave(&mut self, state: &mut State<S, P>) {
+        let before = mem::replace(&mut self.standing, Standing::Away);
+        state.crew.goes(self.role, before, self.number);
     }
 
     /// What the claim took that is now done.
@@ -360,9 +449,9 @@ impl<'c, S: Supply, P> Worker<'c, S, P> {
 
 impl<S: Supply, P> Drop for Worker<'_, S, P> {
     fn drop(&mut self) {
-        if self.running {
+        if self.standing != Standing::Away {
             let mut state = self.hand_in(Instant::now());
-            self.count(&mut state, &Claim::Leave);
+            self.leave(&mut state);
         }
     }
 }
@@ -396,7 +485,7 @@ mod tests {
         fn items(&self) -> Option<usize> {
             match self {
                 Claim::Work(chunk, _) => Some(chunk.len()),
-                Claim::Wait(_) | Claim::Leave => None,
+                _ => None,
             }
         }
     }
@@ -405,7 +494,7 @@ mod tests {
     fn claims(items: usize, workers: usize, size: usize) -> Vec<usize> {
         let mut slots = slots(items);
         let carve = carve(&mut slots, workers, None);
-        let (mut worker, mut buffer) = (carve.worker(), Vec::new());
+        let (mut worker, mut buffer) = (carve.worker(Role::Helper), Vec::new());
         std::iter::from_fn(|| worker.claim(Instant::now(), size, EVERYTHING, &mut buffer).items()).collect()
     }
 
@@ -433,7 +522,7 @@ mod tests {
     fn nothing_from_the_end_on_is_claimed() {
         let mut slots = slots(9);
         let carve = carve(&mut slots, 2, None);
-        let (mut worker, mut buffer) = (carve.worker(), Vec::new());
+        let (mut worker, mut buffer) = (carve.worker(Role::Helper), Vec::new());
         assert!(worker.claim(Instant::now(), 1, 1, &mut buffer).items().is_some());
         assert!(worker.claim(Instant::now(), 1, 1, &mut buffer).items().is_none());
         assert!(carve.status(1).exhausted);
@@ -444,7 +533,8 @@ mod tests {
     fn more_workers_than_the_limit_are_sent_away() {
         let mut slots = slots(9);
         let carve = carve(&mut slots, 2, controller(2, 2));
-        let (mut one, mut two, mut three) = (carve.worker(), carve.worker(), carve.worker());
+        let (mut one, mut two, mut three) =
+            (carve.worker(Role::Helper), carve.worker(Role::Helper), carve.worker(Role::Helper));
         let mut buffer = Vec::new();
         assert!(one.claim(Instant::now(), 1, EVERYTHING, &mut buffer).items().is_some());
         assert!(two.claim(Instant::now(), 1, EVERYTHING, &mut buffer).items().is_some());
@@ -458,7 +548,7 @@ mod tests {
     fn items_that_wait_raise_the_limit_as_they_complete() {
         let mut slots = slots(1000);
         let carve = carve(&mut slots, 1, controller(1, 64));
-        let (mut worker, mut buffer) = (carve.worker(), Vec::new());
+        let (mut worker, mut buffer) = (carve.worker(Role::Helper), Vec::new());
         let mut moves = 0;
         for number in 0..20 {
             let before = carve.status(EVERYTHING).limit;
@@ -485,7 +575,8 @@ mod tests {
         let mut slots = slots(2);
         let mut carve = carve(&mut slots, 2, None);
         let running = || carve.status(EVERYTHING).running;
-        let (mut one, mut two, mut late) = (carve.worker(), carve.worker(), carve.worker());
+        let (mut one, mut two, mut late) =
+            (carve.worker(Role::Helper), carve.worker(Role::Helper), carve.worker(Role::Helper));
         let mut buffer = Vec::new();
         assert_eq!(running(), 0);
         one.claim(Instant::now(), 1, EVERYTHING, &mut buffer);
@@ -520,7 +611,7 @@ mod tests {
     fn an_item_that_waits_is_handed_out_when_it_is_due_and_not_before() {
         let mut slots = slots(1);
         let mut carve = carve(&mut slots, 2, None);
-        let (mut worker, mut buffer) = (carve.worker(), Vec::new());
+        let (mut worker, mut buffer) = (carve.worker(Role::Helper), Vec::new());
         let early = carve.since + Duration::from_secs(5);
         let due = early + Duration::from_secs(4);
         assert!(!put_off(&carve, &mut worker, due), "nobody waits yet");
@@ -544,7 +635,7 @@ mod tests {
     fn fresh_items_are_worked_on_while_others_wait() {
         let mut slots = slots(3);
         let carve = carve(&mut slots, 1, None);
-        let (mut worker, mut buffer) = (carve.worker(), Vec::new());
+        let (mut worker, mut buffer) = (carve.worker(Role::Helper), Vec::new());
         put_off(&carve, &mut worker, carve.since + Duration::from_secs(9));
         for index in [1, 2] {
             let claim = worker.claim(carve.since, 1, EVERYTHING, &mut buffer);
@@ -557,7 +648,8 @@ mod tests {
     fn no_more_workers_wait_than_items_and_who_waits_is_told_of_another() {
         let mut slots = slots(3);
         let carve = carve(&mut slots, 3, None);
-        let (mut one, mut two, mut three) = (carve.worker(), carve.worker(), carve.worker());
+        let (mut one, mut two, mut three) =
+            (carve.worker(Role::Helper), carve.worker(Role::Helper), carve.worker(Role::Helper));
         let due = carve.since + Duration::from_secs(9);
         let mut buffer = Vec::new();
         put_off(&carve, &mut one, due);
@@ -577,7 +669,8 @@ mod tests {
     fn items_that_wait_above_the_end_are_handed_out_at_once() {
         let mut slots = slots(2);
         let carve = carve(&mut slots, 2, None);
-        let (mut one, mut two, mut buffer) = (carve.worker(), carve.worker(), Vec::new());
+        let (mut one, mut two, mut buffer) =
+            (carve.worker(Role::Helper), carve.worker(Role::Helper), Vec::new());
         let (now, due) = (carve.since, carve.since + Duration::from_secs(9));
         put_off(&carve, &mut one, due);
         put_off(&carve, &mut one, due);
@@ -595,7 +688,7 @@ mod tests {
         let mut slots = slots(9);
         let carve = carve(&mut slots, 3, None);
         let (mut one, mut two, mut three, mut buffer) =
-            (carve.worker(), carve.worker(), carve.worker(), Vec::new());
+            (carve.worker(Role::Helper), carve.worker(Role::Helper), carve.worker(Role::Helper), Vec::new());
         for (number, worker) in [&mut one, &mut two].into_iter().enumerate() {
             assert!(worker.claim(Instant::now(), 1, EVERYTHING, &mut buffer).items().is_some());
             assert_eq!(worker.number, number);

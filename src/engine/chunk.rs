@@ -55,18 +55,11 @@ pub(super) struct Chunk<'b, P: Places> {
 }
 
 impl<'b, P: Places> Chunk<'b, P> {
-    /// These items, the first of which has the index `start`, with as many places. `buffer` is lent for them, and empty again
-    /// when the chunk is let go of.
-    pub(super) fn new(
-        start: usize,
-        items: impl IntoIterator<Item = P::Item>,
-        buffer: &'b mut Vec<P::Item>,
-        places: P,
-    ) -> Self {
-        buffer.clear();
-        buffer.extend(items);
-        buffer.reverse();
-        Chunk { next: start, items: buffer, places }
+    /// These items, the first of which has the index `start`, with as many places. The vector is lent, and empty again when the
+    /// chunk is let go of.
+    pub(super) fn of(start: usize, items: &'b mut Vec<P::Item>, places: P) -> Self {
+        items.reverse();
+        Chunk { next: start, items, places }
     }
 }
 
@@ -145,7 +138,9 @@ impl<P: Places> Held<P> {
 
     /// A chunk of this one item; `buffer` is lent for it.
     pub(super) fn into_chunk(mut self, buffer: &mut Vec<P::Item>) -> Chunk<'_, P> {
-        Chunk::new(self.index, self.item.take(), buffer, mem::take(&mut self.places))
+        buffer.clear();
+        buffer.extend(self.item.take());
+        Chunk::of(self.index, buffer, mem::take(&mut self.places))
     }
 }
 

@@ -20,61 +20,114 @@ const GLANCE: Duration = Duration::from_millis(1);
 /// come for ever. Under a model checker, whose clock knows only sooner and later, once is enough.
 const PATIENCE: u32 = if cfg!(any(loom, shuttle)) { 1 } else { 100 };
 
-/// Watches what helpers complete until the batch is over. While there is no helper, the caller works and reports by
-/// turns. A panic of `on_progress` stops the batch and is handed back; helpers may then still be running.
+/// Watches what helpers complete until the batch is over. A panic of `on_progress` stops the batch and is handed back; helpers
+/// may then still be running.
 pub(super) fn coordinate<W: Work, S: SupplyFor<W>>(
     job: &Job<'_, W, S>,
     helpers: Option<&Invitation<'_>>,
     seats: usize,
-    mut report: Option<Report<'_>>,
+    report: Option<Report<'_>>,
 ) -> Result<(), Panic> {
-    let mut state = None;
-    let ended = panic::catch(|| watch(job, Turns::new(helpers, seats), &mut state, &mut report));
-    if ended.is_err() {
-        job.stop.close(None);
-    }
-    job.discard(state);
-    // The callback may own something whose destructor panics.
-    ended.and(panic::catch(|| drop(report)))
+    let mut coordinator = Coordinator::new(job, helpers, seats, report);
+    let ended = coordinator.watch_to_the_end();
+    ended.and(coordinator.leave())
 }
 
-fn watch<W: Work, S: SupplyFor<W>>(
-    job: &Job<'_, W, S>,
-    mut turns: Turns<'_>,
-    state: &mut Option<W::State>,
-    report: &mut Option<Report<'_>>,
-) {
-    let Some(bell) = job.stop.bell() else { unreachable!("a batch that is coordinated has a bell") };
-    let mut pace = Pace::new();
-    loop {
-        let status = job.carve.status(job.stop.end());
-        if turns.makes_way(&status) {
-            job.discard(state.take()); // whoever takes the seat makes its own
+/// The caller, while it does not simply work. While there is no helper, it works and reports by turns.
+pub(super) struct Coordinator<'c, 'j, W: Work, S: SupplyFor<W>> {
+    job: &'c Job<'j, W, S>,
+    turns: Turns<'c>,
+    report: Option<Report<'c>>,
+    pace: Pace,
+    /// What it works with when it works.
+    state: Option<W::State>,
+}
+
+impl<'c, 'j, W: Work, S: SupplyFor<W>> Coordinator<'c, 'j, W, S> {
+    pub(super) fn new(
+        job: &'c Job<'j, W, S>,
+        helpers: Option<&'c Invitation<'c>>,
+        seats: usize,
+        report: Option<Report<'c>>,
+    ) -> Self {
+        Coordinator { job, turns: Turns::new(helpers, seats), report, pace: Pace::new(), state: None }
+    }
+
+    /// Until nobody works any more and nothing is left.
+    pub(super) fn watch_to_the_end(&mut self) -> Result<(), Panic> {
+        self.watch(|| None::<()>).map(|_| ())
+    }
+
+    /// Until there is what the caller looks for, or nobody works any more and nothing is left. A panic of `on_progress` stops
+    /// the batch, and is not called again.
+    pub(super) fn watch<F>(&mut self, find: impl Fn() -> Option<F>) -> Result<Option<F>, Panic> {
+        let watched = panic::catch(|| self.look_and_wait(find));
+        if watched.is_err() {
+            self.job.stop.close(None);
+            self.job.discard(self.report.take());
         }
-        turns.follow(&status);
-        if let Some(workers) = turns.refused() {
-            job.carve.refused(workers);
-        }
-        if !report.as_mut().is_none_or(|report| report.up_to(status.counts)) {
-            continue; // calls are left to make, but not before another look
-        }
-        if status.tick_in.is_some_and(|wait| wait.is_zero()) {
-            job.look_around(status.wants_runnable);
-        } else if status.running > 0 {
-            wait(bell, status.tick_in);
-        } else if status.exhausted {
-            return;
-        } else if turns.take_seat(bell, status.tick_in) {
-            let tell = |counts| report.iter_mut().for_each(|report| report.add(counts));
-            match job.take_turn(&mut pace, state, tell) {
-                Turn::Worked => {}
-                Turn::SentAway => {
-                    turns.seated = false;
-                    job.discard(state.take());
-                }
-                Turn::Wait(time) => bell.wait_for(job.until_next_look(time, status.tick_in)),
+        watched
+    }
+
+    fn look_and_wait<F>(&mut self, find: impl Fn() -> Option<F>) -> Option<F> {
+        let Some(bell) = self.job.stop.bell() else { unreachable!("who is coordinated has a bell") };
+        loop {
+            if let Some(found) = self.report.is_none().then(&find).flatten() {
+                return Some(found); // with nothing else to look after
+            }
+            let status = self.look();
+            if !self.report.as_mut().is_none_or(|report| report.up_to(status.counts)) {
+                continue; // calls are left to make, but not before another look
+            }
+            if let Some(found) = find() {
+                return Some(found);
+            }
+            if status.tick_in.is_some_and(|wait| wait.is_zero()) {
+                self.job.look_around(status.wants_runnable);
+            } else if status.running > 0 {
+                wait(bell, self.job.until_next_look(None, status.tick_in));
+            } else if status.exhausted {
+                return None;
+            } else if self.turns.take_seat(bell, status.tick_in) {
+                self.take_turn(bell, status.tick_in);
             }
         }
+    }
+
+    /// How far the batch is; and sees to it that there are as many seats as there should be.
+    fn look(&mut self) -> Status {
+        self.job.stop.look_at_deadline();
+        let status = self.job.carve.status(self.job.stop.end());
+        if self.turns.makes_way(&status) {
+            self.job.discard(self.state.take()); // whoever takes the seat makes its own
+        }
+        self.turns.follow(&status);
+        if let Some(workers) = self.turns.refused() {
+            self.job.carve.refused(workers);
+        }
+        if let Some(report) = &mut self.report {
+            report.knows(status.known);
+        }
+        status
+    }
+
+    fn take_turn(&mut self, bell: &Bell, tick_in: Option<Duration>) {
+        let Coordinator { job, turns, report, pace, state } = self;
+        let tell = |counts| report.iter_mut().for_each(|report| report.add(counts));
+        match job.take_turn(pace, state, tell) {
+            Turn::Worked => {}
+            Turn::SentAway => {
+                turns.seated = false;
+                job.discard(state.take());
+            }
+            Turn::Wait(time) => wait(bell, job.until_next_look(Some(time), tick_in)),
+        }
+    }
+
+    /// Lets go of what it worked with, and of the callback, which may own something whose destructor panics.
+    pub(super) fn leave(self) -> Result<(), Panic> {
+        self.job.discard(self.state);
+        panic::catch(|| drop(self.report))
     }
 }
 
@@ -192,6 +245,7 @@ mod tests {
     fn status(running: usize, limit: usize, sent_away: usize) -> Status {
         Status {
             counts: Counts::default(),
+            known: (0, true),
             running,
             limit,
             sent_away,

@@ -16,6 +16,7 @@ use crate::sync::{Instant, Mutex, later};
 
 use super::carve::{Carve, Claim, Worker};
 use super::chunk::{Chunk, NoValue, Places};
+use super::crew::Role;
 use super::pace::Pace;
 use super::stop::Stop;
 use super::supply::Supply;
@@ -87,25 +88,26 @@ impl<W: Work, S: SupplyFor<W>> Job<'_, W, S> {
         let _leaving = Ringing(self.stop);
         let _watched = self.watch.as_ref().map(Watch::enter);
         let mut state = None;
-        let mut worker = self.carve.worker();
+        let mut worker = self.carve.worker(Role::Helper);
         let mut pace = if self.carve.adapts() { Pace::measured() } else { Pace::new() };
-        let mut buffer = Vec::new();
+        let (mut buffer, mut off_tray) = (Vec::new(), Vec::new());
         let mut since = Instant::now();
         loop {
             let changes = self.stop.changes();
             self.stop.look_at_clock(since);
             let (size, end) = (self.claim_size(&pace), self.stop.end());
-            let (mut chunk, past) = match worker.claim(since, size, end, &mut buffer) {
+            let claim = worker.claim(since, size, end, &mut buffer);
+            self.tell(&worker);
+            let (mut chunk, past) = match claim {
                 Claim::Work(chunk, past) => (chunk, past),
+                Claim::Pull(source, most) => (self.pull(&mut worker, source, most, &mut off_tray), None),
                 Claim::Wait(time) => {
-                    self.tell(&worker);
-                    self.stop.wait_for_change(changes, time);
+                    worker.waited_in_vain = !self.stop.wait_for_change(changes, time);
                     since = Instant::now();
                     continue;
                 }
                 Claim::Leave => break,
             };
-            self.tell(&worker);
             let items = chunk.len();
             let counts = self.run(&mut worker, &mut state, &mut chunk, past, items);
             worker.did(counts);
@@ -118,11 +120,50 @@ impl<W: Work, S: SupplyFor<W>> Job<'_, W, S> {
         self.discard(state);
     }
 
-    /// Has the caller look at what a claim brought.
+    /// Has others look at what a claim brought.
     fn tell(&self, worker: &Worker<'_, S, PastOf<W>>) {
         if self.reports || worker.moved_limit {
             self.stop.ring();
         }
+        self.call(worker);
+    }
+
+    /// Calls one of those who have nothing to do, if there is something.
+    fn call(&self, worker: &Worker<'_, S, PastOf<W>>) {
+        if worker.calls {
+            self.stop.call_one();
+        }
+    }
+
+    /// Pulls up to `most` items, one by one, and gives the source back.
+    fn pull<'b>(
+        &self,
+        worker: &mut Worker<'_, S, PastOf<W>>,
+        mut source: S::Source,
+        most: usize,
+        buffer: &'b mut Vec<W::Item>,
+    ) -> ChunkOf<'b, S> {
+        let (mut pulled, mut has_ended) = (0, false);
+        let ended = panic::catch(|| {
+            while pulled < most && !has_ended {
+                let goes_on = S::pull(&mut source);
+                pulled += usize::from(goes_on.is_some());
+                has_ended = goes_on.is_none();
+                if goes_on == Some(false) {
+                    break;
+                }
+            }
+        });
+        has_ended |= ended.is_err();
+        // Before others pull, and put their items there.
+        let chunk = S::pulled(&source, buffer);
+        worker.give_back(Instant::now(), source, pulled, has_ended, self.stop.end());
+        match ended {
+            Err(panic) => self.fail(panic),
+            Ok(()) if has_ended => self.stop.call_all(),
+            Ok(()) => self.call(worker),
+        }
+        chunk
     }
 
     /// Works a short while, and tells of each item before the next one starts.
@@ -132,11 +173,16 @@ impl<W: Work, S: SupplyFor<W>> Job<'_, W, S> {
         state: &mut Option<W::State>,
         mut tell: impl FnMut(Counts),
     ) -> Turn {
-        let (mut worker, mut buffer, since) = (self.carve.worker(), Vec::new(), Instant::now());
+        let mut worker = self.carve.worker(Role::Caller);
+        let (mut buffer, mut off_tray) = (Vec::new(), Vec::new());
+        let since = Instant::now();
         self.stop.look_at_clock(since);
         let (size, end) = (self.claim_size(pace), self.stop.end());
-        let (mut chunk, mut past) = match worker.claim(since, size, end, &mut buffer) {
+        let claim = worker.claim(since, size, end, &mut buffer);
+        self.call(&worker);
+        let (mut chunk, mut past) = match claim {
             Claim::Work(chunk, past) => (chunk, past),
+            Claim::Pull(source, most) => (self.pull(&mut worker, source, most, &mut off_tray), None),
             Claim::Wait(time) => return Turn::Wait(time),
             Claim::Leave => return Turn::SentAway,
         };
@@ -159,9 +205,14 @@ impl<W: Work, S: SupplyFor<W>> Job<'_, W, S> {
     /// Drops something of the user's. A panic of its destructor stops the batch.
     pub(super) fn discard<V>(&self, value: V) {
         if let Err(panic) = panic::catch(|| drop(value)) {
-            self.stop.close(None);
-            self.panicked.lock().get_or_insert(panic);
+            self.fail(panic);
         }
+    }
+
+    /// A panic that is nobody's outcome stops the batch.
+    fn fail(&self, panic: Panic) {
+        self.stop.close(None);
+        self.panicked.lock().get_or_insert(panic);
     }
 
     /// The panic that is nobody's outcome, if there was one.
@@ -174,10 +225,15 @@ impl<W: Work, S: SupplyFor<W>> Job<'_, W, S> {
         if self.limiter.is_some() || retries::<W>() { 1 } else { pace.size() }
     }
 
-    /// How long a caller that waits for an attempt to be due may sleep before it looks around.
-    pub(super) fn until_next_look(&self, due_in: Duration, tick_in: Option<Duration>) -> Duration {
-        let wait = tick_in.map_or(due_in, |tick_in| tick_in.min(due_in));
-        self.stop.until_deadline(Instant::now(), wait)
+    /// How long a caller may sleep before it looks around, if something is due, or it is to tick.
+    pub(super) fn until_next_look(
+        &self,
+        due_in: Option<Duration>,
+        tick_in: Option<Duration>,
+    ) -> Option<Duration> {
+        let deadline_in =
+            self.stop.deadline_ahead().map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        [due_in, tick_in, deadline_in].into_iter().flatten().min()
     }
 
     /// Has the limit of workers follow what there is to see now.
@@ -352,7 +408,7 @@ impl<W: Work, S: SupplyFor<W>> Job<'_, W, S> {
         };
         let past = Past { attempts: attempt.number.get(), error, memory };
         if self.carve.put_back(later(Instant::now(), delay), (held, past)) {
-            self.stop.change();
+            self.stop.call_one();
         }
         Ok(())
     }

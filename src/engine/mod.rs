@@ -4,15 +4,21 @@ mod carve;
 mod chunk;
 mod collect;
 mod coordinate;
+mod crew;
+mod inlet;
 mod job;
 mod numbers;
+mod outlet;
 mod pace;
 mod pause;
 mod slots;
 mod stop;
+mod stream;
 mod supply;
 mod tally;
+mod tray;
 mod waiting;
+mod window;
 mod work;
 
 use std::thread;
@@ -22,25 +28,33 @@ use crate::batch_error::BatchError;
 use crate::cancel::CancelToken;
 use crate::error::ItemError;
 use crate::panic::{self, Panic};
-use crate::pool::Pool;
+use crate::pool::{Invitation, Pool};
 use crate::rate_limit::RateLimiter;
-use crate::result::BatchResult;
+use crate::result::{BatchItem, BatchResult};
 use crate::senses::Watch;
+use crate::stream::Streamed;
 use crate::sync::atomic::AtomicUsize;
 use crate::sync::{Instant, Mutex};
-use crate::workers::Workers;
+use crate::workers::{AdaptiveWorkers, Workers};
 
 use carve::{Carve, Team};
 use coordinate::coordinate;
+use inlet::Inlet;
 use job::{Job, SupplyFor};
 use numbers::Numbers;
+use outlet::Outlet;
 use slots::Slots;
 use stop::{Stop, Watched};
+use stream::{Channel, ResultsOf};
 use tally::{Bell, Report};
+use tray::Tray;
+use window::Window;
 use work::retries;
 
 pub(crate) use collect::collect;
+pub(crate) use outlet::Order;
 pub(crate) use stop::OnFailure;
+pub(crate) use stream::Flow;
 pub(crate) use tally::OnProgress;
 pub(crate) use work::{Init, Steps, Work};
 
@@ -57,8 +71,8 @@ pub(crate) struct Engine {
 }
 
 /// What ends a batch from outside, and what has to be known for its steps.
-#[derive(Default)]
 pub(crate) struct Control {
+    pub(crate) since: Instant,
     pub(crate) tokens: Vec<CancelToken>,
     pub(crate) deadline: Option<Instant>,
     /// Whether workers are to have numbers.
@@ -66,11 +80,10 @@ pub(crate) struct Control {
 }
 
 impl Engine {
-    /// One batch, begun at `since`, from its iterator to its result. A panic that is no item's is handed back, when nobody
+    /// One batch, from its iterator to its result. A panic that is no item's is handed back, when nobody
     /// works any more and everything is dropped.
     pub(crate) fn run<W: Work>(
         &self,
-        since: Instant,
         items: impl Iterator<Item = W::Item>,
         on_progress: Option<OnProgress<'_>>,
         control: &Control,
@@ -79,22 +92,13 @@ impl Engine {
         let Ok(mut slots) = collect(items).and_then(Slots::new) else {
             return Ok(Err(BatchError::out_of_memory()));
         };
-        let controller = self.controller(slots.len());
+        let controller = self.controller(Some(slots.len()), slots.len());
         let workers = self.workers_to_begin_with(controller.as_deref(), slots.len());
-        let report = on_progress.map(|on_progress| Report::new(on_progress, slots.len(), since));
-        let stop = || {
-            let bell = (report.is_some() || controller.is_some()).then(Bell::new);
-            Stop::new(self.on_failure, control.deadline, bell)
-        };
-        // With the caller, or where its tokens reach it.
-        let (alone, watched);
-        let stop = if control.tokens.is_empty() {
-            alone = stop();
-            &alone
-        } else {
-            watched = Watched::new(stop(), &control.tokens);
-            watched.stop()
-        };
+        let report =
+            on_progress.map(|on_progress| Report::new(on_progress, Some(slots.len()), control.since));
+        let bell = (report.is_some() || controller.is_some()).then(Bell::new);
+        let stop = Watched::new(Stop::new(self.on_failure, control.deadline, bell), &control.tokens);
+        let stop = stop.stop();
         let (ended, told) = {
             let numbers = control.numbered.then(Numbers::default);
             let team = Team { workers, controller, numbers };
@@ -110,8 +114,10 @@ impl Engine {
             let _ = panic::drop_each(items);
             return Err(panic);
         }
-        let reason = stop.reason(&items);
-        let result = BatchResult::new(items, told.counts, since.elapsed(), told.most_running, told.trials);
+        let is_skipped = |item: &BatchItem<_, _, _>| matches!(item.error(), Some(ItemError::Skipped));
+        let reason = stop.reason(|end| items[..end.min(items.len())].iter().any(is_skipped));
+        let result =
+            BatchResult::new(items, told.counts, control.since.elapsed(), told.most_running, told.trials);
         Ok(match reason {
             None => Ok(result),
             Some(reason) => Err(BatchError::stopped(reason, result)),
@@ -120,18 +126,18 @@ impl Engine {
 
     /// How many workers a batch of so many items starts with.
     pub(crate) fn workers_for(&self, items: usize) -> usize {
-        self.workers_to_begin_with(self.controller(items).as_deref(), items)
+        self.workers_to_begin_with(self.controller(Some(items), items).as_deref(), items)
     }
 
     fn workers_to_begin_with(&self, controller: Option<&Controller>, items: usize) -> usize {
         controller.map_or_else(|| self.workers.for_batch(items), Controller::limit)
     }
 
-    /// None where the number of workers stays, or can only be 1.
-    fn controller(&self, items: usize) -> Option<Box<Controller>> {
-        let bounds = self.workers.adaptive_bounds().filter(|bounds| bounds.most().min(items) > 1)?;
-        let (least, most, cpus) = (bounds.least(), bounds.most(), bounds.cpus());
-        Some(Box::new(Controller::new(Setup { least, most, cpus, items: Some(items) })))
+    /// None where the number of workers stays, or can only be 1. Of so many items, if that is known, so many at once.
+    fn controller(&self, items: Option<usize>, at_once: usize) -> Option<Box<Controller>> {
+        let bounds = self.workers.adaptive_bounds().filter(|bounds| bounds.most().min(at_once) > 1)?;
+        let (least, most, cpus) = (bounds.least(), bounds.most().min(at_once), bounds.cpus());
+        Some(Box::new(Controller::new(Setup { least, most, cpus, items })))
     }
 
     fn job<'a, W: Work, S: SupplyFor<W>>(
@@ -176,6 +182,51 @@ impl Engine {
             }
         }
         Ok(())
+    }
+
+    /// One stream, from its iterator to the end of its consumer. A panic that is no item's is handed back,
+    /// when nobody works any more and everything is dropped.
+    pub(crate) fn stream<W: Work, O>(
+        &self,
+        items: impl Iterator<Item = W::Item> + Send,
+        flow: Flow,
+        on_progress: Option<OnProgress<'_>>,
+        control: &Control,
+        work: W,
+        consume: impl FnOnce(&mut ResultsOf<'_, W>) -> O,
+    ) -> Result<Streamed<O>, Panic> {
+        let (least, most) = items.size_hint();
+        let (hint, at_once) = (most.filter(|most| *most == least), flow.at_once(most));
+        let controller = self.controller(hint, at_once);
+        let workers = self.workers_to_begin_with(controller.as_deref(), at_once);
+        let window = Window::new(flow.window.unwrap_or_else(|| self.default_window(workers)));
+        let report = on_progress.map(|on_progress| Report::new(on_progress, hint, control.since));
+        let stop = Stop::new(self.on_failure, control.deadline, Some(Bell::new()));
+        let stop = Watched::new(stop, &control.tokens);
+        let outlet = Outlet::new(flow.order, stop.stop());
+        let tray = Tray::new(&outlet);
+        let channel = Channel { outlet: &outlet, window: &window, stop: stop.stop() };
+        let ended = {
+            let numbers = control.numbered.then(Numbers::default);
+            let team = Team { workers, controller, numbers };
+            let inlet = Inlet::new(items, &window, &tray);
+            let job = self.job(&work, stop.stop(), inlet, team, report.is_some());
+            let consume =
+                |helpers: Option<&Invitation<'_>>| channel.consume(&job, helpers, workers, report, consume);
+            let consumed = if workers == 1 && !job.carve.adapts() {
+                consume(None)
+            } else {
+                self.pool.lend(workers, &|| job.work(), |helpers| consume(Some(helpers)))
+            };
+            consumed.end(job, &channel)
+        };
+        stream::and(ended, work.discard())
+    }
+
+    /// A few items for each worker that there may be, so that a slow one does not hold the others up at once.
+    fn default_window(&self, workers: usize) -> usize {
+        let most = self.workers.adaptive_bounds().map_or(workers, AdaptiveWorkers::most);
+        4 * most.max(workers)
     }
 
     /// A batch of one, on this thread, with nothing around it.

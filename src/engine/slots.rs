@@ -6,6 +6,7 @@
 //! decide is written as `Skipped` when the worker lets go of it.
 
 use std::collections::TryReserveError;
+use std::convert::Infallible;
 use std::mem::{self, MaybeUninit};
 use std::slice;
 use std::vec;
@@ -15,7 +16,7 @@ use crate::result::BatchItem;
 use crate::sync::atomic::{AtomicUsize, Ordering};
 
 use super::chunk::{Chunk, Places};
-use super::supply::{LARGEST_CHUNK, Supply};
+use super::supply::{Handout, LARGEST_CHUNK, Supply};
 
 type Place<I, T, E> = MaybeUninit<BatchItem<I, T, E>>;
 
@@ -78,28 +79,87 @@ pub(super) struct Rest<'a, I, T, E> {
     filled: &'a AtomicUsize,
 }
 
-impl<'a, I, T, E> Supply for Rest<'a, I, T, E> {
-    type Places = InPlace<'a, I, T, E>;
-
+impl<I, T, E> Rest<'_, I, T, E> {
     fn len(&self) -> usize {
         self.places.len()
     }
+}
+
+impl<'a, I, T, E> Rest<'a, I, T, E> {
+    /// Takes about `size` items off the front.
+    fn take<'b>(&mut self, size: usize, buffer: &'b mut Vec<I>) -> Chunk<'b, InPlace<'a, I, T, E>> {
+        let size = size.min(self.places.len()).min(LARGEST_CHUNK);
+        let (places, rest) = mem::take(&mut self.places).split_at_mut(size);
+        self.places = rest;
+        let start = self.next;
+        self.next += size;
+        buffer.clear();
+        buffer.extend(self.items.by_ref().take(size));
+        Chunk::of(start, buffer, InPlace::new(places, self.filled))
+    }
+}
+
+impl<'a, I, T, E> Supply for Rest<'a, I, T, E> {
+    type Places = InPlace<'a, I, T, E>;
+    type Source = Infallible;
+    type Tray = Infallible;
+
+    const IS_STREAM: bool = false;
 
     fn next(&self) -> usize {
         self.next
+    }
+
+    fn known(&self) -> (usize, bool) {
+        (self.next + self.len(), true)
+    }
+
+    fn is_open(&self, end: usize) -> bool {
+        self.len() > 0 && self.next < end
+    }
+
+    fn queued(&self) -> usize {
+        self.len()
     }
 
     fn shared(&self) -> usize {
         self.len()
     }
 
-    fn take<'b>(&mut self, size: usize, buffer: &'b mut Vec<I>) -> Chunk<'b, Self::Places> {
-        let size = size.min(self.places.len()).min(LARGEST_CHUNK);
-        let (places, rest) = mem::take(&mut self.places).split_at_mut(size);
-        self.places = rest;
-        let start = self.next;
-        self.next += size;
-        Chunk::new(start, self.items.by_ref().take(size), buffer, InPlace::new(places, self.filled))
+    fn hand_out<'b>(&mut self, size: usize, buffer: &'b mut Vec<I>) -> Handout<'b, Self> {
+        Handout::Items(self.take(size, buffer))
+    }
+
+    fn is_lent(&self) -> bool {
+        false
+    }
+
+    fn is_lent_for_many(&self) -> bool {
+        false
+    }
+
+    fn relieve(&mut self) -> Option<Infallible> {
+        None
+    }
+
+    fn has_room_or_asks(&self) -> bool {
+        true
+    }
+
+    fn give_back(&mut self, source: Infallible, _: usize, _: bool) {
+        match source {}
+    }
+
+    fn pull(source: &mut Infallible) -> Option<bool> {
+        match *source {}
+    }
+
+    fn pulled<'b>(source: &Infallible, _: &'b mut Vec<I>) -> Chunk<'b, Self::Places> {
+        match *source {}
+    }
+
+    fn take(tray: Infallible, _: &mut Vec<I>) -> Chunk<'_, Self::Places> {
+        match tray {}
     }
 }
 

@@ -10,10 +10,8 @@ use std::time::Duration;
 
 use crate::batch_error::StopReason;
 use crate::cancel::{CancelToken, OnCancel, Watching};
-use crate::error::ItemError;
-use crate::result::BatchItem;
 use crate::sync::atomic::{AtomicUsize, Ordering};
-use crate::sync::{Condvar, Instant, Mutex, MutexGuard};
+use crate::sync::{Condvar, Instant, Mutex, MutexGuard, spin_until};
 
 use super::pause::Pause;
 use super::tally::Bell;
@@ -39,6 +37,9 @@ impl OnFailure {
     }
 }
 
+/// More than there can be workers who sleep.
+const CHANGE: usize = 1 << 13;
+
 /// The end of what may start, and what moved it there. Borrows nothing of the batch, so that a token may hold it.
 pub(super) struct Stop {
     on_failure: OnFailure,
@@ -46,11 +47,14 @@ pub(super) struct Stop {
     end: AtomicUsize,
     /// How many pauses there have been, for a look without the lock.
     pauses: AtomicUsize,
-    /// Counts what those who wait for something to do have to look at.
+    /// How many sleep who have nothing to do, and in `CHANGE`s, what there was for them to look at: in one word, so that nobody
+    /// can miss the one while it looks at the other.
     changes: AtomicUsize,
     state: Mutex<State>,
-    /// Who waits is told here when the end moves, or there is something to look at.
-    changed: Condvar,
+    /// Who waits to start is told here when the end moves.
+    moved: Condvar,
+    /// Who has nothing to do is told here when the end moves, or when there is something to do.
+    called: Condvar,
     /// Rung for a caller that coordinates.
     bell: Option<Bell>,
 }
@@ -86,7 +90,8 @@ impl Stop {
             pauses: AtomicUsize::new(0),
             changes: AtomicUsize::new(0),
             state: Mutex::default(),
-            changed: Condvar::default(),
+            moved: Condvar::default(),
+            called: Condvar::default(),
             bell,
         }
     }
@@ -132,6 +137,18 @@ impl Stop {
         self.end.store(0, Ordering::Relaxed);
         self.tell(state);
         self.ring();
+    }
+
+    /// The deadline, while it may still close the batch.
+    pub(super) fn deadline_ahead(&self) -> Option<Instant> {
+        self.deadline.filter(|_| self.end() > 0)
+    }
+
+    /// Closes the batch if its time is over; without a deadline, the clock is not read.
+    pub(super) fn look_at_deadline(&self) {
+        if self.deadline.is_some() {
+            self.look_at_clock(Instant::now());
+        }
     }
 
     /// Closes the batch if its time is over.
@@ -202,7 +219,7 @@ impl Stop {
                 self.look_at_clock(now);
                 return false;
             }
-            (state, _) = self.changed.wait_for(state, limit);
+            (state, _) = self.moved.wait_for(state, limit);
             now = Instant::now();
         }
         false
@@ -211,21 +228,27 @@ impl Stop {
     /// What there was to look at so far, for [`wait_for_change`](Stop::wait_for_change).
     pub(super) fn changes(&self) -> usize {
         // Acquire: who has seen a change sees what it was, too.
-        self.changes.load(Ordering::Acquire)
+        self.changes.load(Ordering::Acquire) / CHANGE
     }
 
-    /// Waits so long for something to do, unless something has changed since `seen`.
-    pub(super) fn wait_for_change(&self, seen: usize, wait: Duration) {
-        let (since, mut state) = (Instant::now(), self.state.lock());
-        while self.changes() == seen {
+    /// Waits so long for something to do, unless something has changed since `seen`; whether it has.
+    pub(super) fn wait_for_change(&self, seen: usize, wait: Duration) -> bool {
+        let since = Instant::now();
+        spin_until(|| self.changes() != seen);
+        let mut state = self.state.lock();
+        let mut is_same = self.changes.fetch_add(1, Ordering::AcqRel) / CHANGE == seen;
+        while is_same {
             let now = Instant::now();
             let left = wait.saturating_sub(now.saturating_duration_since(since));
             let left = self.until_deadline(now, left);
             if left.is_zero() {
-                return;
+                break;
             }
-            (state, _) = self.changed.wait_for(state, left);
+            (state, _) = self.called.wait_for(state, left);
+            is_same = self.changes() == seen;
         }
+        self.changes.fetch_sub(1, Ordering::AcqRel);
+        !is_same
     }
 
     /// So long, but not beyond the deadline.
@@ -233,30 +256,49 @@ impl Stop {
         self.deadline.map_or(wait, |deadline| wait.min(deadline.saturating_duration_since(now)))
     }
 
-    /// There is something to look at for those who wait for something to do.
-    pub(super) fn change(&self) {
+    /// There is something to look at for one of those who wait for something to do.
+    pub(super) fn call_one(&self) {
+        if self.changes.fetch_add(CHANGE, Ordering::AcqRel) % CHANGE > 0 {
+            // Who is about to sleep holds the lock until it does.
+            drop(self.state.lock());
+            self.called.notify_one();
+        }
+    }
+
+    /// There is something to look at for all of them.
+    pub(super) fn call_all(&self) {
         self.tell(self.state.lock());
     }
 
     fn tell(&self, state: MutexGuard<'_, State>) {
-        // Under the lock: who waits has looked at it with the lock held.
-        self.changes.fetch_add(1, Ordering::Release);
+        // Under the lock: who is about to sleep holds it until it does.
+        self.changes.fetch_add(CHANGE, Ordering::AcqRel);
         drop(state);
-        self.changed.notify_all();
+        self.moved.notify_all();
+        self.called.notify_all();
     }
 
-    /// Why the batch stopped with these outcomes, if it did. A cancel or a deadline is the reason only where it kept
-    /// something from being run that the failures would have let run.
-    pub(super) fn reason<I, T, E>(&self, items: &[BatchItem<I, T, E>]) -> Option<StopReason> {
-        let state = self.state.lock();
-        let end = state.end_by_failures(self.on_failure.limit());
-        if let Some(reason) = state.reason {
-            let is_skipped = |item: &BatchItem<I, T, E>| matches!(item.error(), Some(ItemError::Skipped));
-            let gave_up = state.given_up.is_some_and(|index| index < end);
-            if gave_up || items[..end.min(items.len())].iter().any(is_skipped) {
-                return Some(reason);
-            }
+    /// Where the failures so far end the batch, whatever else may.
+    pub(super) fn end_by_failures(&self) -> usize {
+        if self.end() == usize::MAX {
+            return usize::MAX;
         }
+        self.state.lock().end_by_failures(self.on_failure.limit())
+    }
+
+    /// Why the batch stopped, if it did. A cancel or a deadline is the reason only where it kept something from being run that
+    /// the failures, which end the batch at the index that `is_missed` gets, would have let run.
+    pub(super) fn reason(&self, is_missed: impl FnOnce(usize) -> bool) -> Option<StopReason> {
+        let (end, closed, given_up) = {
+            let state = self.state.lock();
+            (state.end_by_failures(self.on_failure.limit()), state.reason, state.given_up)
+        };
+        let is_closed = closed.filter(|_| given_up.is_some_and(|index| index < end) || is_missed(end));
+        is_closed.or_else(|| self.failure(end))
+    }
+
+    /// The reason why failures end the batch at this index.
+    pub(super) fn failure(&self, end: usize) -> Option<StopReason> {
         match self.on_failure {
             OnFailure::Stop if end < usize::MAX => Some(StopReason::ItemFailed { index: end - 1 }),
             OnFailure::StopAfter(limit) if end < usize::MAX => Some(StopReason::TooManyFailures { limit }),
@@ -265,21 +307,27 @@ impl Stop {
     }
 }
 
-/// A `Stop` that tokens reach.
-pub(super) struct Watched {
-    stop: Arc<Stop>,
-    _by: Vec<Watching>,
+/// A `Stop` with the caller, or where tokens reach it.
+pub(super) enum Watched {
+    ByNobody(Stop),
+    ByTokens(Arc<Stop>, #[expect(dead_code, reason = "held until the batch is over")] Vec<Watching>),
 }
 
 impl Watched {
     pub(super) fn new(stop: Stop, tokens: &[CancelToken]) -> Self {
+        if tokens.is_empty() {
+            return Watched::ByNobody(stop);
+        }
         let stop = Arc::new(stop);
         let watching = tokens.iter().map(|token| token.watch(&stop)).collect();
-        Watched { stop, _by: watching }
+        Watched::ByTokens(stop, watching)
     }
 
     pub(super) fn stop(&self) -> &Stop {
-        &self.stop
+        match self {
+            Watched::ByNobody(stop) => stop,
+            Watched::ByTokens(stop, _) => stop,
+        }
     }
 }
 
@@ -297,10 +345,9 @@ mod tests {
         Stop::new(on_failure, None, None)
     }
 
-    /// So many items, of which those at these indices never started.
-    fn items(total: usize, skipped: &[usize]) -> Vec<BatchItem<usize, (), ()>> {
-        let outcome = |index| if skipped.contains(&index) { Err(ItemError::Skipped) } else { Ok(()) };
-        (0..total).map(|index| BatchItem { id: index, outcome: outcome(index) }).collect()
+    /// Whether one of these never started, below the end that is asked about.
+    fn any_below(skipped: &[usize]) -> impl FnOnce(usize) -> bool {
+        move |end| skipped.iter().any(|index| *index < end)
     }
 
     fn end_after(on_failure: OnFailure, failures: &[usize]) -> (usize, Option<StopReason>) {
@@ -308,7 +355,7 @@ mod tests {
         for &index in failures {
             stop.failed(index);
         }
-        (stop.end(), stop.reason(&items(10, &[])))
+        (stop.end(), stop.reason(any_below(&[])))
     }
 
     #[test]
@@ -359,7 +406,7 @@ mod tests {
             stop.cancelled();
             let _ = failed.map(|index| stop.failed(index));
             let _ = given_up.map(|index| stop.gave_up(index));
-            stop.reason(&items(10, skipped))
+            stop.reason(any_below(skipped))
         };
         let (cancelled, failed) = (Some(StopReason::Cancelled), Some(StopReason::ItemFailed { index: 3 }));
         assert_eq!(reason(OnFailure::GoOn, None, &[], None), None, "everything has run");
@@ -375,7 +422,7 @@ mod tests {
         let stop = stop(OnFailure::GoOn);
         stop.close(Some(StopReason::DeadlineExceeded));
         stop.cancelled();
-        assert_eq!(stop.reason(&items(2, &[1])), Some(StopReason::DeadlineExceeded));
+        assert_eq!(stop.reason(any_below(&[1])), Some(StopReason::DeadlineExceeded));
     }
 
     #[test]
@@ -395,7 +442,7 @@ mod tests {
     fn who_waits_for_something_to_do_goes_on_when_there_is_a_change() {
         let stop = stop(OnFailure::Stop);
         let seen = stop.changes();
-        stop.change();
+        stop.call_one();
         stop.wait_for_change(seen, Duration::MAX);
         let seen = stop.changes();
         stop.failed(3);

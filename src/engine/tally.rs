@@ -45,14 +45,27 @@ const BURST: Duration = Duration::from_millis(1);
 /// Turns counts into one call for each item.
 pub(super) struct Report<'a> {
     on_progress: OnProgress<'a>,
+    /// As far as it is known.
     total: usize,
+    total_hint: Option<usize>,
     since: Instant,
     told: Counts,
 }
 
 impl<'a> Report<'a> {
-    pub(super) fn new(on_progress: OnProgress<'a>, total: usize, since: Instant) -> Self {
-        Report { on_progress, total, since, told: Counts::default() }
+    pub(super) fn new(on_progress: OnProgress<'a>, total_hint: Option<usize>, since: Instant) -> Self {
+        let total = total_hint.unwrap_or_default();
+        Report { on_progress, total, total_hint, since, told: Counts::default() }
+    }
+
+    /// There were so many items so far, and there may be more or not.
+    pub(super) fn knows(&mut self, (items, are_all): (usize, bool)) {
+        if are_all {
+            self.total_hint = Some(items);
+        } else if self.total_hint.is_some_and(|hint| hint < items) {
+            self.total_hint = None; // a hint that was none
+        }
+        self.total = self.total_hint.unwrap_or(items);
     }
 
     /// Calls for the items that were decided since the last time, with one time for all of them; whether that were all
@@ -91,7 +104,8 @@ impl<'a> Report<'a> {
         } else {
             self.told.succeeded += 1;
         }
-        (self.on_progress)(&Progress::new(self.told, self.total, elapsed));
+        let total = self.total.max(self.told.decided());
+        (self.on_progress)(&Progress::new(self.told, total, self.total_hint, elapsed));
     }
 }
 
@@ -110,7 +124,7 @@ mod tests {
     fn every_item_gets_one_call() {
         let seen = RefCell::new(Vec::new());
         let on_progress = Box::new(|p: &Progress| seen.borrow_mut().push((p.completed, p.failed)));
-        let mut report = Report::new(on_progress, 9, Instant::now());
+        let mut report = Report::new(on_progress, Some(9), Instant::now());
         while !report.up_to(counts(2, 1)) {}
         report.add(counts(0, 1));
         assert_eq!(seen.borrow().len(), 4);
@@ -125,7 +139,7 @@ mod tests {
             *seen.borrow_mut() += 1;
             thread::sleep(2 * BURST);
         });
-        let mut report = Report::new(slow, 100, Instant::now());
+        let mut report = Report::new(slow, Some(100), Instant::now());
         assert!(!report.up_to(counts(100, 0)));
         assert_eq!(*seen.borrow(), 1);
         assert!(!report.up_to(counts(100, 0)));
@@ -139,7 +153,7 @@ mod tests {
             *seen.borrow_mut() += 1;
             thread::sleep(BURST * 2 / 3);
         });
-        let mut report = Report::new(on_progress, 100, Instant::now());
+        let mut report = Report::new(on_progress, Some(100), Instant::now());
         assert!(!report.up_to(counts(100, 0)));
         assert!(*seen.borrow() <= 2);
     }
@@ -170,7 +184,7 @@ mod tests {
     fn by_turns_each_call_has_its_own_time() {
         let seen = RefCell::new(Vec::new());
         let on_progress = Box::new(|p: &Progress| seen.borrow_mut().push(p.elapsed));
-        let mut report = Report::new(on_progress, 3, Instant::now());
+        let mut report = Report::new(on_progress, Some(3), Instant::now());
         for _ in 0..3 {
             thread::sleep(Duration::from_millis(1));
             report.add(counts(1, 0));

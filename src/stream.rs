@@ -1,0 +1,140 @@
+//! Outcomes as an iterator, and what is left to say when it is over.
+
+use std::fmt;
+use std::iter::FusedIterator;
+use std::vec;
+
+use crate::batch_error::StopReason;
+use crate::result::{BatchItem, Counts};
+
+/// The outcomes of a stream: an ordinary iterator, which waits for what is still being worked on. Lent by
+/// [`Batch::stream`](crate::Batch::stream) to the closure that consumes it, on the calling thread.
+///
+/// In input order, unless the stream is [`unordered`](crate::Batch::unordered). It ends when the input does, or when the
+/// stream stops. An item counts as handed on when the next one is asked for; until then it has its place in the
+/// [`window`](crate::Batch::window).
+///
+/// ```
+/// use batch_executor::{BatchExecutor, Results};
+///
+/// /// What a consumer looks like that is a function.
+/// fn first_words(results: &mut Results<'_, String, String, std::io::Error>) -> Vec<String> {
+///     results.filter_map(|item| item.outcome.ok()).take(2).collect()
+/// }
+///
+/// let lines = ["one line", "another line", "a third"].map(String::from);
+/// let first_word = |line: &String| Ok(line.split(' ').next().unwrap_or_default().to_owned());
+/// let streamed = BatchExecutor::new().batch(lines).stream(first_word, first_words);
+/// assert_eq!(streamed.output, ["one", "another"]);
+/// ```
+pub struct Results<'r, I, T, E> {
+    feed: &'r mut dyn Feed<I, T, E>,
+    /// What is handed on next.
+    ready: vec::IntoIter<BatchItem<I, T, E>>,
+    /// Whether the consumer has an item that it has not asked beyond.
+    lends_one: bool,
+    is_over: bool,
+    counts: Counts,
+}
+
+/// Where outcomes come from.
+pub(crate) trait Feed<I, T, E> {
+    /// Waits for the next ones; none when there are no more.
+    fn next(&mut self) -> Option<Vec<BatchItem<I, T, E>>>;
+
+    /// The consumer is done with one item.
+    fn handed_on(&mut self);
+}
+
+impl<'r, I, T, E> Results<'r, I, T, E> {
+    pub(crate) fn new(feed: &'r mut dyn Feed<I, T, E>) -> Self {
+        Results {
+            feed,
+            ready: Vec::new().into_iter(),
+            lends_one: false,
+            is_over: false,
+            counts: Counts::default(),
+        }
+    }
+
+    /// What was handed on, whether there was no more, and what is ready and was not asked for.
+    pub(crate) fn end(self) -> (Counts, bool, vec::IntoIter<BatchItem<I, T, E>>) {
+        (self.counts, self.is_over, self.ready)
+    }
+
+    fn refill(&mut self) -> Option<BatchItem<I, T, E>> {
+        if !self.is_over {
+            match self.feed.next() {
+                Some(items) => self.ready = items.into_iter(),
+                None => self.is_over = true,
+            }
+        }
+        self.ready.next()
+    }
+}
+
+impl<I, T, E> Iterator for Results<'_, I, T, E> {
+    type Item = BatchItem<I, T, E>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.lends_one {
+            self.lends_one = false;
+            self.feed.handed_on();
+        }
+        let item = self.ready.next().or_else(|| self.refill())?;
+        self.lends_one = true;
+        match item.outcome {
+            Ok(_) => self.counts.succeeded += 1,
+            Err(_) => self.counts.failed += 1,
+        }
+        Some(item)
+    }
+}
+
+/// After its end, it stays at its end.
+impl<I, T, E> FusedIterator for Results<'_, I, T, E> {}
+
+impl<I, T, E> fmt::Debug for Results<'_, I, T, E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Results")
+            .field("succeeded", &self.counts.succeeded)
+            .field("failed", &self.counts.failed)
+            .field("is_over", &self.is_over)
+            .finish_non_exhaustive()
+    }
+}
+
+/// How a stream ended.
+///
+/// Counts are those of what was handed on to the consumer, so that they are the same for any number of workers.
+///
+/// ```
+/// use batch_executor::{BatchExecutor, StopReason};
+///
+/// let texts = ["1", "2", "three", "4"];
+/// let streamed = BatchExecutor::new()
+///     .batch(texts)
+///     .stream(|text| text.parse::<u32>(), |results| results.filter_map(|item| item.outcome.ok()).sum::<u32>());
+/// assert_eq!(streamed.output, 3);
+/// assert_eq!(streamed.stopped, Some(StopReason::ItemFailed { index: 2 }));
+/// assert_eq!((streamed.succeeded, streamed.failed), (2, 1));
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use = "a stream that stopped early says so here and nowhere else"]
+#[non_exhaustive]
+pub struct Streamed<O> {
+    /// What the consumer returned.
+    pub output: O,
+    /// Why the stream stopped before its input ended. `None` if it ended, or if the consumer wanted no more.
+    pub stopped: Option<StopReason>,
+    /// Items handed on that had a value.
+    pub succeeded: usize,
+    /// Items handed on that failed, panicked, or were refused by the rate limiter.
+    pub failed: usize,
+}
+
+impl<O> Streamed<O> {
+    pub(crate) fn new(output: O, stopped: Option<StopReason>, counts: Counts) -> Self {
+        Streamed { output, stopped, succeeded: counts.succeeded, failed: counts.failed }
+    }
+}
