@@ -13,7 +13,7 @@ use crate::progress::Progress;
 use crate::result::BatchResult;
 use crate::retry::{NoRetry, Retry, RetryPolicy};
 use crate::stream::{Results, Streamed};
-use crate::sync::{Instant, Mutex, later};
+use crate::sync::{Instant, Mutex};
 
 /// Items about to be run. Made by [`BatchExecutor::batch`](crate::BatchExecutor::batch); nothing happens until
 /// [`run`](Batch::run) or [`run_with`](Batch::run_with).
@@ -502,7 +502,7 @@ impl<It: Iterator, R, S> Batch<'_, It, R, S> {
 impl<'a> Asked<'a> {
     /// For a run that began at `since`.
     fn control(self, since: Instant, numbered: bool) -> (Option<OnProgress<'a>>, Control) {
-        let deadlines = [self.deadline, self.timeout.map(|timeout| later(since, timeout))];
+        let deadlines = [self.deadline, self.timeout.and_then(|timeout| since.checked_add(timeout))];
         let deadline = deadlines.into_iter().flatten().min();
         (self.on_progress, Control { since, tokens: self.tokens, deadline, numbered })
     }

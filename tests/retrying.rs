@@ -651,3 +651,45 @@ fn items_that_back_off_above_a_failure_keep_their_error() {
         }
     });
 }
+
+#[test]
+fn all_workers_take_part_in_the_second_round() {
+    within_a_minute(|| {
+        for way in Way::all().into_iter().filter(Way::is_parallel) {
+            let (executor, meeting) = (way.stopping(), Meeting::default());
+            let workers = executor.workers_for(100).min(4);
+            let retry = Retry::new(|| iter::once(MS(20)));
+            let batch = way.batch(&executor, 0..workers).retry(retry);
+            let result = batch.run_with(|&n, cx| {
+                if cx.attempt() == 1 {
+                    return Err(n);
+                }
+                meeting.of(workers);
+                Ok(n)
+            });
+            assert!(result.unwrap().is_success(), "{way:?}");
+        }
+    });
+}
+
+#[test]
+fn items_below_a_failure_wait_out_their_back_off() {
+    within_a_minute(|| {
+        for way in Way::all() {
+            let (executor, first) = (way.stopping(), Mutex::new(None));
+            let retry = Retry::new(|| iter::once(MS(50)))
+                .when(|n: &usize| if *n == 0 { RetryDecision::Retry } else { RetryDecision::GiveUp });
+            let outcome = way.batch(&executor, 0..100usize).retry(retry).run_with(|&n, cx| match n {
+                0 if cx.attempt() == 1 => {
+                    *first.lock().unwrap() = Some(Instant::now());
+                    Err(n)
+                }
+                0 => Ok(first.lock().unwrap().unwrap().elapsed()),
+                _ => Err(n),
+            });
+            let (reason, partial) = stopped(outcome);
+            assert_eq!(reason, StopReason::ItemFailed { index: 1 }, "{way:?}");
+            assert!(*partial.items()[0].outcome.as_ref().unwrap() >= MS(50), "{way:?}");
+        }
+    });
+}

@@ -6,11 +6,13 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use batch_executor::{Batch, BatchExecutor, CancelToken, ItemError, Retry, StopReason};
+use batch_executor::{
+    Batch, BatchExecutor, CancelToken, ItemError, LimiterError, Retry, StopReason, limiter_fn,
+};
 
 use common::{
-    Census, Gate, MEANT, Meeting, Register, Way, cancelled_behind, collecting, comes, panic_of,
-    silence_meant_panics, stopped, wait_until, within_a_minute,
+    Census, Gate, MEANT, Meeting, Register, Way, builder, cancelled_behind, collecting, comes, panic_of,
+    silence_meant_panics, stopped, stopping, wait_until, within_a_minute,
 };
 
 #[test]
@@ -109,7 +111,7 @@ fn a_failure_is_the_reason_where_everything_below_it_has_run() {
 #[test]
 fn a_cancel_is_the_reason_where_it_skipped_an_item_below_the_failure() {
     within_a_minute(|| {
-        let executor = common::stopping(2);
+        let executor = stopping(2);
         let (token, failing, waiting) = (CancelToken::new(), Gate::default(), Gate::default());
         // Item 0 holds one worker, so that the other claims what follows; item 1 backs off and never comes back.
         let retry = Retry::new(|| std::iter::repeat(Duration::MAX)).when(|error: &usize| match error {
@@ -146,13 +148,15 @@ fn a_cancel_is_the_reason_where_it_skipped_an_item_below_the_failure() {
 fn with_failures_collected_a_cancel_is_the_reason_and_failures_stay() {
     within_a_minute(|| {
         for way in Way::all() {
-            let (executor, token) = (way.collecting(), CancelToken::new());
+            let (executor, token, first) = (way.collecting(), CancelToken::new(), Gate::default());
             let batch = way.batch(&executor, 0..1_000).cancel_on(&token);
             let (reason, partial) = stopped(batch.run_with(|&n, cx| {
                 if n == 1 {
+                    first.pass(); // or the cancel might keep it from starting
                     token.cancel();
                 }
                 if n == 0 {
+                    first.open();
                     Err("the first")
                 } else {
                     comes(|| cx.is_cancelled()).then_some(()).ok_or("no cancel")
@@ -401,7 +405,7 @@ fn a_batch_of_ten_thousand_asleep_at_its_limiter_is_let_go_at_once() {
             let (asked, token) = (std::sync::Arc::new(Gate::default()), CancelToken::new());
             let sleeping = std::sync::Arc::clone(&asked);
             let calls = AtomicUsize::new(0);
-            let limiter = batch_executor::limiter_fn(move || {
+            let limiter = limiter_fn(move || {
                 let call = calls.fetch_add(1, Ordering::SeqCst);
                 if call > 0 {
                     sleeping.open();
@@ -445,6 +449,45 @@ fn the_iterator_may_cancel_and_is_taken_to_its_end() {
             }));
             assert_eq!((reason, partial.skipped()), (StopReason::Cancelled, 50), "{way:?}");
             assert!(!ran.into_inner());
+        }
+    });
+}
+
+#[test]
+fn nothing_starts_after_the_deadline_though_its_permit_is_due_then() {
+    within_a_minute(|| {
+        for late in (0..100).map(Duration::from_micros) {
+            let deadline = Instant::now() + Duration::from_millis(2);
+            let at_the_deadline =
+                move || Ok::<_, LimiterError>(deadline.saturating_duration_since(Instant::now()) + late);
+            let executor = builder().rate_limiter(limiter_fn(at_the_deadline)).build().unwrap();
+            let (reason, partial) =
+                stopped(executor.batch(0..2).deadline(deadline).run(|&n| Ok::<_, String>(n)));
+            assert_eq!((reason, partial.skipped()), (StopReason::DeadlineExceeded, 2), "{late:?}");
+        }
+    });
+}
+
+/// With one that is the last of several that somebody has pulled, and another worker has taken meanwhile.
+#[test]
+fn a_stream_that_stops_ends_though_its_iterator_keeps_who_pulls_waiting() {
+    within_a_minute(|| {
+        const LAST: usize = 20_000; // as many as it takes until several are pulled at a time
+        for (executor, is_ordered) in [(stopping(2), true), (stopping(2), false), (stopping(4), false)] {
+            let has_ended = AtomicBool::new(false);
+            let items = (0..).inspect(|n| assert!(*n <= LAST || comes(|| has_ended.load(Ordering::SeqCst))));
+            let batch = executor.batch(items).window(64);
+            let batch = if is_ordered { batch } else { batch.unordered() };
+            let streamed = batch.stream(
+                |&n| if n == LAST { Err(()) } else { Ok(()) },
+                |results| {
+                    let items = results.count();
+                    has_ended.store(true, Ordering::SeqCst);
+                    items
+                },
+            );
+            assert_eq!((streamed.output, streamed.failed), (LAST + 1, 1));
+            assert_eq!(streamed.stopped, Some(StopReason::ItemFailed { index: LAST }));
         }
     });
 }

@@ -20,7 +20,7 @@ use crate::sync::{Instant, Mutex, MutexGuard};
 use super::chunk::{Chunk, Held};
 use super::crew::{Crew, Role, Standing};
 use super::numbers::Numbers;
-use super::supply::{Handout, ItemOf, Supply};
+use super::supply::{Handout, ItemOf, Pulled, Supply};
 use super::waiting::Waiting;
 
 /// Who waits for so long in vain while somebody pulls more than one item takes those that are there: the source keeps them.
@@ -64,6 +64,8 @@ pub(super) struct Told {
 struct State<S: Supply, P> {
     rest: S,
     waiting: Waiting<Waiter<S, P>>,
+    /// When the first of the idle comes by itself, to see what is due.
+    alarm: Option<Instant>,
     crew: Crew,
     /// Moves the crew's limit; none for one that stays.
     controller: Option<Box<Controller>>,
@@ -91,12 +93,23 @@ pub(super) struct Status {
     pub(super) wants_runnable: bool,
 }
 
+/// Who of those who are idle is to be called.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Calls {
+    Nobody,
+    One,
+    /// There is nothing left, and they can go.
+    All,
+}
+
 /// What a worker is to do next.
 pub(super) enum Claim<'b, S: Supply, P> {
     /// These items, or one that has been tried before.
     Work(Chunk<'b, S::Places>, Option<P>),
     /// Those that can be pulled out of this, up to so many.
     Pull(S::Source, usize),
+    /// Decide these, which are not to be tried again.
+    GiveUp(Vec<Waiter<S, P>>),
     /// Nothing for so long, unless something changes.
     Wait(Duration),
     /// There is nothing left for it, or there are too many workers.
@@ -108,7 +121,8 @@ impl<S: Supply, P> Carve<S, P> {
         let adapts = team.adapts();
         let Team { workers, controller, numbers } = team;
         let (waiting, crew) = (Waiting::new(), Crew::new(workers, numbers));
-        let state = State { rest, waiting, crew, controller, trials: Vec::new(), counts: Counts::default() };
+        let (alarm, trials, counts) = (None, Vec::new(), Counts::default());
+        let state = State { rest, waiting, alarm, crew, controller, trials, counts };
         Carve { state: Mutex::new(state), since: Instant::now(), adapts }
     }
 
@@ -119,9 +133,10 @@ impl<S: Supply, P> Carve<S, P> {
             standing: Standing::Away,
             number: 0,
             done: Counts::default(),
-            trials: None,
+            trials: Vec::new(),
             moved_limit: false,
-            calls: false,
+            calls: Calls::Nobody,
+            alarm: None,
             waited_in_vain: false,
             ticket: None,
             meter: self.adapts.then(Meter::new),
@@ -174,11 +189,15 @@ impl<S: Supply, P> Carve<S, P> {
         self.state.lock().control(Controller::overload);
     }
 
-    /// The item is to be taken up again when it is due. Whether that concerns those who wait.
+    /// The item is to be taken up again when it is due; whether somebody who is idle has to be called for that.
     pub(super) fn put_back(&self, due: Instant, waiter: Waiter<S, P>) -> bool {
         let mut state = self.state.lock();
         state.waiting.push(due, waiter.0.index(), waiter);
-        state.crew.idle() > 0
+        let calls = state.is_before_alarm(due) && state.crew.can_call();
+        if calls {
+            state.crew.call();
+        }
+        calls
     }
 
     /// When nobody works any more: what nobody has taken.
@@ -186,13 +205,13 @@ impl<S: Supply, P> Carve<S, P> {
         &mut self.state.get_mut().rest
     }
 
-    /// When nobody works any more: the items that still wait, and what there is to tell.
-    pub(super) fn left(&mut self) -> (Vec<Waiter<S, P>>, Told) {
+    /// When nobody works any more: what is kept of items that still wait, and what there is to tell. The items are given up.
+    pub(super) fn left(&mut self) -> (Vec<P>, Told) {
         let state = self.state.get_mut();
         let mut trials = mem::take(&mut state.trials);
         trials.sort_unstable_by_key(|trials| trials.index);
         let told = Told { counts: state.counts, most_running: state.crew.most_running, trials };
-        (state.waiting.take_all(), told)
+        (state.waiting.take_stopped(0).into_iter().map(|(_, kept)| kept).collect(), told)
     }
 }
 
@@ -218,17 +237,21 @@ impl<S: Supply, P> State<S, P> {
         }
     }
 
-    /// Whether there is something to do, or to wait for, for one more of those who have nothing to do. If only room is
-    /// missing, whoever makes some calls one of them.
-    fn wants_idle(&self, end: usize) -> bool {
-        self.crew.can_call()
-            && self.rest.is_open(end)
-            && (self.waiting.len() > 0 || self.rest.has_room_or_asks() || self.lacks_a_watch())
+    fn is_before_alarm(&self, due: Instant) -> bool {
+        self.alarm.is_none_or(|alarm| due < alarm)
     }
 
-    /// Whether somebody pulls more than one item, and nobody would come to see whether it is kept waiting.
+    /// Whether one of the idle is to be called by somebody who is not: to work, or to wait for what is due. If only room is
+    /// missing, whoever makes some calls one of them.
+    fn wants_idle(&self, end: usize) -> bool {
+        let has_alarm = self.waiting.len() == 0 || self.alarm.is_some();
+        let is_needed = || self.rest.is_open(end) && (self.rest.has_room_or_asks() || self.lacks_a_watch());
+        self.crew.can_call() && (!has_alarm || is_needed())
+    }
+
+    /// Whether somebody pulls more than one item, and nobody would come soon to see whether it is kept waiting.
     fn lacks_a_watch(&self) -> bool {
-        self.rest.is_lent_for_many() && self.crew.all_but_one_sleep()
+        self.rest.is_lent_for_many() && !self.crew.has_a_watch()
     }
 
     /// What somebody who comes now is to do. It gets up to `size` items.
@@ -239,7 +262,11 @@ impl<S: Supply, P> State<S, P> {
         end: usize,
         buffer: &'b mut Vec<ItemOf<S>>,
     ) -> Claim<'b, S, P> {
-        if let Some((held, past)) = self.waiting.take(now, end) {
+        let stopped = self.waiting.take_stopped(end);
+        if !stopped.is_empty() {
+            return Claim::GiveUp(stopped);
+        }
+        if let Some((held, past)) = self.waiting.take(now) {
             return Claim::Work(held.into_chunk(buffer), Some(past));
         }
         if size > 0 && self.rest.is_open(end) {
@@ -249,13 +276,11 @@ impl<S: Supply, P> State<S, P> {
                 Handout::Nothing => {}
             }
         }
-        let is_open = self.rest.is_open(end);
-        let patience = if self.rest.is_lent_for_many() { STALL } else { Duration::MAX };
-        match self.waiting.next_due().map(|due| due.saturating_duration_since(now)) {
-            Some(time) if is_open || self.crew.idle() < self.waiting.len() => Claim::Wait(time.min(patience)),
-            None if is_open => Claim::Wait(patience),
-            _ => Claim::Leave, // others wait for all that are left
+        // No more wait for another attempt than there are items that do.
+        if self.rest.is_open(end) || self.crew.idle() < self.waiting.len() {
+            return Claim::Wait(Duration::MAX);
         }
+        Claim::Leave
     }
 
     /// Tells the controller something; whether that moved the limit.
@@ -285,11 +310,13 @@ pub(super) struct Worker<'c, S: Supply, P> {
     pub(super) number: usize,
     /// What it did since it last held the lock.
     done: Counts,
-    trials: Option<Trials>,
+    trials: Vec<Trials>,
     /// Whether its last claim moved the limit.
     pub(super) moved_limit: bool,
-    /// Whether one of those that are idle is to be called, since there is something to do.
-    pub(super) calls: bool,
+    /// Who of the idle is to be called.
+    pub(super) calls: Calls,
+    /// When it comes by itself, while it is idle.
+    alarm: Option<Instant>,
     /// Whether it has waited as long as it was to, and nobody has called it.
     pub(super) waited_in_vain: bool,
     /// Its claim as the controller knows it, and what was counted for this thread when it began, if that is wanted.
@@ -306,9 +333,11 @@ impl<'c, S: Supply, P> Worker<'c, S, P> {
         self.done.add(counts);
     }
 
-    /// Notes what there is to tell of the item of its claim.
+    /// Notes what there is to tell of an item of its claim.
     pub(super) fn tried(&mut self, trials: Trials) {
-        self.trials = Some(trials).filter(|_| !S::IS_STREAM);
+        if !S::IS_STREAM {
+            self.trials.push(trials);
+        }
     }
 
     /// Notes that the item has its permit, if anybody wants to know.
@@ -334,16 +363,26 @@ impl<'c, S: Supply, P> Worker<'c, S, P> {
         }
         let may_work = state.may_work(self.standing);
         let size = state.size_for(self.role, self.standing, size);
-        let claim = if may_work { state.next(now, size, end, buffer) } else { Claim::Leave };
+        let mut claim = if may_work { state.next(now, size, end, buffer) } else { Claim::Leave };
         state.crew.sent_away += usize::from(!may_work && !state.is_exhausted(end));
         self.turn(&mut state, &claim);
-        if !matches!(claim, Claim::Wait(_)) {
-            self.look_for_idle(&mut state, end);
+        match &mut claim {
+            Claim::Wait(time) => *time = self.sleep(&mut state, now),
+            Claim::Leave if state.is_exhausted(end) => self.calls = Calls::All,
+            _ => self.look_for_idle(&mut state, end),
         }
         if let Claim::Work(chunk, _) = &claim {
             self.begin(state, now, chunk.len());
         }
         claim
+    }
+
+    /// How long it is to be idle. Of all who are, one comes when the next item is due, and calls others if more are.
+    fn sleep(&mut self, state: &mut State<S, P>, now: Instant) -> Duration {
+        self.alarm = state.waiting.next_due().filter(|due| state.is_before_alarm(*due));
+        state.alarm = self.alarm.or(state.alarm);
+        let time = self.alarm.map_or(Duration::MAX, |due| due.saturating_duration_since(now));
+        if state.rest.is_lent_for_many() { time.min(STALL) } else { time }
     }
 
     /// Takes what somebody has pulled who is kept waiting.
@@ -363,26 +402,20 @@ impl<'c, S: Supply, P> Worker<'c, S, P> {
         Claim::Work(chunk, None)
     }
 
-    /// So many items were pulled, for this worker. Others may pull now.
-    pub(super) fn give_back(
-        &mut self,
-        now: Instant,
-        source: S::Source,
-        pulled: usize,
-        has_ended: bool,
-        end: usize,
-    ) {
+    /// It has pulled, and begins to work on what others have left it of that. Others may pull now.
+    pub(super) fn give_back(&mut self, source: S::Source, pulled: Pulled, items: usize, end: usize) {
+        let now = Instant::now();
         let mut state = self.carve.state.lock();
-        state.rest.give_back(source, pulled, has_ended);
+        state.rest.give_back(source, pulled);
+        self.calls = Calls::Nobody;
         self.look_for_idle(&mut state, end);
-        self.begin(state, now, pulled);
+        self.begin(state, now, items);
     }
 
-    /// Whether one of those who have nothing to do is to be called.
     fn look_for_idle(&mut self, state: &mut State<S, P>, end: usize) {
-        self.calls = state.wants_idle(end);
-        if self.calls {
+        if state.wants_idle(end) {
             state.crew.call();
+            self.calls = Calls::One;
         }
     }
 
@@ -403,9 +436,12 @@ impl<'c, S: Supply, P> Worker<'c, S, P> {
         let completed = self.sample(now);
         let mut state = self.carve.state.lock();
         state.counts.add(mem::take(&mut self.done));
-        state.trials.extend(self.trials.take());
+        state.trials.append(&mut self.trials);
         state.crew.comes(self.standing);
-        self.calls = false;
+        if self.alarm.take().is_some_and(|alarm| state.alarm == Some(alarm)) {
+            state.alarm = None;
+        }
+        self.calls = Calls::Nobody;
         self.moved_limit = completed
             .is_some_and(|(ticket, sample)| state.control(|controller| controller.complete(ticket, sample)));
         state
@@ -414,7 +450,7 @@ impl<'c, S: Supply, P> Worker<'c, S, P> {
     /// Turns to what the claim says.
     fn turn(&mut self, state: &mut State<S, P>, claim: &Claim<'_, S, P>) {
         let standing = match claim {
-            Claim::Work(..) | Claim::Pull(..) => Standing::AtWork,
+            Claim::Work(..) | Claim::Pull(..) | Claim::GiveUp(_) => Standing::AtWork,
             Claim::Wait(_) if state.rest.is_lent_for_many() => Standing::Watching,
             Claim::Wait(_) => Standing::Idle,
             Claim::Leave => return self.leave(state),
@@ -677,7 +713,7 @@ mod tests {
         assert!(matches!(two.claim(now, 1, EVERYTHING, &mut buffer), Claim::Wait(_)));
         assert!(matches!(
             one.claim(now, 1, 1, &mut buffer),
-            Claim::Work(chunk, Some(_)) if chunk.next() == 1
+            Claim::GiveUp(waiters) if waiters.len() == 1 && waiters[0].0.index() == 1
         ));
         assert!(matches!(two.claim(now, 1, 1, &mut buffer), Claim::Wait(_)), "the one below waits on");
         assert!(matches!(one.claim(now, 1, 1, &mut buffer), Claim::Leave), "and no second worker for it");

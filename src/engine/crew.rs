@@ -116,9 +116,9 @@ impl Crew {
         self.called += 1;
     }
 
-    /// Whether all helpers but one sleep until they are called, and nobody is.
-    pub(super) fn all_but_one_sleep(&self) -> bool {
-        self.called == 0 && self.helpers() == self.idle - self.watching + 1
+    /// Whether somebody watches, or has been called and may.
+    pub(super) fn has_a_watch(&self) -> bool {
+        self.watching + self.called > 0
     }
 }
 
@@ -169,13 +169,14 @@ mod tests {
     }
 
     #[test]
-    fn somebody_watches_who_is_busy_or_called_or_comes_again_soon() {
-        assert!(crew(&[(Helper, AtWork), (Helper, Idle)]).all_but_one_sleep());
-        assert!(crew(&[(Helper, AtWork), (Helper, Idle), (Caller, AtWork)]).all_but_one_sleep());
-        assert!(!crew(&[(Helper, AtWork), (Helper, Watching)]).all_but_one_sleep());
-        assert!(!crew(&[(Helper, AtWork), (Helper, AtWork), (Helper, Idle)]).all_but_one_sleep());
-        let mut called = crew(&[(Helper, AtWork), (Helper, Idle)]);
-        called.call();
-        assert!(!called.all_but_one_sleep());
+    fn who_is_busy_or_sleeps_is_no_watch_and_who_is_called_may_be() {
+        let mut crew = crew(&[(Helper, AtWork), (Helper, AtWork), (Helper, Idle)]);
+        assert!(!crew.has_a_watch());
+        crew.call();
+        assert!(crew.has_a_watch());
+        crew.comes(Idle);
+        assert!(!crew.has_a_watch());
+        crew.turns(Helper, Idle, Watching);
+        assert!(crew.has_a_watch());
     }
 }

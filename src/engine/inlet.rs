@@ -7,7 +7,7 @@ use std::mem;
 
 use super::chunk::Chunk;
 use super::outlet::Parcel;
-use super::supply::{Handout, ItemOf, Supply};
+use super::supply::{Handout, ItemOf, LARGEST_CHUNK, Pulled, Supply};
 use super::tray::{Taker, Tray};
 use super::window::Window;
 
@@ -15,6 +15,8 @@ pub(super) struct Inlet<'a, It: Iterator, T, E> {
     source: Source<It>,
     /// How many items were pulled before it was lent last.
     pulled: usize,
+    /// How many more whoever has borrowed it may pull.
+    lent_for: usize,
     window: &'a Window,
     tray: &'a Tray<'a, It::Item, T, E>,
 }
@@ -36,7 +38,7 @@ pub(super) struct Lent<'a, It: Iterator, T, E> {
 
 impl<'a, It: Iterator, T, E> Inlet<'a, It, T, E> {
     pub(super) fn new(items: It, window: &'a Window, tray: &'a Tray<'a, It::Item, T, E>) -> Self {
-        Inlet { source: Source::Here(Box::new(items)), pulled: 0, window, tray }
+        Inlet { source: Source::Here(Box::new(items)), pulled: 0, lent_for: 0, window, tray }
     }
 
     /// When nobody works any more: the iterator.
@@ -64,7 +66,8 @@ impl<'a, It: Iterator, T, E> Supply for Inlet<'a, It, T, E> {
     }
 
     fn is_open(&self, end: usize) -> bool {
-        self.pulled < end && !matches!(self.source, Source::Ended(_))
+        // All that may be pulled now counts: that is for whoever pulls, and an end among it means that it was.
+        self.pulled + self.lent_for < end && !matches!(self.source, Source::Ended(_))
     }
 
     fn queued(&self) -> usize {
@@ -78,11 +81,12 @@ impl<'a, It: Iterator, T, E> Supply for Inlet<'a, It, T, E> {
 
     fn hand_out<'b>(&mut self, size: usize, _: &'b mut Vec<It::Item>) -> Handout<'b, Self> {
         let Source::Here(_) = self.source else { return Handout::Nothing };
-        let most = size.min(self.window.room_or_ask(self.pulled));
+        let most = size.min(LARGEST_CHUNK).min(self.window.room_or_ask(self.pulled));
         if most == 0 {
             return Handout::Nothing;
         }
         let lent = if most > 1 { Source::LentForMany } else { Source::LentForOne };
+        self.lent_for = most;
         match mem::replace(&mut self.source, lent) {
             Source::Here(source) => Handout::Source(Lent { source, tray: self.tray }, most),
             _ => Handout::Nothing,
@@ -109,9 +113,10 @@ impl<'a, It: Iterator, T, E> Supply for Inlet<'a, It, T, E> {
         !self.is_lent() && self.window.room_or_ask(self.pulled) > 0
     }
 
-    fn give_back(&mut self, lent: Lent<'a, It, T, E>, pulled: usize, has_ended: bool) {
-        self.pulled += pulled;
-        self.source = if has_ended { Source::Ended(lent.source) } else { Source::Here(lent.source) };
+    fn give_back(&mut self, lent: Lent<'a, It, T, E>, pulled: Pulled) {
+        self.pulled += pulled.items;
+        self.lent_for = 0;
+        self.source = if pulled.has_ended { Source::Ended(lent.source) } else { Source::Here(lent.source) };
     }
 
     fn pull(lent: &mut Lent<'a, It, T, E>) -> Option<bool> {

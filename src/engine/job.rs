@@ -14,12 +14,12 @@ use crate::senses::Watch;
 use crate::sync::atomic::{AtomicUsize, Ordering};
 use crate::sync::{Instant, Mutex, later};
 
-use super::carve::{Carve, Claim, Worker};
+use super::carve::{Calls, Carve, Claim, Waiter, Worker};
 use super::chunk::{Chunk, NoValue, Places};
 use super::crew::Role;
 use super::pace::Pace;
 use super::stop::Stop;
-use super::supply::Supply;
+use super::supply::{Pulled, Supply};
 use super::work::{DelaysOf, Memory, Past, Work, retries};
 
 /// What is kept of an item that failed and is tried again.
@@ -70,7 +70,7 @@ struct Attempt<E> {
     number: Cell<usize>,
     /// How many pauses there had been when it started.
     pauses: Cell<usize>,
-    /// What it came to the last time, until it starts again.
+    /// What it came to the last time. Taken when it starts again.
     last: Cell<Option<E>>,
 }
 
@@ -101,6 +101,11 @@ impl<W: Work, S: SupplyFor<W>> Job<'_, W, S> {
             let (mut chunk, past) = match claim {
                 Claim::Work(chunk, past) => (chunk, past),
                 Claim::Pull(source, most) => (self.pull(&mut worker, source, most, &mut off_tray), None),
+                Claim::GiveUp(waiters) => {
+                    let counts = self.give_up(&mut worker, waiters, &mut off_tray);
+                    worker.did(counts);
+                    continue;
+                }
                 Claim::Wait(time) => {
                     worker.waited_in_vain = !self.stop.wait_for_change(changes, time);
                     since = Instant::now();
@@ -128,10 +133,11 @@ impl<W: Work, S: SupplyFor<W>> Job<'_, W, S> {
         self.call(worker);
     }
 
-    /// Calls one of those who have nothing to do, if there is something.
     fn call(&self, worker: &Worker<'_, S, PastOf<W>>) {
-        if worker.calls {
-            self.stop.call_one();
+        match worker.calls {
+            Calls::Nobody => {}
+            Calls::One => self.stop.call_one(),
+            Calls::All => self.stop.call_all(),
         }
     }
 
@@ -143,24 +149,23 @@ impl<W: Work, S: SupplyFor<W>> Job<'_, W, S> {
         most: usize,
         buffer: &'b mut Vec<W::Item>,
     ) -> ChunkOf<'b, S> {
-        let (mut pulled, mut has_ended) = (0, false);
+        let mut pulled = Pulled::default();
         let ended = panic::catch(|| {
-            while pulled < most && !has_ended {
-                let goes_on = S::pull(&mut source);
-                pulled += usize::from(goes_on.is_some());
-                has_ended = goes_on.is_none();
-                if goes_on == Some(false) {
-                    break;
-                }
+            let mut goes_on = true;
+            while goes_on && pulled.items < most {
+                let got_one = S::pull(&mut source);
+                pulled.items += usize::from(got_one.is_some());
+                pulled.has_ended = got_one.is_none();
+                goes_on = got_one.unwrap_or(false);
             }
         });
-        has_ended |= ended.is_err();
+        pulled.has_ended |= ended.is_err();
         // Before others pull, and put their items there.
         let chunk = S::pulled(&source, buffer);
-        worker.give_back(Instant::now(), source, pulled, has_ended, self.stop.end());
+        worker.give_back(source, pulled, chunk.len(), self.stop.end());
         match ended {
             Err(panic) => self.fail(panic),
-            Ok(()) if has_ended => self.stop.call_all(),
+            Ok(()) if pulled.has_ended => self.stop.call_all(),
             Ok(()) => self.call(worker),
         }
         chunk
@@ -183,6 +188,12 @@ impl<W: Work, S: SupplyFor<W>> Job<'_, W, S> {
         let (mut chunk, mut past) = match claim {
             Claim::Work(chunk, past) => (chunk, past),
             Claim::Pull(source, most) => (self.pull(&mut worker, source, most, &mut off_tray), None),
+            Claim::GiveUp(waiters) => {
+                let counts = self.give_up(&mut worker, waiters, &mut off_tray);
+                worker.did(counts);
+                tell(counts);
+                return Turn::Worked;
+            }
             Claim::Wait(time) => return Turn::Wait(time),
             Claim::Leave => return Turn::SentAway,
         };
@@ -300,12 +311,15 @@ impl<W: Work, S: SupplyFor<W>> Job<'_, W, S> {
         let (attempt, mut memory) = Attempt::after(past);
         let (index, is_another) = (chunk.next(), memory.is_some());
         let mut panic = None;
-        let begin = || attempt.begin(self.stop.pauses());
+        let begin = || {
+            self.discard(attempt.last.take());
+            attempt.begin(self.stop.pauses())
+        };
         let ended = panic::catch(|| self.decide(worker, state, chunk, 1, begin));
         let error = match ended {
             Ok(None) => None,
             Ok(Some(NoValue::Error(ItemError::Failed(error)))) => {
-                match self.put_back(chunk, &attempt, memory.take(), error) {
+                match self.put_back(chunk, &attempt, &mut memory, error) {
                     Ok(()) => return Counts::default(),
                     Err(last) => {
                         panic = last.panic;
@@ -392,19 +406,21 @@ impl<W: Work, S: SupplyFor<W>> Job<'_, W, S> {
         &self,
         chunk: &mut ChunkOf<'_, S>,
         attempt: &Attempt<W::Error>,
-        memory: Option<Memory<DelaysOf<W>>>,
+        memory: &mut Option<Memory<DelaysOf<W>>>,
         error: W::Error,
     ) -> Result<(), Last<W::Error>> {
-        let (delay, memory) = match panic::catch(|| self.ask(&error, attempt.pauses.get(), memory)) {
-            Ok(Some(again)) => again,
+        let delay = match panic::catch(|| self.ask(&error, attempt.pauses.get(), memory)) {
+            Ok(Some(delay)) => delay,
             Ok(None) => return Err(Last { error, panic: None }),
             Err(panic) => return Err(Last { error, panic: Some(panic) }),
         };
         let index = chunk.next();
-        let Some(held) = self.stop.allows(index).then(|| chunk.hold()).flatten() else {
+        if !self.stop.allows(index) {
             self.stop.gave_up(index);
-            self.discard(memory);
             return Err(Last { error, panic: None });
+        }
+        let Some((held, memory)) = chunk.hold().zip(memory.take()) else {
+            unreachable!("there is an item, and somebody was asked for its delay")
         };
         let past = Past { attempts: attempt.number.get(), error, memory };
         if self.carve.put_back(later(Instant::now(), delay), (held, past)) {
@@ -413,31 +429,50 @@ impl<W: Work, S: SupplyFor<W>> Job<'_, W, S> {
         Ok(())
     }
 
-    /// How long the item waits for its next attempt, if there is to be one.
+    /// Decides items that would have been tried again, had the batch not stopped below them.
+    fn give_up(
+        &self,
+        worker: &mut Worker<'_, S, PastOf<W>>,
+        waiters: Vec<Waiter<S, PastOf<W>>>,
+        buffer: &mut Vec<W::Item>,
+    ) -> Counts {
+        let (failed, lowest) = (waiters.len(), waiters.iter().map(|(held, _)| held.index()).min());
+        for (held, Past { attempts, error, memory }) in waiters {
+            let index = held.into_chunk(buffer).decide(ItemError::Failed(error));
+            worker.tried(Trials { index, attempts, panic: None });
+            self.stop.failed(index);
+            self.discard(memory);
+        }
+        if let Some(index) = lowest {
+            self.stop.gave_up(index);
+        }
+        Counts { succeeded: 0, failed }
+    }
+
+    /// How long the item waits for its next attempt, if there is to be one. It is remembered what it was told.
     fn ask(
         &self,
         error: &W::Error,
         pauses: usize,
-        memory: Option<Memory<DelaysOf<W>>>,
-    ) -> Option<(Duration, Memory<DelaysOf<W>>)> {
+        memory: &mut Option<Memory<DelaysOf<W>>>,
+    ) -> Option<Duration> {
         let retry = self.work.retry();
         let decision = retry.decide(error);
         if decision == RetryDecision::GiveUp {
             return None;
         }
-        let mut memory = memory.unwrap_or_else(|| Memory::new(retry.delays()));
-        let delay = match decision {
+        let memory = memory.get_or_insert_with(|| Memory::new(retry.delays()));
+        match decision {
             RetryDecision::PauseAll(time) => {
                 self.pause_all(time, pauses);
                 if memory.pauses_in_vain(self.carve.succeeded()) {
                     memory.next_delay()?;
                 }
-                time
+                Some(time)
             }
-            RetryDecision::RetryAfter(time) => memory.next_delay().map(|_| time)?,
-            _ => memory.next_delay()?,
-        };
-        Some((delay, memory))
+            RetryDecision::RetryAfter(time) => memory.next_delay().map(|_| time),
+            _ => memory.next_delay(),
+        }
     }
 
     /// Holds everybody back, as an attempt asks for that began when there had been so many pauses.
@@ -465,7 +500,6 @@ impl<E> Attempt<E> {
     fn begin(&self, pauses: usize) -> usize {
         self.pauses.set(pauses);
         self.number.set(self.number.get() + 1);
-        drop(self.last.take());
         self.number.get()
     }
 }

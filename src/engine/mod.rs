@@ -49,7 +49,7 @@ use stream::{Channel, ResultsOf};
 use tally::{Bell, Report};
 use tray::Tray;
 use window::Window;
-use work::retries;
+use work::{discard_each, retries};
 
 pub(crate) use collect::collect;
 pub(crate) use outlet::Order;
@@ -105,7 +105,7 @@ impl Engine {
             let mut job = self.job(&work, stop, slots.rest(), team, report.is_some());
             let ended = self.work_on(&job, workers, report);
             let (waiting, told) = job.carve.left();
-            (ended.and(job.panicked()).and(panic::drop_each(waiting)), told)
+            (ended.and(job.panicked()).and(discard_each(waiting)), told)
         };
         let ended = ended.and(work.discard());
         let items = slots.into_decided();

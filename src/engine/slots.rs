@@ -16,7 +16,7 @@ use crate::result::BatchItem;
 use crate::sync::atomic::{AtomicUsize, Ordering};
 
 use super::chunk::{Chunk, Places};
-use super::supply::{Handout, LARGEST_CHUNK, Supply};
+use super::supply::{Handout, LARGEST_CHUNK, Pulled, Supply};
 
 type Place<I, T, E> = MaybeUninit<BatchItem<I, T, E>>;
 
@@ -146,7 +146,7 @@ impl<'a, I, T, E> Supply for Rest<'a, I, T, E> {
         true
     }
 
-    fn give_back(&mut self, source: Infallible, _: usize, _: bool) {
+    fn give_back(&mut self, source: Infallible, _: Pulled) {
         match source {}
     }
 

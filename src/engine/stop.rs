@@ -151,9 +151,13 @@ impl Stop {
         }
     }
 
+    fn is_late(&self, now: Instant) -> bool {
+        self.deadline.is_some_and(|deadline| now >= deadline)
+    }
+
     /// Closes the batch if its time is over.
     pub(super) fn look_at_clock(&self, now: Instant) {
-        if self.deadline.is_some_and(|deadline| now >= deadline) && self.end() > 0 {
+        if self.is_late(now) && self.end() > 0 {
             self.close(Some(StopReason::DeadlineExceeded));
         }
     }
@@ -210,15 +214,15 @@ impl Stop {
         while self.allows(index) {
             let waited = now.saturating_duration_since(since);
             let left = wait.saturating_sub(waited).max(state.pause.left(now));
+            if self.is_late(now) {
+                drop(state);
+                self.look_at_clock(now);
+                return false; // even if its time has come, too
+            }
             if left.is_zero() {
                 return true;
             }
             let limit = self.until_deadline(now, left);
-            if limit.is_zero() {
-                drop(state);
-                self.look_at_clock(now);
-                return false;
-            }
             (state, _) = self.moved.wait_for(state, limit);
             now = Instant::now();
         }

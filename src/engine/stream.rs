@@ -15,7 +15,7 @@ use super::outlet::{Order, Outlet};
 use super::stop::Stop;
 use super::tally::Report;
 use super::window::Window;
-use super::work::Work;
+use super::work::{Work, discard_each};
 
 /// How much of a stream is under way at a time, and in which order it is handed on.
 #[derive(Debug, Clone, Copy)]
@@ -114,7 +114,7 @@ impl<W: Work, O> Consumed<W, O> {
         let Consumed { output, counts, is_over, is_complete, ready } = self;
         let (waiting, _) = job.carve.left();
         let source = job.carve.rest().left();
-        let ended = job.panicked().and(panic::drop_each(waiting)).and(panic::catch(|| drop(source)));
+        let ended = job.panicked().and(discard_each(waiting)).and(panic::catch(|| drop(source)));
         let (unstarted, outcomes) = channel.outlet.left();
         let ended = ended.and(panic::drop_each(unstarted));
         let ended = ended.and(panic::drop_each(outcomes)).and(panic::drop_each(ready));

@@ -16,6 +16,15 @@ pub(super) enum Handout<'b, S: Supply + ?Sized> {
     Nothing,
 }
 
+/// What came of pulling.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Pulled {
+    /// How many items.
+    pub(super) items: usize,
+    /// Whether there are no more.
+    pub(super) has_ended: bool,
+}
+
 /// Items that are there from the start; or that are pulled out of a source, by whoever has borrowed it, onto a tray.
 pub(super) trait Supply {
     type Places: Places;
@@ -56,8 +65,7 @@ pub(super) trait Supply {
     /// Whether the source could be borrowed now. If only room is missing, that is asked for as in `hand_out`.
     fn has_room_or_asks(&self) -> bool;
 
-    /// So many items were pulled.
-    fn give_back(&mut self, source: Self::Source, pulled: usize, has_ended: bool);
+    fn give_back(&mut self, source: Self::Source, pulled: Pulled);
 
     /// Pulls one item; whether whoever pulls may go on. None at the end.
     fn pull(source: &mut Self::Source) -> Option<bool>;

@@ -38,12 +38,14 @@ impl<W> Waiting<W> {
         }
     }
 
-    /// One that is due now, the longest due first; or one that is from `end` on and need not wait.
-    pub(super) fn take(&mut self, now: Instant, end: usize) -> Option<W> {
+    /// Those that are from `end` on, and need not wait.
+    pub(super) fn take_stopped(&mut self, end: usize) -> Vec<W> {
         self.stop_at(end);
-        if let Some(waiter) = self.stopped.pop() {
-            return Some(waiter);
-        }
+        mem::take(&mut self.stopped)
+    }
+
+    /// One that is due now, the longest due first.
+    pub(super) fn take(&mut self, now: Instant) -> Option<W> {
         self.by_time.peek().filter(|entry| entry.due <= now)?;
         self.by_time.pop().map(|entry| entry.waiter)
     }
@@ -51,14 +53,6 @@ impl<W> Waiting<W> {
     /// When the next one is due.
     pub(super) fn next_due(&self) -> Option<Instant> {
         self.by_time.peek().map(|entry| entry.due)
-    }
-
-    /// All that are left.
-    pub(super) fn take_all(&mut self) -> Vec<W> {
-        if self.len() > 0 {
-            self.stop_at(0);
-        }
-        mem::take(&mut self.stopped)
     }
 
     /// The end only ever comes down, so those above it are sorted out once.
@@ -101,7 +95,6 @@ mod tests {
 
     use super::*;
 
-    const EVERYTHING: usize = usize::MAX;
     const SECOND: Duration = Duration::from_secs(1);
 
     /// Waiters that are their own index, due after so many seconds.
@@ -113,8 +106,8 @@ mod tests {
         waiting
     }
 
-    fn take_all(waiting: &mut Waiting<usize>, now: Instant, end: usize) -> Vec<usize> {
-        iter::from_fn(|| waiting.take(now, end)).collect()
+    fn take_due(waiting: &mut Waiting<usize>, now: Instant) -> Vec<usize> {
+        iter::from_fn(|| waiting.take(now)).collect()
     }
 
     #[test]
@@ -122,8 +115,8 @@ mod tests {
         let now = Instant::now();
         let mut waiting = waiting(now, &[3, 1, 9, 1]);
         assert_eq!(waiting.next_due(), Some(now + SECOND));
-        assert_eq!(take_all(&mut waiting, now, EVERYTHING), []);
-        assert_eq!(take_all(&mut waiting, now + 3 * SECOND, EVERYTHING), [1, 3, 0]);
+        assert_eq!(take_due(&mut waiting, now), []);
+        assert_eq!(take_due(&mut waiting, now + 3 * SECOND), [1, 3, 0]);
         assert_eq!((waiting.len(), waiting.next_due()), (1, Some(now + 9 * SECOND)));
     }
 
@@ -131,13 +124,14 @@ mod tests {
     fn those_above_the_end_come_at_once_and_those_below_wait_on() {
         let now = Instant::now();
         let mut waiting = waiting(now, &[5, 5, 5, 5]);
-        let mut stopped = take_all(&mut waiting, now, 2);
+        let mut stopped = waiting.take_stopped(2);
         stopped.sort_unstable();
         assert_eq!(stopped, [2, 3]);
         waiting.push(now + SECOND, 7, 7);
         assert_eq!(waiting.len(), 3);
-        assert_eq!(take_all(&mut waiting, now, 2), [7]);
-        assert_eq!(take_all(&mut waiting, now, 0).len(), 2);
+        assert_eq!(waiting.take_stopped(2), [7]);
+        assert_eq!(take_due(&mut waiting, now), []);
+        assert_eq!(waiting.take_stopped(0).len(), 2);
         assert_eq!((waiting.len(), waiting.next_due()), (0, None));
     }
 
@@ -145,7 +139,7 @@ mod tests {
     fn nobody_is_lost_at_the_end() {
         let now = Instant::now();
         let mut waiting = waiting(now, &[5, 6, 7]);
-        assert!(waiting.take(now, 1).is_some());
-        assert_eq!(waiting.take_all().len(), 2);
+        assert_eq!(waiting.take_stopped(1).len(), 2);
+        assert_eq!(waiting.take_stopped(0), [0]);
     }
 }

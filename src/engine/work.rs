@@ -97,6 +97,23 @@ pub(super) struct Past<E, D> {
     pub(super) memory: Memory<D>,
 }
 
+impl<E, D> Past<E, D> {
+    /// Drops its parts one by one, whatever their destructors do.
+    pub(super) fn discard(self) -> Result<(), Panic> {
+        let Past { error, memory, .. } = self;
+        panic::catch(|| drop(error)).and(panic::catch(|| drop(memory)))
+    }
+}
+
+/// Drops what is left of items that are not tried again.
+pub(super) fn discard_each<E, D>(kept: Vec<Past<E, D>>) -> Result<(), Panic> {
+    let mut ended = Ok(());
+    for past in kept {
+        ended = ended.and(past.discard());
+    }
+    ended
+}
+
 /// What is remembered of an item from one failure to the next.
 pub(super) struct Memory<D> {
     delays: D,

@@ -4,7 +4,7 @@ use std::io::Write;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock, mpsc};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use batch_executor::BatchExecutor;
 
@@ -429,6 +429,32 @@ mod fork {
         crate::common::wait_until("its threads have ended", || {
             crate::common::threads_named(crate::common::OWN_NAME).is_empty()
         });
+        println!("{AT_THE_END}");
+    }
+
+    const LATE: &str = "threads::fork::a_deadline_holds_in_a_forked_child";
+
+    /// There the caller waits a tenth of a second for helpers that never come, before it works alone.
+    #[test]
+    fn a_deadline_holds_in_a_forked_child() {
+        if told_to().is_none() {
+            assert_ends_well(child(&[], LATE, "run"));
+            return;
+        }
+        let executor = collecting(4);
+        assert_still_works(&executor);
+        wait_until_threads_sleep();
+        let all_in_time = || {
+            let since = Instant::now();
+            for _ in 0..20 {
+                let batch = executor.batch(0..10).timeout(Duration::from_millis(1)).on_progress(|_| {});
+                assert!(batch.run(|&n| Ok::<_, String>(n)).is_err());
+            }
+            // A fortieth of a second or so, where it waited two seconds.
+            assert!(since.elapsed() < Duration::from_secs(1));
+        };
+        assert!(ends_well_when_forked(all_in_time));
+        assert_survived(executor);
         println!("{AT_THE_END}");
     }
 

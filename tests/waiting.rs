@@ -1,0 +1,118 @@
+//! Who waits sleeps: nobody looks now and then whether something has come, and nobody is woken for what another can do.
+
+#![cfg(target_os = "linux")]
+
+mod common;
+
+use std::collections::HashSet;
+use std::iter;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use batch_executor::{BatchExecutor, CancelToken, LimiterError, Retry, RetryDecision, Workers, limiter_fn};
+
+use common::{OWN_NAME, Way, builder, stopped, threads_named, wait_until, within_a_minute};
+
+/// The tests of this file look at all threads that executors have here, so one runs at a time.
+fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// How often these threads have gone to sleep so far.
+fn sleeps(threads: &HashSet<String>) -> u64 {
+    let of = |thread: &String| {
+        let status = std::fs::read_to_string(format!("/proc/self/task/{thread}/status")).unwrap_or_default();
+        let line = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
+        line.map_or(0, |count| count.trim().parse().expect("a number"))
+    };
+    threads.iter().map(of).sum()
+}
+
+/// One worker, several, and none but the caller. With adaptive workers, the caller looks around now and then.
+fn ways() -> impl Iterator<Item = Way> {
+    let tells = [Workers::Sequential, Workers::Fixed(8), Workers::Fixed(4)];
+    Way::all().into_iter().filter(move |way| tells.contains(&way.workers))
+}
+
+fn this_thread() -> String {
+    let link = std::fs::read_link("/proc/thread-self").expect("a /proc");
+    link.file_name().expect("a number").to_string_lossy().into_owned()
+}
+
+/// Runs `wait`, which comes back when the token is cancelled, and sees to it that in the meantime neither its thread nor any
+/// of the executors' wakes.
+fn assert_sleeps(what: &str, token: &CancelToken, wait: impl FnOnce() + Send) {
+    let caller = AtomicU32::new(0);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            caller.store(this_thread().parse().expect("a number"), Ordering::SeqCst);
+            wait();
+        });
+        let threads = || {
+            let mut threads = threads_named(OWN_NAME);
+            threads.insert(caller.load(Ordering::SeqCst).to_string());
+            threads
+        };
+        // Once all have come and gone to sleep. A poll of a third of a second would show.
+        let is_calm = || {
+            let (threads, before) = (threads(), sleeps(&threads()));
+            thread::sleep(Duration::from_millis(700));
+            before > 0 && sleeps(&threads) == before
+        };
+        wait_until(what, is_calm);
+        token.cancel();
+    });
+}
+
+#[test]
+fn who_waits_for_a_permit_does_not_wake_until_it_is_told() {
+    let _alone = alone();
+    within_a_minute(|| {
+        for way in ways() {
+            let never = limiter_fn(|| Ok::<_, LimiterError>(Duration::MAX));
+            let (executor, token) = (way.builder().rate_limiter(never).build().unwrap(), CancelToken::new());
+            assert_sleeps(&format!("all wait for permits, {way:?}"), &token, || {
+                let _ = stopped(way.batch(&executor, 0..100).cancel_on(&token).run(|&n| Ok::<_, String>(n)));
+            });
+        }
+    });
+}
+
+#[test]
+fn who_waits_for_another_attempt_does_not_wake_until_it_is_told() {
+    let _alone = alone();
+    within_a_minute(|| {
+        for way in ways() {
+            let (executor, token) = (way.stopping(), CancelToken::new());
+            assert_sleeps(&format!("all wait for attempts, {way:?}"), &token, || {
+                let retry = Retry::new(|| iter::repeat(Duration::from_secs(3600)));
+                let batch = way.batch(&executor, 0..100).cancel_on(&token).retry(retry);
+                let _ = stopped(batch.run(|&n| Err::<(), _>(n)));
+            });
+        }
+    });
+}
+
+#[test]
+fn one_worker_wakes_for_each_item_that_is_due() {
+    const WORKERS: usize = 32;
+    const ITEMS: u32 = 300;
+    let _alone = alone();
+    within_a_minute(|| {
+        let executor: BatchExecutor = builder().workers(WORKERS).build().unwrap();
+        let retry = Retry::new(|| iter::once(Duration::ZERO))
+            .when(|n: &u32| RetryDecision::RetryAfter(Duration::from_millis(200 + u64::from(*n) * 2)));
+        let before = sleeps(&threads_named(OWN_NAME));
+        let result = executor
+            .batch(0..ITEMS)
+            .retry(retry)
+            .run_with(|&n, cx| if cx.attempt() == 1 { Err(n) } else { Ok(n) });
+        assert!(result.unwrap().is_success());
+        let woken = sleeps(&threads_named(OWN_NAME)) - before;
+        // One to run the item, perhaps one to wait for the next; not all of them.
+        assert!(woken < u64::from(ITEMS) * 6, "{woken} times for {ITEMS} items on {WORKERS} workers");
+    });
+}
