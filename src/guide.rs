@@ -6,5 +6,8 @@ pub mod promises {}
 #[doc = include_str!("guide/retries.md")]
 pub mod retries {}
 
+#[doc = include_str!("guide/streams.md")]
+pub mod streams {}
+
 #[doc = include_str!("guide/workers.md")]
 pub mod workers {}

@@ -27,12 +27,14 @@
 //!
 //! - [`BatchExecutor`] and its [builder](BatchExecutorBuilder): what is set once. [`Workers`]: how many at once.
 //!   [`RateLimit`] and [`RateLimiter`]: how fast.
-//! - [`Batch`]: one run, with the verbs [`run`](Batch::run), [`run_with`](Batch::run_with) and
-//!   [`run_tasks`](Batch::run_tasks), and with steps before them: [`on_progress`](Batch::on_progress),
-//!   [`cancel_on`](Batch::cancel_on), [`timeout`](Batch::timeout), [`deadline`](Batch::deadline), [`retry`](Batch::retry),
-//!   [`state`](Batch::state).
+//! - [`Batch`]: one run, with the verbs [`run`](Batch::run), [`run_with`](Batch::run_with),
+//!   [`run_tasks`](Batch::run_tasks), [`stream`](Batch::stream) and [`stream_with`](Batch::stream_with), and with steps before them:
+//!   [`on_progress`](Batch::on_progress), [`cancel_on`](Batch::cancel_on), [`timeout`](Batch::timeout), [`deadline`](Batch::deadline),
+//!   [`retry`](Batch::retry), [`state`](Batch::state), and for streams [`window`](Batch::window) and [`unordered`](Batch::unordered).
 //! - [`CancelToken`]: stops batches from anywhere. [`Retry`] and [`RetryDecision`]: what is tried again, and when.
 //!   [`ItemContext`]: what `run_with` tells the operation. [More about them](guide::retries).
+//! - [`Results`], [`Streamed`]: what a stream hands on, for input that is endless, or larger than memory.
+//!   [More about streams](guide::streams).
 //! - [`BatchResult`], [`BatchItem`], [`ItemError`]: what comes out. [`BatchError`]: what comes out when the batch stopped,
 //!   everything done until then included.
 //!
