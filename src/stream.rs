@@ -1,8 +1,9 @@
 //! Outcomes as an iterator, and what is left to say when it is over.
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::iter::FusedIterator;
-use std::vec;
+use std::mem;
 
 use crate::batch_error::StopReason;
 use crate::result::{BatchItem, Counts};
@@ -30,7 +31,7 @@ use crate::result::{BatchItem, Counts};
 pub struct Results<'r, I, T, E> {
     feed: &'r mut dyn Feed<I, T, E>,
     /// What is handed on next.
-    ready: vec::IntoIter<BatchItem<I, T, E>>,
+    ready: VecDeque<BatchItem<I, T, E>>,
     /// Whether the consumer has an item that it has not asked beyond.
     lends_one: bool,
     is_over: bool,
@@ -39,8 +40,8 @@ pub struct Results<'r, I, T, E> {
 
 /// Where outcomes come from.
 pub(crate) trait Feed<I, T, E> {
-    /// Waits for the next ones; none when there are no more.
-    fn next(&mut self) -> Option<Vec<BatchItem<I, T, E>>>;
+    /// Waits for the next ones; none when there are no more. Gets the vector back that was emptied last.
+    fn next(&mut self, spent: Vec<BatchItem<I, T, E>>) -> Option<Vec<BatchItem<I, T, E>>>;
 
     /// The consumer is done with one item.
     fn handed_on(&mut self);
@@ -48,28 +49,23 @@ pub(crate) trait Feed<I, T, E> {
 
 impl<'r, I, T, E> Results<'r, I, T, E> {
     pub(crate) fn new(feed: &'r mut dyn Feed<I, T, E>) -> Self {
-        Results {
-            feed,
-            ready: Vec::new().into_iter(),
-            lends_one: false,
-            is_over: false,
-            counts: Counts::default(),
-        }
+        Results { feed, ready: VecDeque::new(), lends_one: false, is_over: false, counts: Counts::default() }
     }
 
     /// What was handed on, whether there was no more, and what is ready and was not asked for.
-    pub(crate) fn end(self) -> (Counts, bool, vec::IntoIter<BatchItem<I, T, E>>) {
+    pub(crate) fn end(self) -> (Counts, bool, VecDeque<BatchItem<I, T, E>>) {
         (self.counts, self.is_over, self.ready)
     }
 
     fn refill(&mut self) -> Option<BatchItem<I, T, E>> {
         if !self.is_over {
-            match self.feed.next() {
-                Some(items) => self.ready = items.into_iter(),
+            let spent = mem::take(&mut self.ready);
+            match self.feed.next(spent.into()) {
+                Some(items) => self.ready = items.into(),
                 None => self.is_over = true,
             }
         }
-        self.ready.next()
+        self.ready.pop_front()
     }
 }
 
@@ -81,7 +77,7 @@ impl<I, T, E> Iterator for Results<'_, I, T, E> {
             self.lends_one = false;
             self.feed.handed_on();
         }
-        let item = self.ready.next().or_else(|| self.refill())?;
+        let item = self.ready.pop_front().or_else(|| self.refill())?;
         self.lends_one = true;
         match item.outcome {
             Ok(_) => self.counts.succeeded += 1,

@@ -147,7 +147,7 @@ impl<S: Supply, P> Carve<S, P> {
 
     /// How far the batch is, if items from `end` on may not start.
     pub(super) fn status(&self, end: usize) -> Status {
-        let now = self.since.elapsed();
+        let now = self.now() - self.since;
         let state = self.state.lock();
         let controller = state.controller.as_deref();
         Status {
@@ -164,6 +164,11 @@ impl<S: Supply, P> Carve<S, P> {
 
     pub(super) fn adapts(&self) -> bool {
         self.adapts
+    }
+
+    /// For the controller: where there is none, the clock is not read.
+    fn now(&self) -> Instant {
+        if self.adapts { Instant::now() } else { self.since }
     }
 
     /// How many items have a value, as far as workers have told.
@@ -404,7 +409,7 @@ impl<'c, S: Supply, P> Worker<'c, S, P> {
 
     /// It has pulled, and begins to work on what others have left it of that. Others may pull now.
     pub(super) fn give_back(&mut self, source: S::Source, pulled: Pulled, items: usize, end: usize) {
-        let now = Instant::now();
+        let now = self.carve.now();
         let mut state = self.carve.state.lock();
         state.rest.give_back(source, pulled);
         self.calls = Calls::Nobody;
@@ -421,7 +426,7 @@ impl<'c, S: Supply, P> Worker<'c, S, P> {
 
     /// It begins to work on so many items.
     fn begin(&mut self, mut state: MutexGuard<'_, State<S, P>>, now: Instant, items: usize) {
-        if items == 0 {
+        if items == 0 || !self.carve.adapts {
             return;
         }
         let at = now - self.carve.since;
@@ -486,7 +491,7 @@ impl<'c, S: Supply, P> Worker<'c, S, P> {
 impl<S: Supply, P> Drop for Worker<'_, S, P> {
     fn drop(&mut self) {
         if self.standing != Standing::Away {
-            let mut state = self.hand_in(Instant::now());
+            let mut state = self.hand_in(self.carve.now());
             self.leave(&mut state);
         }
     }

@@ -8,7 +8,7 @@ use crate::panic::{self, Panic};
 use crate::pool::Invitation;
 
 use super::carve::Status;
-use super::job::{Job, SupplyFor, Turn};
+use super::job::{Job, Kit, SupplyFor, Turn};
 use super::pace::Pace;
 use super::tally::{Bell, Report};
 use super::work::Work;
@@ -38,9 +38,8 @@ pub(super) struct Coordinator<'c, 'j, W: Work, S: SupplyFor<W>> {
     job: &'c Job<'j, W, S>,
     turns: Turns<'c>,
     report: Option<Report<'c>>,
-    pace: Pace,
     /// What it works with when it works.
-    state: Option<W::State>,
+    kit: Kit<W>,
 }
 
 impl<'c, 'j, W: Work, S: SupplyFor<W>> Coordinator<'c, 'j, W, S> {
@@ -50,7 +49,7 @@ impl<'c, 'j, W: Work, S: SupplyFor<W>> Coordinator<'c, 'j, W, S> {
         seats: usize,
         report: Option<Report<'c>>,
     ) -> Self {
-        Coordinator { job, turns: Turns::new(helpers, seats), report, pace: Pace::new(), state: None }
+        Coordinator { job, turns: Turns::new(helpers, seats), report, kit: Kit::new(Pace::new()) }
     }
 
     /// Until nobody works any more and nothing is left.
@@ -99,7 +98,7 @@ impl<'c, 'j, W: Work, S: SupplyFor<W>> Coordinator<'c, 'j, W, S> {
         self.job.stop.look_at_deadline();
         let status = self.job.carve.status(self.job.stop.end());
         if self.turns.makes_way(&status) {
-            self.job.discard(self.state.take()); // whoever takes the seat makes its own
+            self.job.discard(self.kit.state.take()); // whoever takes the seat makes its own
         }
         self.turns.follow(&status);
         if let Some(workers) = self.turns.refused() {
@@ -112,13 +111,13 @@ impl<'c, 'j, W: Work, S: SupplyFor<W>> Coordinator<'c, 'j, W, S> {
     }
 
     fn take_turn(&mut self, bell: &Bell, tick_in: Option<Duration>) {
-        let Coordinator { job, turns, report, pace, state } = self;
+        let Coordinator { job, turns, report, kit } = self;
         let tell = |counts| report.iter_mut().for_each(|report| report.add(counts));
-        match job.take_turn(pace, state, tell) {
+        match job.take_turn(kit, tell) {
             Turn::Worked => {}
             Turn::SentAway => {
                 turns.seated = false;
-                job.discard(state.take());
+                job.discard(kit.state.take());
             }
             Turn::Wait(time) => wait(bell, job.until_next_look(Some(time), tick_in)),
         }
@@ -126,7 +125,7 @@ impl<'c, 'j, W: Work, S: SupplyFor<W>> Coordinator<'c, 'j, W, S> {
 
     /// Lets go of what it worked with, and of the callback, which may own something whose destructor panics.
     pub(super) fn leave(self) -> Result<(), Panic> {
-        self.job.discard(self.state);
+        self.job.discard(self.kit.state);
         panic::catch(|| drop(self.report))
     }
 }

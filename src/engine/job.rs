@@ -56,6 +56,22 @@ pub(super) struct Job<'a, W: Work, S: SupplyFor<W>> {
     pub(super) panicked: Mutex<Option<Panic>>,
 }
 
+/// What one who works keeps from claim to claim.
+pub(super) struct Kit<W: Work> {
+    pace: Pace,
+    /// Made when it first works.
+    pub(super) state: Option<W::State>,
+    /// Lent to chunks for their items: those that were there, and those that it has pulled.
+    taken: Vec<W::Item>,
+    pulled: Vec<W::Item>,
+}
+
+impl<W: Work> Kit<W> {
+    pub(super) fn new(pace: Pace) -> Self {
+        Kit { pace, state: None, taken: Vec::new(), pulled: Vec::new() }
+    }
+}
+
 /// What a worker that takes turns is to do next.
 pub(super) enum Turn {
     Worked,
@@ -87,22 +103,20 @@ impl<W: Work, S: SupplyFor<W>> Job<'_, W, S> {
         // Rung last of all, when this worker no longer counts as running.
         let _leaving = Ringing(self.stop);
         let _watched = self.watch.as_ref().map(Watch::enter);
-        let mut state = None;
+        let mut kit = Kit::<W>::new(if self.carve.adapts() { Pace::measured() } else { Pace::new() });
         let mut worker = self.carve.worker(Role::Helper);
-        let mut pace = if self.carve.adapts() { Pace::measured() } else { Pace::new() };
-        let (mut buffer, mut off_tray) = (Vec::new(), Vec::new());
         let mut since = Instant::now();
         loop {
             let changes = self.stop.changes();
             self.stop.look_at_clock(since);
-            let (size, end) = (self.claim_size(&pace), self.stop.end());
-            let claim = worker.claim(since, size, end, &mut buffer);
+            let (size, end) = (self.claim_size(&kit.pace), self.stop.end());
+            let claim = worker.claim(since, size, end, &mut kit.taken);
             self.tell(&worker);
             let (mut chunk, past) = match claim {
                 Claim::Work(chunk, past) => (chunk, past),
-                Claim::Pull(source, most) => (self.pull(&mut worker, source, most, &mut off_tray), None),
+                Claim::Pull(source, most) => (self.pull(&mut worker, source, most, &mut kit.pulled), None),
                 Claim::GiveUp(waiters) => {
-                    let counts = self.give_up(&mut worker, waiters, &mut off_tray);
+                    let counts = self.give_up(&mut worker, waiters, &mut kit.pulled);
                     worker.did(counts);
                     continue;
                 }
@@ -114,15 +128,15 @@ impl<W: Work, S: SupplyFor<W>> Job<'_, W, S> {
                 Claim::Leave => break,
             };
             let items = chunk.len();
-            let counts = self.run(&mut worker, &mut state, &mut chunk, past, items);
+            let counts = self.run(&mut worker, &mut kit.state, &mut chunk, past, items);
             worker.did(counts);
             drop(chunk);
             let now = Instant::now();
-            pace.learn(items, now - since);
+            kit.pace.learn(items, now - since);
             since = now;
         }
         drop(worker);
-        self.discard(state);
+        self.discard(kit.state);
     }
 
     /// Has others look at what a claim brought.
@@ -172,24 +186,18 @@ impl<W: Work, S: SupplyFor<W>> Job<'_, W, S> {
     }
 
     /// Works a short while, and tells of each item before the next one starts.
-    pub(super) fn take_turn(
-        &self,
-        pace: &mut Pace,
-        state: &mut Option<W::State>,
-        mut tell: impl FnMut(Counts),
-    ) -> Turn {
+    pub(super) fn take_turn(&self, kit: &mut Kit<W>, mut tell: impl FnMut(Counts)) -> Turn {
         let mut worker = self.carve.worker(Role::Caller);
-        let (mut buffer, mut off_tray) = (Vec::new(), Vec::new());
         let since = Instant::now();
         self.stop.look_at_clock(since);
-        let (size, end) = (self.claim_size(pace), self.stop.end());
-        let claim = worker.claim(since, size, end, &mut buffer);
+        let (size, end) = (self.claim_size(&kit.pace), self.stop.end());
+        let claim = worker.claim(since, size, end, &mut kit.taken);
         self.call(&worker);
         let (mut chunk, mut past) = match claim {
             Claim::Work(chunk, past) => (chunk, past),
-            Claim::Pull(source, most) => (self.pull(&mut worker, source, most, &mut off_tray), None),
+            Claim::Pull(source, most) => (self.pull(&mut worker, source, most, &mut kit.pulled), None),
             Claim::GiveUp(waiters) => {
-                let counts = self.give_up(&mut worker, waiters, &mut off_tray);
+                let counts = self.give_up(&mut worker, waiters, &mut kit.pulled);
                 worker.did(counts);
                 tell(counts);
                 return Turn::Worked;
@@ -200,7 +208,7 @@ impl<W: Work, S: SupplyFor<W>> Job<'_, W, S> {
         let items = chunk.len();
         loop {
             let left = chunk.len();
-            let counts = self.run(&mut worker, state, &mut chunk, past.take(), 1);
+            let counts = self.run(&mut worker, &mut kit.state, &mut chunk, past.take(), 1);
             if chunk.len() == left {
                 break;
             }
@@ -209,7 +217,7 @@ impl<W: Work, S: SupplyFor<W>> Job<'_, W, S> {
                 tell(counts);
             }
         }
-        pace.learn(items, since.elapsed());
+        kit.pace.learn(items, since.elapsed());
         Turn::Worked
     }
 

@@ -203,7 +203,7 @@ impl Engine {
         let report = on_progress.map(|on_progress| Report::new(on_progress, hint, control.since));
         let stop = Stop::new(self.on_failure, control.deadline, Some(Bell::new()));
         let stop = Watched::new(stop, &control.tokens);
-        let outlet = Outlet::new(flow.order, stop.stop());
+        let outlet = Outlet::new(flow.order, window.size(), stop.stop());
         let tray = Tray::new(&outlet);
         let channel = Channel { outlet: &outlet, window: &window, stop: stop.stop() };
         let ended = {

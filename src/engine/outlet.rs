@@ -22,6 +22,8 @@ type Items<I, T, E> = Vec<BatchItem<I, T, E>>;
 
 pub(super) struct Outlet<'a, I, T, E> {
     order: Order,
+    /// The most outcomes that spare vectors may have room for.
+    most_spare: usize,
     stop: &'a Stop,
     state: Mutex<State<I, T, E>>,
 }
@@ -34,6 +36,11 @@ struct State<I, T, E> {
     next: usize,
     /// Items that never started, and outcomes behind the end. They are the caller's to drop.
     unwanted: (Vec<I>, Items<I, T, E>),
+    /// Vectors that the consumer has emptied, so that not every one that it frees was allocated on another thread: that
+    /// took longer than all the rest of handing a few outcomes on.
+    spares: Vec<Items<I, T, E>>,
+    /// How many outcomes they have room for.
+    spare: usize,
 }
 
 /// Outcomes of neighbours.
@@ -44,10 +51,20 @@ struct Segment<I, T, E> {
 }
 
 impl<'a, I, T, E> Outlet<'a, I, T, E> {
-    pub(super) fn new(order: Order, stop: &'a Stop) -> Self {
-        let unwanted = (Vec::new(), Vec::new());
-        let state = State { arrived: BinaryHeap::new(), arrivals: 0, next: 0, unwanted };
-        Outlet { order, stop, state: Mutex::new(state) }
+    pub(super) fn new(order: Order, most_spare: usize, stop: &'a Stop) -> Self {
+        let (arrived, unwanted) = (BinaryHeap::new(), (Vec::new(), Vec::new()));
+        let state = State { arrived, arrivals: 0, next: 0, unwanted, spares: Vec::new(), spare: 0 };
+        Outlet { order, most_spare, stop, state: Mutex::new(state) }
+    }
+
+    /// A vector for so many outcomes.
+    fn vector(&self, size: usize) -> Items<I, T, E> {
+        let mut state = self.state.lock();
+        let mut items = state.spares.pop().unwrap_or_default();
+        state.spare -= items.capacity();
+        drop(state);
+        items.reserve_exact(size);
+        items
     }
 
     pub(super) fn order(&self) -> Order {
@@ -70,6 +87,15 @@ impl<'a, I, T, E> Outlet<'a, I, T, E> {
     /// Items that will never start.
     fn give_up(&self, items: impl Iterator<Item = I>) {
         self.state.lock().unwanted.0.extend(items);
+    }
+
+    /// Takes a vector back that is empty.
+    pub(super) fn recycle(&self, items: Items<I, T, E>) {
+        let mut state = self.state.lock();
+        if state.spare + items.capacity() <= self.most_spare {
+            state.spare += items.capacity();
+            state.spares.push(items);
+        }
     }
 
     /// The outcomes that are next, if they are there. In input order, what lies behind `end` is not handed on.
@@ -120,7 +146,7 @@ pub(super) struct Parcel<'a, I, T, E> {
 
 impl<'a, I, T, E> Parcel<'a, I, T, E> {
     pub(super) fn new(outlet: &'a Outlet<'a, I, T, E>, start: usize, size: usize) -> Self {
-        Parcel { start, outcomes: Vec::with_capacity(size), left: size, outlet: Some(outlet) }
+        Parcel { start, outcomes: outlet.vector(size), left: size, outlet: Some(outlet) }
     }
 
     fn deliver(&mut self) {

@@ -1,6 +1,6 @@
 //! The consumer's side of a stream: it draws outcomes, and has the caller take its part in the work until there are some.
 
-use std::vec;
+use std::collections::VecDeque;
 
 use crate::batch_error::StopReason;
 use crate::panic::{self, Panic};
@@ -53,7 +53,7 @@ pub(super) struct Consumed<W: Work, O> {
     /// Whether that was the end of the input, then.
     is_complete: bool,
     /// What was ready, and not asked for.
-    ready: vec::IntoIter<BatchItemOf<W>>,
+    ready: VecDeque<BatchItemOf<W>>,
 }
 
 impl<W: Work> Channel<'_, W> {
@@ -88,8 +88,9 @@ struct Drawn<'d, 'c, 'j, W: Work, S: SupplyFor<W>> {
 }
 
 impl<W: Work, S: SupplyFor<W>> Feed<W::Item, W::Value, W::Error> for Drawn<'_, '_, '_, W, S> {
-    fn next(&mut self) -> Option<Vec<BatchItemOf<W>>> {
+    fn next(&mut self, spent: Vec<BatchItemOf<W>>) -> Option<Vec<BatchItemOf<W>>> {
         let Channel { outlet, stop, .. } = *self.from;
+        outlet.recycle(spent);
         if outlet.has_reached(stop.end_by_failures()) {
             return None;
         }

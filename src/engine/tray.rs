@@ -64,7 +64,7 @@ mod tests {
 
     fn with_tray(test: impl FnOnce(&Tray<'_, char, (), ()>)) {
         let stop = Stop::new(OnFailure::GoOn, None, None);
-        test(&Tray::new(&Outlet::new(Order::Input, &stop)));
+        test(&Tray::new(&Outlet::new(Order::Input, 9, &stop)));
     }
 
     #[test]
