@@ -4,6 +4,7 @@
 Two ordinary ways of use: `map`, and `submit` with `as_completed`. Prints a Markdown table. Standard library only.
 """
 
+import itertools
 import subprocess
 import sys
 import threading
@@ -184,6 +185,22 @@ def cancels(collect, _stop):
     return "✗ hangs" if caller.is_alive() else len(started) < 150
 
 
+def endless(collect, _stop):
+    """100 outcomes of an input of 10,000, in order, while not many more items than that were read."""
+    if collect is not by_map:
+        return "✗ has none"
+    read = []
+
+    def items():
+        for item in range(10_000):
+            read.append(item)
+            yield item
+
+    with ThreadPoolExecutor(2) as pool:
+        first = list(itertools.islice(pool.map(abs, items()), 100))
+    return first == list(range(100)) and len(read) < 200
+
+
 def bare(collect, _stop):
     """A batch of three, from ordinary code, with nothing set up."""
     return sorted(collect(2, range(3), abs)[0]) == [0, 1, 2]
@@ -208,6 +225,7 @@ CHECKS = [
     ("limits the rate", has_none),
     ("tries again after a back-off that holds no worker", has_none),
     ("a cancel from another thread ends the batch", cancels),
+    ("outcomes of an endless input, in order, while it is read no further than a window", endless),
     ("works from ordinary code, with nothing set up", bare),
 ]
 

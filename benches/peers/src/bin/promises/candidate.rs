@@ -6,6 +6,9 @@ use std::time::Duration;
 /// What an item's operation is. Shared and `'static`, since some candidates ask for that.
 pub type Op = Arc<dyn Fn(u64) -> Result<u64, String> + Send + Sync>;
 
+/// An input without end.
+pub type Endless = Box<dyn Iterator<Item = u64> + Send>;
+
 /// What a caller holds of an item after the batch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Seen {
@@ -63,6 +66,12 @@ pub trait Candidate {
 
     /// A batch on two workers, cancelled from another thread after so long, if it can be. Returns when the batch has.
     fn cancelled(_items: Vec<u64>, _op: Op, _after: Duration) -> Option<()> {
+        None
+    }
+
+    /// The outcomes of the first `wanted` items, in input order and while the others are still to come, if it has such a thing; on
+    /// two workers.
+    fn first_of(_items: Endless, _wanted: usize) -> Option<Vec<u64>> {
         None
     }
 

@@ -73,6 +73,7 @@ pub fn all<C: Candidate>() -> Vec<Check> {
         ("limits the rate", rate::<C>),
         ("tries again after a back-off that holds no worker", back_off::<C>),
         ("a cancel from another thread ends the batch", cancel::<C>),
+        ("outcomes of an endless input, in order, while it is read no further than a window", endless::<C>),
         ("works from ordinary code, with nothing set up", bare::<C>),
     ];
     rows.iter().map(|&(promise, run)| Check { promise, run }).collect()
@@ -224,6 +225,16 @@ fn cancel<C: Candidate>() -> Verdict {
     }
     sleep(600);
     (started.load(Ordering::Relaxed) < 150).into()
+}
+
+/// 100 outcomes of an input without end: they are the first, in order, and not many more items than that were read.
+fn endless<C: Candidate>() -> Verdict {
+    let read = Arc::new(AtomicUsize::new(0));
+    let counter = Arc::clone(&read);
+    let items = (0..).inspect(move |_| _ = counter.fetch_add(1, Ordering::Relaxed));
+    let outcomes = C::first_of(Box::new(items), 100);
+    let is_window = read.load(Ordering::Relaxed) < 200;
+    outcomes.map_or(Verdict::HasNone, |outcomes| (outcomes.into_iter().eq(0..100) && is_window).into())
 }
 
 /// A batch of three, from a plain thread.

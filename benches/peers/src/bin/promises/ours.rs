@@ -6,7 +6,7 @@ use std::{iter, thread};
 
 use batch_executor::{BatchError, BatchExecutor, BatchItem, CancelToken, ItemError, RateLimit, Retry};
 
-use crate::candidate::{Candidate, Op, Seen, Stopped};
+use crate::candidate::{Candidate, Endless, Op, Seen, Stopped};
 
 pub struct Ours;
 
@@ -33,7 +33,7 @@ fn stopped(error: BatchError<u64, u64, String>) -> Stopped {
 impl Candidate for Ours {
     const NAME: &'static str = "batch-executor";
     const IDIOM: &'static str = "`executor.run(items, op)`, with `stop_on_error(false)` where all outcomes are wanted; \
-        `.retry(..)` and `.cancel_on(&token)` on `executor.batch(items)`.";
+        `.retry(..)` and `.cancel_on(&token)` on `executor.batch(items)`, and `.stream(op, consume)` for endless input.";
 
     fn collect(workers: usize, items: Vec<u64>, op: Op) -> Vec<Seen> {
         let result = executor(workers, false).run(items, |id| op(*id)).expect("a batch that does not stop");
@@ -95,6 +95,14 @@ impl Candidate for Ours {
             executor(2, true).batch(items).cancel_on(&token).run(|id| op(*id))
         });
         ended.err().map(drop)
+    }
+
+    fn first_of(items: Endless, wanted: usize) -> Option<Vec<u64>> {
+        let streamed = executor(2, true).batch(items).stream(
+            |id| Ok::<_, String>(*id),
+            |results| results.filter_map(|item| item.outcome.ok()).take(wanted).collect(),
+        );
+        Some(streamed.output)
     }
 
     fn bare() -> Vec<u64> {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use pariter::{IteratorExt, scope};
 
-use crate::candidate::{Candidate, Op, Seen, Stopped};
+use crate::candidate::{Candidate, Endless, Op, Seen, Stopped};
 
 pub struct Pariter;
 
@@ -53,6 +53,10 @@ impl Candidate for Pariter {
 
     fn paced(_: u64, _: Duration) -> Option<Duration> {
         None
+    }
+
+    fn first_of(items: Endless, wanted: usize) -> Option<Vec<u64>> {
+        Some(items.parallel_map_custom(|builder| builder.threads(2), |id| id).take(wanted).collect())
     }
 
     fn bare() -> Vec<u64> {

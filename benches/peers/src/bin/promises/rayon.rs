@@ -17,7 +17,8 @@ fn pool(workers: usize) -> ThreadPool {
 impl Candidate for Rayon {
     const NAME: &'static str = "rayon";
     const IDIOM: &'static str = "`into_par_iter().map(op)`, then `collect::<Vec<Result<_, _>>>()` where all outcomes are \
-        wanted and `collect::<Result<Vec<_>, _>>()` to stop. A `catch_unwind` in `op` would keep the panics.";
+        wanted and `collect::<Result<Vec<_>, _>>()` to stop. A `catch_unwind` in `op` would keep the panics. `par_bridge` \
+        reads an endless input as it goes, and hands nothing on in order.";
 
     fn collect(workers: usize, items: Vec<u64>, op: Op) -> Vec<Seen> {
         let outcomes: Vec<Result<u64, String>> =

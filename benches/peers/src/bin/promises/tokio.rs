@@ -10,7 +10,7 @@ use futures::stream::{self, Stream, StreamExt, TryStreamExt};
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::task::{JoinError, spawn_blocking};
 
-use crate::candidate::{Candidate, Op, Seen, Stopped};
+use crate::candidate::{Candidate, Endless, Op, Seen, Stopped};
 
 pub struct Tokio;
 
@@ -96,6 +96,11 @@ impl Candidate for Tokio {
             runtime(2).block_on(outcomes.for_each(async |_| ()));
             Some(())
         })
+    }
+
+    fn first_of(items: Endless, wanted: usize) -> Option<Vec<u64>> {
+        let outcomes = stream::iter(items).map(|id| spawn_blocking(move || id)).buffered(2).take(wanted);
+        runtime(2).block_on(outcomes.try_collect()).ok()
     }
 
     /// Without a runtime, `spawn_blocking` panics, whoever drives the stream.
