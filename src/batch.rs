@@ -10,7 +10,7 @@ use crate::context::ItemContext;
 use crate::engine::{Control, Engine, Flow, Init, OnProgress, Order, Outcome, Steps, collect};
 use crate::panic::{self, Panic};
 use crate::progress::Progress;
-use crate::result::BatchResult;
+use crate::result::{BatchResult, discard_each};
 use crate::retry::{NoRetry, Retry, RetryPolicy};
 use crate::stream::{Results, Streamed};
 use crate::sync::{Instant, Mutex};
@@ -575,7 +575,7 @@ fn refuse<F, I, T, E>(tasks: Vec<F>, ids: Vec<I>) -> Outcome<I, T, E> {
 /// Drops what a batch came to, and lets a panic go on.
 fn discard<I, T, E>(outcome: Outcome<I, T, E>, panic: Panic) -> ! {
     if let Some(result) = outcome.map_or_else(BatchError::into_partial, Some) {
-        let _ = panic::drop_each(result.into_items());
+        let _ = discard_each(result);
     }
     panic.resume()
 }

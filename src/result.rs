@@ -6,7 +6,7 @@ use std::time::Duration;
 use std::vec;
 
 use crate::error::ItemError;
-use crate::panic::Panic;
+use crate::panic::{self, Panic};
 
 /// One item and what became of it.
 ///
@@ -46,6 +46,17 @@ impl<I, T, E> BatchItem<I, T, E> {
     fn indexed(self, index: usize) -> BatchItem<usize, (), E> {
         BatchItem { id: index, outcome: self.outcome.map(drop) }
     }
+}
+
+/// Drops items and their outcomes one by one, all of them, whatever their destructors do. The first panic comes back as a value.
+pub(crate) fn discard_each<I, T, E>(
+    items: impl IntoIterator<Item = BatchItem<I, T, E>>,
+) -> Result<(), Panic> {
+    let mut ended = Ok(());
+    for BatchItem { id, outcome } in items {
+        ended = ended.and(panic::catch(|| drop(id))).and(panic::catch(|| drop(outcome)));
+    }
+    ended
 }
 
 /// How many items were decided, and how.

@@ -30,7 +30,7 @@ use crate::error::ItemError;
 use crate::panic::{self, Panic};
 use crate::pool::{Invitation, Pool};
 use crate::rate_limit::RateLimiter;
-use crate::result::{BatchItem, BatchResult};
+use crate::result::{BatchItem, BatchResult, discard_each};
 use crate::senses::Watch;
 use crate::stream::Streamed;
 use crate::sync::atomic::AtomicUsize;
@@ -49,7 +49,7 @@ use stream::{Channel, ResultsOf};
 use tally::{Bell, Report};
 use tray::Tray;
 use window::Window;
-use work::{discard_each, retries};
+use work::{forget_each, retries};
 
 pub(crate) use collect::collect;
 pub(crate) use outlet::Order;
@@ -105,13 +105,13 @@ impl Engine {
             let mut job = self.job(&work, stop, slots.rest(), team, report.is_some());
             let ended = self.work_on(&job, workers, report);
             let (waiting, told) = job.carve.left();
-            (ended.and(job.panicked()).and(discard_each(waiting)), told)
+            (ended.and(job.panicked()).and(forget_each(waiting)), told)
         };
         let ended = ended.and(work.discard());
         let items = slots.into_decided();
         if let Err(panic) = ended {
             // A panic of a destructor must not meet this one on its way.
-            let _ = panic::drop_each(items);
+            let _ = discard_each(items);
             return Err(panic);
         }
         let is_skipped = |item: &BatchItem<_, _, _>| matches!(item.error(), Some(ItemError::Skipped));

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use crate::batch_error::StopReason;
 use crate::panic::{self, Panic};
 use crate::pool::Invitation;
-use crate::result::{BatchItem, Counts};
+use crate::result::{BatchItem, Counts, discard_each};
 use crate::stream::{Feed, Results, Streamed};
 
 use super::coordinate::Coordinator;
@@ -15,7 +15,7 @@ use super::outlet::{Order, Outlet};
 use super::stop::Stop;
 use super::tally::Report;
 use super::window::Window;
-use super::work::{Work, discard_each};
+use super::work::{Work, forget_each};
 
 /// How much of a stream is under way at a time, and in which order it is handed on.
 #[derive(Debug, Clone, Copy)]
@@ -115,10 +115,10 @@ impl<W: Work, O> Consumed<W, O> {
         let Consumed { output, counts, is_over, is_complete, ready } = self;
         let (waiting, _) = job.carve.left();
         let source = job.carve.rest().left();
-        let ended = job.panicked().and(discard_each(waiting)).and(panic::catch(|| drop(source)));
+        let ended = job.panicked().and(forget_each(waiting)).and(panic::catch(|| drop(source)));
         let (unstarted, outcomes) = channel.outlet.left();
         let ended = ended.and(panic::drop_each(unstarted));
-        let ended = ended.and(panic::drop_each(outcomes)).and(panic::drop_each(ready));
+        let ended = ended.and(discard_each(outcomes)).and(discard_each(ready));
         let stopped = channel.stopped(counts.decided(), is_over, is_complete);
         and(output, ended).map(|output| Streamed::new(output, stopped, counts))
     }

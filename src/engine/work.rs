@@ -106,7 +106,7 @@ impl<E, D> Past<E, D> {
 }
 
 /// Drops what is left of items that are not tried again.
-pub(super) fn discard_each<E, D>(kept: Vec<Past<E, D>>) -> Result<(), Panic> {
+pub(super) fn forget_each<E, D>(kept: Vec<Past<E, D>>) -> Result<(), Panic> {
     let mut ended = Ok(());
     for past in kept {
         ended = ended.and(past.discard());
