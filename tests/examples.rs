@@ -200,6 +200,129 @@ fn seed_shows_a_result_for_each_call() {
     }
 }
 
+mod grep_lines {
+    use std::io::{self, BufRead, BufReader, Write};
+    use std::process::Stdio;
+    use std::thread;
+
+    use super::*;
+
+    fn grep_lines(arguments: &[&str]) -> Command {
+        let mut command = example("grep_lines");
+        command.args(arguments).stdin(Stdio::null());
+        command
+    }
+
+    /// A command that is given this on stdin.
+    fn fed(command: &mut Command, input: &[u8]) -> Ran {
+        let mut child =
+            command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut stdin = child.stdin.take().unwrap();
+        thread::scope(|scope| {
+            scope.spawn(move || stdin.write_all(input));
+            Ran(child.wait_with_output().unwrap())
+        })
+    }
+
+    /// Some hundred thousand lines, of which some are empty, some no text, and one is longer than three blocks. The last has no end.
+    fn a_megabyte_and_more() -> Vec<u8> {
+        let mut text = Vec::new();
+        for number in 0..150_000 {
+            match number {
+                70_000 => text.extend_from_slice(&b"seven 7 ".repeat(100_000)),
+                _ if number % 1_000 == 0 => text.extend_from_slice(b"\xff\0 not text"),
+                _ if number % 100 == 0 => {}
+                _ => text.extend_from_slice(number.to_string().as_bytes()),
+            }
+            text.push(b'\n');
+        }
+        text.extend_from_slice(b"the last 7");
+        text
+    }
+
+    #[test]
+    fn it_agrees_with_grep() {
+        let version = Command::new("grep").arg("--version").output();
+        if !version.is_ok_and(|output| output.stdout.windows(8).any(|words| words == b"GNU grep")) {
+            let _ = writeln!(io::stderr(), "SKIPPED grep_lines::it_agrees_with_grep: no GNU grep here");
+            return;
+        }
+        let text = a_megabyte_and_more();
+        let tree = Tree::new("grep").with("text", &text).with("empty", "");
+        for pattern in ["7", "777", "last", "seven", "not text", "", "there is none"] {
+            for options in [&[][..], &["-n"], &["-v"], &["-c"], &["-nv"], &["-c", "-v"]] {
+                // `grep -v ''` prints no count.
+                for file in ["text", "empty"].into_iter().filter(|_| !pattern.is_empty() || options.len() < 2)
+                {
+                    let mut theirs = Command::new("grep");
+                    theirs.env("LC_ALL", "C").arg("-aF").args(options).args([pattern, file]);
+                    let theirs = theirs.current_dir(&tree.0).output().unwrap();
+                    let ours = Ran::new(grep_lines(options).args([pattern, file]).current_dir(&tree.0));
+                    ours.exited_with(theirs.status.code().unwrap());
+                    assert!(ours.0.stdout == theirs.stdout, "{options:?} {pattern:?} {file}");
+                }
+            }
+        }
+        let from_a_file = Ran::new(grep_lines(&["-n", "7", "text"]).current_dir(&tree.0));
+        let from_a_pipe = fed(&mut grep_lines(&["-n", "7"]), &text);
+        assert!(from_a_pipe.exited_with(0).0.stdout == from_a_file.0.stdout);
+    }
+
+    #[test]
+    fn it_says_as_grep_does_whether_there_was_anything() {
+        let fed = |arguments: &[&str], input: &str| fed(&mut grep_lines(arguments), input.as_bytes());
+        assert_eq!(fed(&["b"], "abc\nbc").exited_with(0).stdout(), "abc\nbc\n");
+        assert_eq!(fed(&["-n", "b"], "a\n\nb\n").exited_with(0).stdout(), "3:b\n");
+        assert_eq!(fed(&["-v", "b", "-"], "a\n\nb").exited_with(0).stdout(), "a\n\n");
+        assert_eq!(fed(&["--", "-n"], "a\n-n\n").exited_with(0).stdout(), "-n\n");
+        assert_eq!(fed(&["d"], "abc\nbc").exited_with(1).stdout(), "");
+        assert_eq!(fed(&["-c", "d"], "abc\nbc").exited_with(1).stdout(), "0\n");
+        assert_eq!(fed(&["d"], "").exited_with(1).stdout(), "");
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_told_how_to_make_some() {
+        for arguments in [&[][..], &["-n"], &["-x", "pattern"], &["two\nlines"], &["pattern", "one", "two"]] {
+            let ran = Ran::new(&mut grep_lines(arguments));
+            let usage = "usage: grep_lines [-c] [-n] [-v] PATTERN [FILE]\n";
+            assert_eq!((ran.exited_with(2).stdout(), ran.stderr()), ("", usage));
+        }
+        let tree = Tree::new("no-file");
+        let ran = Ran::new(grep_lines(&["pattern", "missing"]).current_dir(&tree.0));
+        assert!(ran.exited_with(2).stderr().starts_with("grep_lines: missing: "), "{}", ran.stderr());
+        assert_eq!(ran.stdout(), "");
+    }
+
+    /// As in `yes | grep_lines -n y | head -3`.
+    #[test]
+    fn it_ends_with_its_reader_though_its_input_does_not() {
+        let mut command = grep_lines(&["-n", "y"]);
+        let mut child =
+            command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let (mut stdin, stdout) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
+        let endless = thread::spawn(move || while stdin.write_all(&b"y\n".repeat(1_000)).is_ok() {});
+        let lines: Vec<String> = BufReader::new(stdout).lines().take(3).map(Result::unwrap).collect();
+        assert_eq!(lines, ["1:y", "2:y", "3:y"]);
+        let ran = Ran(child.wait_with_output().unwrap());
+        assert_eq!(ran.exited_with(0).stderr(), "");
+        endless.join().unwrap();
+    }
+
+    #[test]
+    fn it_prints_what_it_has_while_it_waits_for_more() {
+        let mut child = grep_lines(&["y"]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let (mut stdin, stdout) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
+        let mut lines = BufReader::new(stdout).lines();
+        for line in ["yes", "you", "why"] {
+            writeln!(stdin, "no\n{line}").unwrap();
+            assert_eq!(lines.next().unwrap().unwrap(), line);
+        }
+        drop(stdin);
+        assert!(lines.next().is_none());
+        assert!(child.wait().unwrap().success());
+    }
+}
+
 #[cfg(unix)]
 mod unix {
     use std::os::fd::OwnedFd;
