@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use crate::contestant::{Contestant, Field, OURS};
 use crate::options::Options;
-use crate::peers::{Contestant, OURS, contestants};
 use crate::row::Row;
 use crate::sample::median;
 use crate::work::{Op, Work, nothing, skewed, sleeping, spinning};
@@ -18,7 +18,7 @@ const MOST_CHECKED: usize = 10_000;
 /// How long and how often everybody may run in a row.
 #[derive(Debug, Clone, Copy)]
 struct Budget {
-    /// For ours and for rayon.
+    /// For ours, however it is called, and for rayon.
     main: Duration,
     /// For each other peer; a slow one gets fewer repetitions.
     other: Duration,
@@ -44,7 +44,7 @@ impl Budget {
     }
 
     fn of(self, name: &str) -> Duration {
-        if name == OURS || name.starts_with("rayon") { self.main } else { self.other }
+        if name.starts_with(OURS) || name.starts_with("rayon") { self.main } else { self.other }
     }
 }
 
@@ -70,19 +70,19 @@ pub struct Score {
 }
 
 /// Runs the row; ours is the first score.
-pub fn hold(row: &Row, options: &Options) -> Vec<Score> {
+pub fn hold(field: &impl Field, row: &Row, options: &Options) -> Vec<Score> {
     match row.work {
-        Work::Nothing => hold_with(row, options, nothing()),
-        Work::Spin(time) => hold_with(row, options, spinning(time)),
-        Work::Skewed(time) => hold_with(row, options, skewed(time, row.items)),
-        Work::Sleep(time) => hold_with(row, options, sleeping(time)),
+        Work::Nothing => hold_with(field, row, options, nothing()),
+        Work::Spin(time) => hold_with(field, row, options, spinning(time)),
+        Work::Skewed(time) => hold_with(field, row, options, skewed(time, row.items)),
+        Work::Sleep(time) => hold_with(field, row, options, sleeping(time)),
     }
 }
 
-fn hold_with<O: Op>(row: &Row, options: &Options, op: O) -> Vec<Score> {
+fn hold_with<O: Op>(field: &impl Field, row: &Row, options: &Options, op: O) -> Vec<Score> {
     let budget = Budget::new(options.quick);
     let wanted = |c: &Contestant<O>| c.name == OURS || options.wants_peer(c.name);
-    let admitted = contestants(row).into_iter().filter(wanted).map(|c| Turn::new(c, row.items, op));
+    let admitted = field.contestants(row).into_iter().filter(wanted).map(|c| Turn::new(c, row.items, op));
     let mut turns: Vec<Turn<O>> = admitted.filter(|turn| turn.expected <= budget.patience).collect();
     for repetition in 0..budget.repetitions {
         if turns[0].spent > budget.main {

@@ -2,10 +2,12 @@
 
 mod alone;
 mod contest;
+mod contestant;
 #[path = "../../common/drawing.rs"]
 mod drawing;
 #[path = "../../common/machine.rs"]
 mod machine;
+mod memory;
 mod options;
 mod peers;
 mod row;
@@ -13,48 +15,62 @@ mod row;
 mod sample;
 #[path = "../../common/spin.rs"]
 mod spin;
+mod streams;
 mod svg;
 mod table;
 mod work;
 
 use std::fs;
 
-use options::Options;
-use table::Line;
+use contestant::Field;
+use options::{Options, Part};
+use row::Row;
+use table::{Line, Table};
 
 fn main() {
     let options = Options::from_args();
-    if !options.only_ours {
-        let lines = first_table(&options);
-        if let Some(path) = &options.svg {
-            fs::write(path, svg::picture(&lines)).expect("the picture's path can be written");
-        }
+    if options.wants(Part::Batches) {
+        first_table(&options);
     }
-    if options.wants_second_table() {
+    if options.wants(Part::Ours) {
         second_table(&options);
+    }
+    if options.wants(Part::Streams) {
+        compare(&streams::TABLE, &streams::Everybody, row::streams(), &options);
+    }
+    if options.wants(Part::Memory) {
+        memory::print();
+    }
+}
+
+fn first_table(options: &Options) {
+    let lines = compare(&peers::TABLE, &peers::Everybody, row::batches(), options);
+    for note in lines.iter().filter_map(table::note) {
+        println!("{note}\n");
+    }
+    if let Some(path) = &options.svg {
+        fs::write(path, svg::picture(&lines)).expect("the picture's path can be written");
     }
 }
 
 /// Prints each line as soon as it is known.
-fn first_table(options: &Options) -> Vec<Line> {
-    println!("{}", table::header());
-    let rows = row::all().into_iter().filter(|row| options.wants_row(&row.name));
+fn compare(table: &Table, field: &impl Field, rows: Vec<Row>, options: &Options) -> Vec<Line> {
+    println!("{}", table.header());
+    let rows = rows.into_iter().filter(|row| options.wants_row(&row.name));
     let run = |row| {
-        let line = Line { scores: contest::hold(&row, options), row };
-        println!("{}", table::line(&line));
+        let line = Line { scores: contest::hold(field, &row, options), row };
+        println!("{}", table.line(&line));
         line
     };
-    let lines: Vec<Line> = rows.map(run).collect();
-    println!("\n{}", table::caption());
-    for note in lines.iter().filter_map(table::note) {
-        println!("\n{note}");
-    }
+    let lines = rows.map(run).collect();
+    println!("\n{}\n", table.caption());
     lines
 }
 
 fn second_table(options: &Options) {
-    println!("\n{}", alone::header());
+    println!("{}", alone::header());
     for group in alone::groups() {
         println!("{}", alone::lines(&group, options.quick));
     }
+    println!();
 }

@@ -3,11 +3,13 @@
 use std::process;
 
 const USAGE: &str = "\
-usage: peers [--quick] [--row TEXT] [--only TEXT] [--ours] [--svg PATH]
-  --quick      fewer repetitions: half a minute instead of four
+usage: peers [--quick] [--row TEXT] [--only TEXT] [--ours | --streams | --memory] [--svg PATH]
+  --quick      fewer repetitions: half a minute instead of six
   --row TEXT   only rows whose name contains TEXT; may be given again
   --only TEXT  only peers whose name contains TEXT; may be given again
   --ours       only the second table, ours beside ours
+  --streams    only the third table, streams
+  --memory     no table, but what 50,000,000 items in a stream add to the peak of memory
   --svg PATH   write the picture of the first table there";
 
 #[derive(Debug, Default)]
@@ -15,8 +17,17 @@ pub struct Options {
     pub quick: bool,
     pub rows: Vec<String>,
     pub peers: Vec<String>,
-    pub only_ours: bool,
+    pub only: Option<Part>,
     pub svg: Option<String>,
+}
+
+/// Of what this program prints.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    Batches,
+    Ours,
+    Streams,
+    Memory,
 }
 
 impl Options {
@@ -33,7 +44,9 @@ impl Options {
         while let Some(arg) = args.next() {
             match arg.as_str() {
                 "--quick" => options.quick = true,
-                "--ours" => options.only_ours = true,
+                "--ours" => options.only = Some(Part::Ours),
+                "--streams" => options.only = Some(Part::Streams),
+                "--memory" => options.only = Some(Part::Memory),
                 "--row" => options.rows.push(args.next()?),
                 "--only" => options.peers.push(args.next()?),
                 "--svg" => options.svg = Some(args.next()?),
@@ -51,9 +64,14 @@ impl Options {
         names(&self.peers, name)
     }
 
-    /// The second table compares ours with ours, so a choice of rows or peers leaves it out.
-    pub fn wants_second_table(&self) -> bool {
-        self.only_ours || (self.rows.is_empty() && self.peers.is_empty())
+    /// All tables, unless told otherwise. The second compares ours with ours, so a choice of rows or peers leaves it out.
+    pub fn wants(&self, part: Part) -> bool {
+        let by_default = match part {
+            Part::Batches | Part::Streams => true,
+            Part::Ours => self.rows.is_empty() && self.peers.is_empty(),
+            Part::Memory => false,
+        };
+        self.only.map_or(by_default, |only| only == part)
     }
 }
 

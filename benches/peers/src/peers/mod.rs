@@ -14,7 +14,9 @@ mod tokio;
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
+use crate::contestant::{Contestant, Field, OURS, Run, ids};
 use crate::row::Row;
+use crate::table::{Column, Table, Unit};
 use crate::work::{Op, Outcome};
 
 /// Runs a batch. What can be kept from batch to batch is kept in `self`.
@@ -28,55 +30,21 @@ trait Peer<O> {
     fn values(results: Self::Results) -> Vec<u64>;
 }
 
-/// A [`Peer`] without its type.
-trait Run<O> {
-    fn time(&self, items: Vec<u64>, op: O) -> Duration;
-    fn values_of(&self, items: Vec<u64>, op: O) -> Vec<u64>;
-}
+/// A peer that is given a vector of items.
+struct Batches<P>(P);
 
-impl<O, P: Peer<O>> Run<O> for P {
+impl<O: Op, P: Peer<O>> Run<O> for Batches<P> {
     /// Dropping the results is part of the time, building the items was not.
-    fn time(&self, items: Vec<u64>, op: O) -> Duration {
+    fn time(&self, items: usize, op: O) -> Duration {
+        let items = ids(items);
         let since = Instant::now();
-        drop(black_box(self.run(items, op)));
+        drop(black_box(self.0.run(items, op)));
         since.elapsed()
     }
 
-    fn values_of(&self, items: Vec<u64>, op: O) -> Vec<u64> {
-        P::values(self.run(items, op))
+    fn values(&self, items: usize, op: O) -> Vec<u64> {
+        P::values(self.0.run(ids(items), op))
     }
-}
-
-/// A peer that takes part in a row.
-pub struct Contestant<O> {
-    pub name: &'static str,
-    peer: Box<dyn Run<O>>,
-}
-
-impl<O: Op> Contestant<O> {
-    fn new(name: &'static str, peer: impl Run<O> + 'static) -> Self {
-        Contestant { name, peer: Box::new(peer) }
-    }
-
-    /// One batch of so many items, timed.
-    pub fn time(&self, items: usize, op: O) -> Duration {
-        self.peer.time(ids(items), op)
-    }
-
-    /// # Panics
-    ///
-    /// If the outcomes are not those of a plain loop, in input order.
-    pub fn check(&self, items: usize, op: O) {
-        assert!(
-            self.peer.values_of(ids(items), op) == ids(items),
-            "{} lost or misplaced outcomes",
-            self.name
-        );
-    }
-}
-
-fn ids(items: usize) -> Vec<u64> {
-    (0..items as u64).collect()
 }
 
 /// The values of outcomes that are all there.
@@ -93,12 +61,7 @@ fn in_order(items: usize, numbered: impl Iterator<Item = (usize, Outcome)>) -> V
     slots.into_iter().flatten().collect()
 }
 
-/// A column of the table.
-pub struct Column {
-    pub name: &'static str,
-    /// The crate whose version it has; none for the standard library.
-    pub package: Option<&'static str>,
-}
+pub const TABLE: Table = Table { what: "batch", unit: Unit::Micros, columns: COLUMNS };
 
 /// The columns after ours.
 pub const COLUMNS: &[Column] = &[
@@ -113,29 +76,34 @@ pub const COLUMNS: &[Column] = &[
     Column { name: "thread::scope, atomic", package: None },
 ];
 
-/// The first contestant.
-pub const OURS: &str = "ours";
-
 /// Stands in no column but in a note, since it is comparable for a batch of one alone.
 pub const RAYON_GLOBAL: &str = "rayon, global pool";
 
-/// Ours, then everybody who takes part in this row.
-pub fn contestants<O: Op>(row: &Row) -> Vec<Contestant<O>> {
-    let workers = row.workers;
-    let mut all = vec![
-        Contestant::new(OURS, ours::Ours::new(workers)),
-        Contestant::new("rayon", rayon::Plain::new(workers)),
-        Contestant::new("rayon, equal work", rayon::EqualWork::new(workers)),
-        Contestant::new("qubit-batch", qubit::Qubit::new(row)),
-        Contestant::new("pariter", pariter::Pariter::new(workers)),
-        Contestant::new("threadpool, mpsc", threadpool::Jobs::new(workers)),
-        Contestant::new("crossbeam-channel", crossbeam::Channels::new(workers)),
-        Contestant::new("tokio, buffered", tokio::Buffered::new(workers)),
-        Contestant::new("thread::scope, atomic", scope::Scope::new(workers)),
-    ];
-    all.extend(orx::Orx::new(workers).map(|orx| Contestant::new("orx-parallel", orx)));
-    if row.items == 1 {
-        all.push(Contestant::new(RAYON_GLOBAL, rayon::Global));
+/// Ours, and everybody else.
+pub struct Everybody;
+
+impl Field for Everybody {
+    fn contestants<O: Op>(&self, row: &Row) -> Vec<Contestant<O>> {
+        let workers = row.workers;
+        let mut all = vec![
+            batches(OURS, ours::Ours::new(workers)),
+            batches("rayon", rayon::Plain::new(workers)),
+            batches("rayon, equal work", rayon::EqualWork::new(workers)),
+            batches("qubit-batch", qubit::Qubit::new(row)),
+            batches("pariter", pariter::Pariter::new(workers)),
+            batches("threadpool, mpsc", threadpool::Jobs::new(workers)),
+            batches("crossbeam-channel", crossbeam::Channels::new(workers)),
+            batches("tokio, buffered", tokio::Buffered::new(workers)),
+            batches("thread::scope, atomic", scope::Scope::new(workers)),
+        ];
+        all.extend(orx::Orx::new(workers).map(|orx| batches("orx-parallel", orx)));
+        if row.items == 1 {
+            all.push(batches(RAYON_GLOBAL, rayon::Global));
+        }
+        all
     }
-    all
+}
+
+fn batches<O: Op>(name: &'static str, peer: impl Peer<O> + 'static) -> Contestant<O> {
+    Contestant::new(name, Batches(peer))
 }
