@@ -23,7 +23,7 @@ struct Budget {
     /// For each other peer; a slow one gets fewer repetitions.
     other: Duration,
     repetitions: usize,
-    /// Who would need longer than this for one batch is left out.
+    /// Who would need longer than this for one batch is left out, unless it is ours.
     patience: Duration,
 }
 
@@ -83,7 +83,8 @@ fn hold_with<O: Op>(field: &impl Field, row: &Row, options: &Options, op: O) -> 
     let budget = Budget::new(options.quick);
     let wanted = |c: &Contestant<O>| c.name == OURS || options.wants_peer(c.name);
     let admitted = field.contestants(row).into_iter().filter(wanted).map(|c| Turn::new(c, row.items, op));
-    let mut turns: Vec<Turn<O>> = admitted.filter(|turn| turn.expected <= budget.patience).collect();
+    let is_borne = |turn: &Turn<O>| turn.contestant.name == OURS || turn.expected <= budget.patience;
+    let mut turns: Vec<Turn<O>> = admitted.filter(is_borne).collect();
     for repetition in 0..budget.repetitions {
         if turns[0].spent > budget.main {
             break;

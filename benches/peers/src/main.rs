@@ -53,16 +53,19 @@ fn first_table(options: &Options) {
     }
 }
 
-/// Prints each line as soon as it is known.
+/// Prints each line as soon as it is known, and nothing if no row is wanted.
 fn compare(table: &Table, field: &impl Field, rows: Vec<Row>, options: &Options) -> Vec<Line> {
+    let rows: Vec<Row> = rows.into_iter().filter(|row| options.wants_row(&row.name)).collect();
+    if rows.is_empty() {
+        return Vec::new();
+    }
     println!("{}", table.header());
-    let rows = rows.into_iter().filter(|row| options.wants_row(&row.name));
     let run = |row| {
         let line = Line { scores: contest::hold(field, &row, options), row };
         println!("{}", table.line(&line));
         line
     };
-    let lines = rows.map(run).collect();
+    let lines = rows.into_iter().map(run).collect();
     println!("\n{}\n", table.caption());
     lines
 }
