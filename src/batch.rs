@@ -364,7 +364,7 @@ impl<It: Iterator, R, S> Batch<'_, It, R, S> {
     /// consumer asks for it.
     ///
     /// The iterator may wait in `next`, for a channel or for stdin: what was pulled runs on and is handed on meanwhile, even if
-    /// the iterator waits for what the consumer makes of it. It is not asked again after its end. It goes to other threads, so it is `Send`.
+    /// the iterator waits for what the consumer makes of it. It is not asked again after its end. It goes to other threads, so it is `Send`: `BufReader::new(io::stdin())` is, `stdin().lock()` is not.
     ///
     /// Everything else is as in [`run`](Batch::run): rate limits, retries, states, cancels, panics as outcomes. Progress
     /// is reported on this thread, while the consumer asks for the next item. An item that backs off keeps its place in the window.
@@ -388,7 +388,7 @@ impl<It: Iterator, R, S> Batch<'_, It, R, S> {
     /// use batch_executor::{BatchExecutor, Workers};
     /// use std::io::{BufRead, Cursor};
     ///
-    /// let input = Cursor::new("3\n1\nfour\n5\n");                  // or stdin, or a file of any length
+    /// let input = Cursor::new("3\n1\nfour\n5\n");                  // or BufReader::new(io::stdin()), or a file
     /// let executor = BatchExecutor::builder().workers(Workers::auto()).stop_on_error(false).build()?;
     /// let streamed = executor.batch(input.lines().map_while(Result::ok)).stream(
     ///     |line| line.parse::<u32>(),
