@@ -135,7 +135,7 @@ fn every_case_is_followed_by_what_must_hold_after_it() {
             let comes_back = has(&["within_a_minute(", "assert_ends_well(", "ended(", "assert_aborts("]);
             // Where the process has ended, nothing is left to hold; what cannot hold is named.
             let dies = has(&["ended(child("]);
-            let survives = dies || has(&["assert_survived(", "// I5", "// I6"]);
+            let survives = dies || has(&["assert_survived(", "assert_it_survived(", "// I5", "// I6"]);
             assert!(!runs || comes_back && survives, "{}: {name}", file.display());
             seen += usize::from(runs);
         }

@@ -213,7 +213,8 @@ impl Engine {
             let job = self.job(&work, stop.stop(), inlet, team, report.is_some());
             let consume =
                 |helpers: Option<&Invitation<'_>>| channel.consume(&job, helpers, workers, report, consume);
-            let consumed = if workers == 1 && !job.carve.adapts() {
+            // In a window of one there is one worker, and the consumer need not wait for the input with it.
+            let consumed = if self.workers.for_batch(usize::MAX) == 1 && !job.carve.adapts() {
                 consume(None)
             } else {
                 self.pool.lend(workers, &|| job.work(), |helpers| consume(Some(helpers)))

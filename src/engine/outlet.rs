@@ -36,6 +36,8 @@ struct State<I, T, E> {
     next: usize,
     /// Items that never started, and outcomes behind the end. They are the caller's to drop.
     unwanted: (Vec<I>, Items<I, T, E>),
+    /// The lowest index of an item that never started.
+    unstarted: usize,
     /// Vectors that the consumer has emptied, so that not every one that it frees was allocated on another thread: that
     /// took longer than all the rest of handing a few outcomes on.
     spares: Vec<Items<I, T, E>>,
@@ -53,7 +55,8 @@ struct Segment<I, T, E> {
 impl<'a, I, T, E> Outlet<'a, I, T, E> {
     pub(super) fn new(order: Order, most_spare: usize, stop: &'a Stop) -> Self {
         let (arrived, unwanted) = (BinaryHeap::new(), (Vec::new(), Vec::new()));
-        let state = State { arrived, arrivals: 0, next: 0, unwanted, spares: Vec::new(), spare: 0 };
+        let (arrivals, next, unstarted, spares, spare) = (0, 0, usize::MAX, Vec::new(), 0);
+        let state = State { arrived, arrivals, next, unwanted, unstarted, spares, spare };
         Outlet { order, most_spare, stop, state: Mutex::new(state) }
     }
 
@@ -84,9 +87,16 @@ impl<'a, I, T, E> Outlet<'a, I, T, E> {
         }
     }
 
-    /// Items that will never start.
-    fn give_up(&self, items: impl Iterator<Item = I>) {
-        self.state.lock().unwanted.0.extend(items);
+    /// Items from the index `start` on, which will never start.
+    fn give_up(&self, start: usize, items: impl Iterator<Item = I>) {
+        let mut state = self.state.lock();
+        state.unwanted.0.extend(items);
+        state.unstarted = state.unstarted.min(start);
+    }
+
+    /// When nobody works any more: whether there is an item before `end` that was pulled and never started.
+    pub(super) fn has_skipped(&self, end: usize) -> bool {
+        self.state.lock().unstarted < end
     }
 
     /// Takes a vector back that is empty.
@@ -184,7 +194,7 @@ impl<I, T, E> Places for Parcel<'_, I, T, E> {
 
     fn give_up(&mut self, items: impl Iterator<Item = I>) {
         if let Some(outlet) = self.outlet.filter(|_| self.left > 0) {
-            outlet.give_up(items);
+            outlet.give_up(self.start + self.outcomes.len(), items);
         }
         self.left = 0;
     }

@@ -132,7 +132,8 @@ impl<W: Work> Channel<'_, W> {
         if !has_seen_why {
             return None;
         }
-        let is_missed = |end| if in_order { handed_on < end } else { end == usize::MAX };
+        let is_missed =
+            |end| if in_order { handed_on < end } else { end == usize::MAX || self.outlet.has_skipped(end) };
         self.stop.reason(|end| !is_complete && is_missed(end))
     }
 }

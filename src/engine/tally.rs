@@ -104,8 +104,10 @@ impl<'a> Report<'a> {
         } else {
             self.told.succeeded += 1;
         }
-        let total = self.total.max(self.told.decided());
-        (self.on_progress)(&Progress::new(self.told, total, self.total_hint, elapsed));
+        let decided = self.told.decided();
+        let total_hint = self.total_hint.filter(|hint| *hint >= decided);
+        let progress = Progress::new(self.told, self.total.max(decided), total_hint, elapsed);
+        (self.on_progress)(&progress);
     }
 }
 

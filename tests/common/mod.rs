@@ -2,6 +2,8 @@
 
 #![allow(dead_code, reason = "every test file uses its own part of this")]
 
+pub(crate) mod streams;
+
 use std::collections::HashSet;
 use std::io::{Read, Write};
 use std::panic::{self, AssertUnwindSafe};

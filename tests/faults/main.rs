@@ -16,4 +16,5 @@ mod retries;
 mod scarcity;
 mod signals;
 mod sizes;
+mod streams;
 mod threads;
