@@ -1,26 +1,17 @@
-//! Streams that stop: on failures, on a cancel, at a deadline, or because the consumer has enough; where they end then, and
-//! what they say of it.
+//! Streams that stop on failures, or because the consumer has enough: where they end then, and what they say of it.
 
 mod common;
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use batch_executor::{
-    Batch, BatchItem, CancelToken, ItemError, LimiterError, RateLimit, Results, Retry, RetryDecision,
-    StopReason, limiter_fn,
-};
+use batch_executor::{BatchItem, CancelToken, ItemError, LimiterError, StopReason, limiter_fn};
 
-use common::streams::{Ledger, WINDOWS};
+use common::streams::{WINDOWS, outcomes};
 use common::{
-    Census, Gate, Meeting, Peak, Register, Way, assert_still_works, cancelled_behind, collecting, comes,
-    parallel_settings, stopping, wait_until, within_a_minute,
+    Census, Gate, Meeting, Peak, Register, Way, assert_still_works, collecting, comes, parallel_settings,
+    stopping, wait_until, within_a_minute,
 };
-
-/// The ids that came, with whether each has a value.
-fn outcomes<T, E>(results: &mut Results<'_, usize, T, E>) -> Vec<(usize, bool)> {
-    results.map(|item| (item.id, item.outcome.is_ok())).collect()
-}
 
 /// What a plain loop would come to that ends with the `limit`th of those that fail.
 fn plainly(total: usize, limit: usize, fails: impl Fn(usize) -> bool) -> Vec<(usize, bool)> {
@@ -33,11 +24,6 @@ fn plainly(total: usize, limit: usize, fails: impl Fn(usize) -> bool) -> Vec<(us
         }
     }
     seen
-}
-
-/// The indices of those that ran.
-fn ran(census: &Census) -> Vec<usize> {
-    census.runs().into_iter().enumerate().filter_map(|(index, runs)| (runs > 0).then_some(index)).collect()
 }
 
 fn fails(id: usize) -> bool {
@@ -105,6 +91,68 @@ fn a_failure_that_comes_first_is_not_handed_on_when_there_is_a_lower_one() {
                 census.assert_none_ran_twice();
                 assert!(census.total() <= window, "{} ran of {window}", census.total());
                 values.assert_all_dropped(values.made());
+            }
+        }
+    });
+}
+
+/// The failure that a plain loop would end with was known long before that one is the last: neighbours that were worked on with
+/// it are done, and stay behind.
+#[test]
+fn what_ran_behind_a_failure_that_turns_out_to_be_the_last_is_not_handed_on() {
+    within_a_minute(|| {
+        for workers in parallel_settings() {
+            let executor = common::builder().workers(workers).stop_after_failures(2).build().unwrap();
+            for last in [100, 2_000, 2_500] {
+                let (far, values) = (AtomicBool::new(false), Register::default());
+                let streamed = executor.batch(0..usize::MAX).window(4_000).stream(
+                    |&id| {
+                        if id == 0 {
+                            wait_until("others are far ahead", || far.load(Ordering::SeqCst));
+                            return Err(id);
+                        }
+                        if id == 3_999 {
+                            far.store(true, Ordering::SeqCst);
+                        }
+                        if id == last { Err(id) } else { Ok(values.make()) }
+                    },
+                    outcomes,
+                );
+                assert!(streamed.output.into_iter().eq((0..=last).map(|id| (id, id != 0 && id != last))));
+                assert_eq!((streamed.succeeded, streamed.failed), (last - 1, 2), "{workers:?}");
+                assert_eq!(streamed.stopped, Some(StopReason::TooManyFailures { limit: 2 }));
+                values.assert_all_dropped(values.made());
+            }
+        }
+    });
+}
+
+/// What runs behind it is waited for by the call, not by the consumer.
+#[test]
+fn results_end_behind_the_failure_although_items_behind_it_still_run() {
+    within_a_minute(|| {
+        for workers in parallel_settings() {
+            for window in [2, 8, 1_000] {
+                let (executor, begun, over) = (stopping(workers), Gate::default(), Gate::default());
+                let streamed = executor.batch(0..1_000usize).window(window).stream(
+                    |&id| {
+                        match id {
+                            0 => begun.pass(),
+                            1 => {
+                                begun.open();
+                                over.pass();
+                            }
+                            _ => {}
+                        }
+                        if id == 0 { Err(id) } else { Ok(id) }
+                    },
+                    |results| {
+                        let seen = outcomes(results);
+                        over.open();
+                        seen
+                    },
+                );
+                assert_eq!(streamed.output, [(0, false)], "{workers:?}, window {window}");
             }
         }
     });
@@ -187,240 +235,12 @@ fn an_unordered_stream_that_stops_hands_on_what_ran() {
                 );
                 let mut ids: Vec<_> = streamed.output.iter().map(|(id, _)| *id).collect();
                 ids.sort_unstable();
-                let ran = ran(&census);
+                let ran = census.ran();
                 assert_eq!(ids, ran, "{way:?}, window {window}");
                 assert!(ran.len() < 1_000 && (0..8).all(|id| ran[id] == id), "{ran:?}");
                 assert_eq!(streamed.stopped, Some(StopReason::ItemFailed { index: 7 }));
                 assert_eq!((streamed.succeeded, streamed.failed), (ran.len() - 1, 1));
                 census.assert_none_ran_twice();
-            }
-        }
-    });
-}
-
-#[test]
-fn a_stream_that_is_cancelled_before_it_begins_pulls_nothing() {
-    within_a_minute(|| {
-        for way in Way::all() {
-            for is_late in [false, true] {
-                let (executor, token, ledger) = (way.stopping(), CancelToken::new(), Ledger::default());
-                let (batch, reason) = (way.batch(&executor, ledger.input(0..)), StopReason::Cancelled);
-                let (batch, reason) = if is_late {
-                    (batch.timeout(Duration::ZERO), StopReason::DeadlineExceeded)
-                } else {
-                    token.cancel();
-                    (batch.cancel_on(&token), reason)
-                };
-                let streamed = batch.stream(|_| Err::<(), _>("never"), |results| results.count());
-                assert_eq!((streamed.output, streamed.stopped), (0, Some(reason)), "{way:?}");
-                assert_eq!((streamed.succeeded, streamed.failed, ledger.pulled()), (0, 0, 0));
-            }
-        }
-    });
-}
-
-#[test]
-fn after_a_cancel_by_the_consumer_results_are_a_prefix_of_what_they_would_have_been() {
-    within_a_minute(|| {
-        for way in Way::all() {
-            for window in WINDOWS {
-                let (executor, token, ledger) = (way.stopping(), CancelToken::new(), Ledger::default());
-                let (census, items) = (Census::of(100_000), Register::default());
-                let input = ledger.input((0..100_000usize).map(|id| (id, items.make())));
-                let batch = way.batch(&executor, input).window(window).cancel_on(&token);
-                let streamed = batch.stream(
-                    |(id, _)| {
-                        census.count(*id);
-                        Ok::<_, String>((id * 2, items.make()))
-                    },
-                    |results| {
-                        let mut seen = Vec::new();
-                        for BatchItem { id, outcome, .. } in ledger.output(results) {
-                            seen.push((id.0, outcome.unwrap().0));
-                            if id.0 == 20 {
-                                token.cancel();
-                            }
-                        }
-                        seen
-                    },
-                );
-                let handed_on = streamed.output.len();
-                assert!(streamed.output.into_iter().eq((0..handed_on).map(|id| (id, id * 2))), "{way:?}");
-                assert!((21..=21 + window).contains(&handed_on), "{handed_on}, window {window}");
-                assert_eq!((streamed.succeeded, streamed.failed), (handed_on, 0));
-                assert_eq!(streamed.stopped, Some(StopReason::Cancelled));
-                assert!(ledger.most() <= window, "{} under way", ledger.most());
-                census.assert_none_ran_twice();
-                items.assert_all_dropped(items.made());
-            }
-        }
-    });
-}
-
-#[test]
-fn a_cancel_by_an_item_ends_the_results_before_the_first_that_did_not_run() {
-    within_a_minute(|| {
-        for way in Way::all() {
-            for (window, is_ordered) in
-                WINDOWS.into_iter().flat_map(|window| [(window, true), (window, false)])
-            {
-                let (executor, token, census) = (way.stopping(), CancelToken::new(), Census::of(10_000));
-                let batch = way.batch(&executor, 0..10_000usize).window(window).cancel_on(&token);
-                let batch = if is_ordered { batch } else { batch.unordered() };
-                let streamed = batch.stream_with(
-                    |&id, cx| {
-                        census.count(id);
-                        if id == 30 {
-                            token.cancel();
-                            assert!(cx.is_cancelled());
-                        }
-                        Ok::<_, String>(())
-                    },
-                    outcomes,
-                );
-                let ran = ran(&census);
-                let prefix = ran.iter().enumerate().take_while(|(n, id)| n == *id).count();
-                let mut ids: Vec<_> = streamed.output.iter().map(|(id, _)| *id).collect();
-                if is_ordered {
-                    assert_eq!(ids, (0..prefix).collect::<Vec<_>>(), "{way:?}, window {window}");
-                } else {
-                    ids.sort_unstable();
-                    assert_eq!(ids, ran, "{way:?}, window {window}");
-                }
-                assert!(ran.len() <= 31 + window && ran.contains(&30), "{} ran", ran.len());
-                assert_eq!(streamed.stopped, Some(StopReason::Cancelled));
-            }
-        }
-    });
-}
-
-#[test]
-fn at_the_deadline_results_end_with_a_prefix() {
-    within_a_minute(|| {
-        for way in Way::all() {
-            let (executor, started) = (way.stopping(), AtomicUsize::new(0));
-            let batch = way.batch(&executor, 0..).window(8).timeout(Duration::from_millis(15));
-            let streamed = batch.stream_with(
-                |&id: &usize, cx| {
-                    started.fetch_add(1, Ordering::SeqCst);
-                    if id == 20 {
-                        assert!(comes(|| cx.deadline().is_some_and(|at| at <= std::time::Instant::now())));
-                    }
-                    Ok::<_, String>(id)
-                },
-                outcomes,
-            );
-            let handed_on = streamed.output.len();
-            assert!(streamed.output.into_iter().eq((0..handed_on).map(|id| (id, true))), "{way:?}");
-            // It may be over before item 20 on a machine that is slow.
-            assert!(handed_on <= 20 + 8 && handed_on <= started.into_inner(), "{handed_on}");
-            assert_eq!(streamed.stopped, Some(StopReason::DeadlineExceeded));
-        }
-    });
-}
-
-#[test]
-fn a_cancel_wakes_those_who_wait_at_a_limiter() {
-    within_a_minute(|| {
-        for way in Way::all() {
-            for window in WINDOWS {
-                let (token, ledger) = (CancelToken::new(), Ledger::default());
-                let asked = std::sync::Arc::new(Gate::default());
-                let (calls, sleeping) = (AtomicUsize::new(0), std::sync::Arc::clone(&asked));
-                let limiter = limiter_fn(move || {
-                    let call = calls.fetch_add(1, Ordering::SeqCst);
-                    if call > 0 {
-                        sleeping.open();
-                    }
-                    Ok(Duration::from_secs(call as u64 * 3600))
-                });
-                let executor = way.builder().rate_limiter(limiter).build().unwrap();
-                let batch = way.batch(&executor, ledger.input(0..)).window(window).cancel_on(&token);
-                let streamed = cancelled_behind(&asked, &token, || {
-                    batch.stream(|_| Ok::<_, String>(()), |results| results.count())
-                });
-                assert!(streamed.output <= 1, "{way:?}, window {window}");
-                assert_eq!(streamed.stopped, Some(StopReason::Cancelled));
-                assert!(ledger.pulled() <= 1 + window);
-            }
-        }
-    });
-}
-
-/// An item that backs off keeps its last error, and the stream ends before it.
-#[test]
-fn a_cancel_reaches_items_that_back_off() {
-    within_a_minute(|| {
-        for way in Way::all() {
-            for window in WINDOWS {
-                let (executor, token, backs_off) = (way.stopping(), CancelToken::new(), Gate::default());
-                let retry = Retry::new(|| std::iter::repeat(Duration::MAX)).when(|_: &&str| {
-                    backs_off.open();
-                    RetryDecision::Retry
-                });
-                let batch = way.batch(&executor, 0usize..).window(window).cancel_on(&token).retry(retry);
-                let streamed = cancelled_behind(&backs_off, &token, || {
-                    batch.stream(
-                        |&id| if id == 3 { Err("busy") } else { Ok(()) },
-                        |results| results.map(|item| (item.id, item.outcome.is_ok())).collect::<Vec<_>>(),
-                    )
-                });
-                // It was tried, so it has an outcome; what comes behind it ran, or did not.
-                let seen = streamed.output;
-                assert!(
-                    seen.iter().enumerate().all(|(n, (id, is_ok))| n == *id && *is_ok == (n != 3)),
-                    "{seen:?}"
-                );
-                assert!((4..=4 + window).contains(&seen.len()), "{seen:?}, {way:?}, window {window}");
-                assert_eq!(streamed.stopped, Some(StopReason::Cancelled));
-                assert_eq!((streamed.succeeded, streamed.failed), (seen.len() - 1, 1));
-            }
-        }
-    });
-}
-
-#[test]
-fn a_cancel_while_the_window_is_full_hands_on_what_ran() {
-    within_a_minute(|| {
-        for workers in parallel_settings() {
-            for window in [2, 8, 300] {
-                let (executor, token, ran) = (stopping(workers), CancelToken::new(), AtomicUsize::new(0));
-                let streamed = executor.batch(0usize..).window(window).cancel_on(&token).stream(
-                    |_| {
-                        ran.fetch_add(1, Ordering::SeqCst);
-                        Ok::<_, String>(())
-                    },
-                    |results| {
-                        wait_until("the window is full and done", || ran.load(Ordering::SeqCst) == window);
-                        token.cancel();
-                        outcomes(results)
-                    },
-                );
-                assert!(streamed.output.into_iter().eq((0..window).map(|id| (id, true))), "{workers:?}");
-                assert_eq!((streamed.stopped, streamed.succeeded), (Some(StopReason::Cancelled), window));
-            }
-        }
-    });
-}
-
-#[test]
-fn a_cancel_when_everything_has_been_handed_on_changes_nothing() {
-    within_a_minute(|| {
-        for way in Way::all() {
-            for total in [0, 1, 50] {
-                let (executor, token) = (way.stopping(), CancelToken::new());
-                let batch =
-                    way.batch(&executor, 0..total).cancel_on(&token).timeout(Duration::from_secs(3600));
-                let streamed = batch.stream(
-                    |&id| Ok::<_, String>(id),
-                    |results| {
-                        let count = results.by_ref().count();
-                        token.cancel();
-                        assert!(results.next().is_none());
-                        count
-                    },
-                );
-                assert_eq!((streamed.output, streamed.stopped), (total, None), "{way:?}");
             }
         }
     });
@@ -504,51 +324,6 @@ fn refused_items_are_failures_that_are_handed_on() {
                 },
             );
             assert_eq!((streamed.output, streamed.succeeded, streamed.failed), (10, 20, 10), "{way:?}");
-        }
-    });
-}
-
-#[test]
-fn any_of_several_tokens_stops_a_stream_and_one_token_several_streams() {
-    within_a_minute(|| {
-        for way in Way::all() {
-            let (executor, tokens) = (way.stopping(), [CancelToken::new(), CancelToken::new()]);
-            let outer = tokens.iter().fold(way.batch(&executor, 0..), Batch::cancel_on);
-            let streamed = outer.stream(
-                |&id: &usize| Ok::<_, String>(id),
-                |results| {
-                    let _ = results.next();
-                    let inner = way.batch(&executor, 0..).cancel_on(&tokens[1]);
-                    let inner = inner.stream(
-                        |&id: &usize| {
-                            if id == 5 {
-                                tokens[1].cancel();
-                            }
-                            Ok::<_, String>(id)
-                        },
-                        |results| results.count(),
-                    );
-                    let _ = results.count();
-                    inner.stopped
-                },
-            );
-            assert_eq!(streamed.output, Some(StopReason::Cancelled), "{way:?}");
-            assert_eq!(streamed.stopped, Some(StopReason::Cancelled));
-        }
-    });
-}
-
-/// A limiter that opens once an hour, and a deadline before that.
-#[test]
-fn a_deadline_wakes_those_who_wait_at_a_limiter() {
-    within_a_minute(|| {
-        for way in Way::all() {
-            let limit = RateLimit::every(Duration::from_secs(3600));
-            let executor = way.builder().rate_limiter(limit).build().unwrap();
-            let batch = way.batch(&executor, 0..).timeout(Duration::from_millis(10));
-            let streamed = batch.stream(|&id: &usize| Ok::<_, String>(id), |results| results.count());
-            assert!(streamed.output <= 1, "{way:?}");
-            assert_eq!(streamed.stopped, Some(StopReason::DeadlineExceeded));
         }
     });
 }

@@ -407,28 +407,3 @@ fn an_input_that_never_ends_and_a_limiter_that_lets_nobody_through_end_on_a_canc
         }
     });
 }
-
-#[test]
-fn results_end_at_the_deadline_while_the_input_waits_in_a_window_of_one_too() {
-    within_a_minute(|| {
-        for is_ordered in [true, false] {
-            let (executor, unblock) = (stopping(8), Gate::default());
-            let items = (0..).inspect(|&n| {
-                if n == 10 {
-                    unblock.pass();
-                }
-            });
-            let batch = executor.batch(items).window(1).timeout(Duration::from_millis(20));
-            let batch = if is_ordered { batch } else { batch.unordered() };
-            let streamed = batch.stream(
-                |&n: &usize| Ok::<_, String>(n),
-                |results| {
-                    let count = results.by_ref().count();
-                    unblock.open();
-                    count
-                },
-            );
-            assert_eq!(streamed.stopped, Some(StopReason::DeadlineExceeded));
-        }
-    });
-}

@@ -6,7 +6,7 @@ use std::panic::{self, AssertUnwindSafe};
 use batch_executor::{BatchError, BatchResult, ItemError, Panic, StopReason};
 
 use crate::ledger::{Bomb, Token};
-use crate::perform::Outcome;
+use crate::perform::{Ended, Outcome};
 use crate::program::{Act, Batch, Cancel, OnFailure, OnProgress, Retrying, Source, Verb};
 
 /// Indexes by which panics of no item are told from those of items.
@@ -14,6 +14,7 @@ pub const OF_THE_CALLBACK: usize = 1_000;
 pub const OF_THE_ITERATOR: usize = 1_001;
 pub const OF_THE_LIMITER: usize = 1_002;
 pub const OF_THE_RETRY: usize = 1_003;
+pub const OF_THE_CONSUMER: usize = 1_004;
 
 /// One batch, when it is over.
 pub struct Happened<'a> {
@@ -28,18 +29,31 @@ pub struct Happened<'a> {
     pub runs: &'a [usize],
     /// What `on_progress` was told: completed and failed.
     pub calls: &'a [(usize, usize)],
+    /// How often the iterator was asked.
+    pub asked: usize,
 }
 
 impl Happened<'_> {
-    pub fn check(&self, ended: Result<Outcome, Box<dyn Any + Send>>) {
+    pub fn check(&self, ended: Result<Ended, Box<dyn Any + Send>>) {
         let most = if self.retries() { usize::MAX } else { 1 };
         assert!(self.runs.iter().all(|&runs| runs <= most), "an item ran twice: {:?}", self.runs);
         let numbers = self.calls.iter().map(|&(completed, _)| completed);
         assert!(numbers.eq(1..=self.calls.len()), "calls of on_progress: {:?}", self.calls);
         assert!(self.calls.windows(2).all(|two| two[0].1 <= two[1].1 && two[1].1 <= two[0].1 + 1));
         match ended {
+            Err(payload) if matches!(self.batch.verb, Verb::Stream) => self.check_panic_of_stream(payload),
             Err(payload) => self.check_panic(payload),
-            Ok(outcome) => self.check_outcome(outcome),
+            Ok(ended) => {
+                assert!(!self.iterator_panics(), "the iterator's panic was lost");
+                assert!(
+                    self.last_call().is_none_or(|last| self.calls.len() < last),
+                    "the callback's panic was lost"
+                );
+                match ended {
+                    Ended::Batch(outcome) => self.check_outcome(outcome),
+                    Ended::Stream(streamed) => self.check_streamed(streamed),
+                }
+            }
         }
     }
 
@@ -54,9 +68,19 @@ impl Happened<'_> {
         }
     }
 
+    /// Who may have thrown it, and came to that.
+    fn check_panic_of_stream(&self, payload: Box<dyn Any + Send>) {
+        let calls = Some(self.calls.len());
+        match thrown(&*payload) {
+            Some(OF_THE_ITERATOR) => assert!(self.iterator_panics(), "the iterator did not come to that"),
+            Some(OF_THE_CALLBACK) => assert_eq!(calls, self.last_call()),
+            Some(OF_THE_CONSUMER) => assert!(self.batch.flow.panics(), "the consumer does not panic"),
+            other => panic!("a panic of {other:?} unwound out of the stream"),
+        }
+        defuse(payload);
+    }
+
     fn check_outcome(&self, outcome: Outcome) {
-        assert!(!self.iterator_panics(), "the iterator's panic was lost");
-        assert!(self.last_call().is_none_or(|last| self.calls.len() < last), "the callback's panic was lost");
         let (result, reason) = match outcome {
             Ok(result) => (result, None),
             Err(BatchError::Stopped { reason, partial }) => (*partial, Some(reason)),
@@ -89,15 +113,8 @@ impl Happened<'_> {
                 Some(_) => failures.push(index),
             }
         }
-        let (limit, expected): (usize, fn(usize, usize) -> StopReason) = match self.on_failure {
-            OnFailure::Collect => (usize::MAX, |_, _| unreachable!("it does not stop")),
-            OnFailure::Stop => (1, |index, _| StopReason::ItemFailed { index }),
-            OnFailure::StopAfter(limit) => {
-                (usize::from(limit).max(1), |_, limit| StopReason::TooManyFailures { limit })
-            }
-        };
-        let last = failures.get(limit - 1).copied();
-        assert_eq!(reason, last.map(|last| expected(last, limit)), "failures at {failures:?}");
+        let (last, expected) = end_of(self.on_failure, &failures);
+        assert_eq!(reason, expected, "failures at {failures:?}");
         let first_skipped = skipped.first().copied().unwrap_or(usize::MAX);
         assert!(last.map_or(skipped.is_empty(), |last| last < first_skipped), "skipped: {skipped:?}");
         if self.in_order && !self.retries() && !self.may_be_cancelled() && !self.has_timeout() {
@@ -120,33 +137,40 @@ impl Happened<'_> {
     fn check_items(&self, result: BatchResult<Token, Token, Token>) {
         for (index, (item, act)) in result.into_items().into_iter().zip(self.acts).enumerate() {
             assert_eq!(item.id.index(), index, "the item at index {index}");
-            let refused = self.limited && self.runs[index] == 0;
             match item.outcome {
                 Err(ItemError::Skipped) => assert_eq!(self.runs[index], 0, "item {index} was skipped"),
-                outcome => {
-                    assert!(refused || self.runs[index] > 0, "item {index} never ran");
-                    let refused = refused || (self.limited && self.retries() && matches!(act, Act::Fail));
-                    check_decided(index, act, outcome, refused);
-                }
+                outcome => self.check_item(index, act, outcome),
             }
         }
     }
 
-    /// Whether its items may be tried again.
-    fn retries(&self) -> bool {
-        matches!(self.batch.verb, Verb::RunWith) && !matches!(self.batch.control.retry, Retrying::Never)
+    pub fn check_item(&self, index: usize, act: &Act, outcome: Result<Token, ItemError<Token>>) {
+        let refused = self.limited && self.runs[index] == 0;
+        assert!(refused || self.runs[index] > 0, "item {index} never ran");
+        let refused = refused || (self.limited && self.retries() && matches!(act, Act::Fail));
+        check_decided(index, act, outcome, refused);
     }
 
-    fn may_be_cancelled(&self) -> bool {
+    /// Whether it has a context, and so all that `Control` says.
+    fn is_controlled(&self) -> bool {
+        matches!(self.batch.verb, Verb::RunWith | Verb::Stream)
+    }
+
+    /// Whether its items may be tried again.
+    fn retries(&self) -> bool {
+        self.is_controlled() && !matches!(self.batch.control.retry, Retrying::Never)
+    }
+
+    pub fn may_be_cancelled(&self) -> bool {
         match self.batch.control.cancel {
             Cancel::Never => false,
-            Cancel::Before | Cancel::ByItem(_) => matches!(self.batch.verb, Verb::RunWith),
+            Cancel::Before | Cancel::ByItem(_) => self.is_controlled(),
             Cancel::ByCall(_) => true,
         }
     }
 
-    fn has_timeout(&self) -> bool {
-        matches!(self.batch.verb, Verb::RunWith) && self.batch.control.timeout.is_some()
+    pub fn has_timeout(&self) -> bool {
+        self.is_controlled() && self.batch.control.timeout.is_some()
     }
 
     fn started(&self) -> usize {
@@ -156,14 +180,16 @@ impl Happened<'_> {
     fn tasks(&self) -> usize {
         let size = self.acts.len();
         match self.batch.verb {
-            Verb::Run | Verb::RunTasks | Verb::RunWith => size,
+            Verb::Run | Verb::RunTasks | Verb::RunWith | Verb::Stream => size,
             Verb::TooManyTasks(more) => size + usize::from(more) + 1,
             Verb::TooFewTasks(fewer) => size.saturating_sub(usize::from(fewer) + 1),
         }
     }
 
     fn iterator_panics(&self) -> bool {
-        matches!(self.batch.source, Source::Panics { at } if usize::from(at) < self.acts.len())
+        let is_stream = matches!(self.batch.verb, Verb::Stream);
+        let comes_to = |at| at < self.acts.len() && (at < self.asked || !is_stream);
+        matches!(self.batch.source, Source::Panics { at } if comes_to(usize::from(at)))
     }
 
     /// The number of the call that panics, if one is to.
@@ -173,6 +199,19 @@ impl Happened<'_> {
             _ => None,
         }
     }
+}
+
+/// The index of the failure that ends a batch, and the reason, of failures in order.
+pub fn end_of(on_failure: OnFailure, failures: &[usize]) -> (Option<usize>, Option<StopReason>) {
+    let (limit, reason): (usize, fn(usize, usize) -> StopReason) = match on_failure {
+        OnFailure::Collect => (usize::MAX, |_, _| unreachable!("it does not stop")),
+        OnFailure::Stop => (1, |index, _| StopReason::ItemFailed { index }),
+        OnFailure::StopAfter(limit) => {
+            (usize::from(limit).max(1), |_, limit| StopReason::TooManyFailures { limit })
+        }
+    };
+    let last = failures.get(limit - 1).copied();
+    (last, last.map(|last| reason(last, limit)))
 }
 
 /// No item is tried more often than its retry allows, and one that failed no less often, if nothing stopped the batch.

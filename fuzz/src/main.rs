@@ -7,6 +7,7 @@ mod check;
 mod ledger;
 mod perform;
 mod program;
+mod streams;
 
 use std::panic;
 use std::sync::{Arc, Once};

@@ -10,8 +10,8 @@ use std::thread;
 use std::time::Duration;
 
 use batch_executor::{
-    BatchError, BatchExecutor, BatchResult, CancelToken, LimiterError, Retry, RetryDecision, Workers,
-    limiter_fn,
+    BatchError, BatchExecutor, BatchResult, CancelToken, ItemContext, LimiterError, Retry, RetryDecision,
+    RetryPolicy, Streamed, Workers, limiter_fn,
 };
 
 use crate::check::{self, Happened};
@@ -19,6 +19,13 @@ use crate::ledger::{Bomb, Ledger, Token};
 use crate::program::{
     Act, Batch, Cancel, DEEPEST, OnFailure, OnProgress, Program, Refusal, Retrying, Setup, Source, Turn, Verb,
 };
+use crate::streams::{Marks, Taken};
+
+/// How a batch or a stream came to its end.
+pub enum Ended {
+    Batch(Outcome),
+    Stream(Streamed<Taken>),
+}
 
 pub type Outcome = Result<BatchResult<Token, Token, Token>, BatchError<Token, Token, Token>>;
 
@@ -48,6 +55,14 @@ struct Place {
     setup: Setup,
     handle: Mutex<Option<BatchExecutor>>,
     permits: Arc<Permits>,
+}
+
+/// What there is of a batch while it runs, beside its items.
+struct Frame {
+    /// Of what it runs.
+    depth: usize,
+    size: usize,
+    marks: Marks,
 }
 
 /// Counts an item of a batch while it runs; also if it unwinds.
@@ -182,14 +197,16 @@ impl<'p> Machine<'p> {
         let runs: Vec<AtomicUsize> = acts.iter().map(|_| AtomicUsize::new(0)).collect();
         let mut calls = Vec::new();
         let (inside, most) = (AtomicUsize::new(0), place.setup.most(&executor));
+        let marks = Marks::new(batch.window(most));
+        let frame = Frame { depth: depth + 1, size: acts.len(), marks };
         let ended = panic::catch_unwind(AssertUnwindSafe(|| {
             let op = |index: usize| {
                 let _inside = Inside::enter(&inside, most);
                 place.use_permit();
                 runs[index].fetch_add(1, Ordering::Relaxed);
-                self.perform(acts[index], index, depth + 1)
+                self.perform(acts[index], index, frame.depth)
             };
-            self.start(&executor, batch, acts.len(), &mut calls, op)
+            self.start(&executor, batch, &frame, &mut calls, op)
         }));
         assert_eq!(inside.load(Ordering::SeqCst), 0, "an item runs after the batch is over");
         let runs: Vec<usize> = runs.into_iter().map(AtomicUsize::into_inner).collect();
@@ -202,6 +219,7 @@ impl<'p> Machine<'p> {
             acts: &acts,
             runs: &runs,
             calls: &calls,
+            asked: frame.marks.asked(),
         };
         happened.check(ended);
         place.assert_permits();
@@ -211,15 +229,17 @@ impl<'p> Machine<'p> {
         &self,
         executor: &BatchExecutor,
         batch: &Batch,
-        size: usize,
+        frame: &Frame,
         calls: &mut Vec<(usize, usize)>,
         op: impl Fn(usize) -> Result<Token, Token> + Sync,
-    ) -> Outcome {
-        let token = CancelToken::new();
-        let mut steps = executor.batch(self.items(batch.source, size)).cancel_on(&token);
+    ) -> Ended {
+        let (token, size, marks) = (CancelToken::new(), frame.size, &frame.marks);
+        let mut steps = executor.batch(marks.watch(self.items(batch.source, size))).cancel_on(&token);
         if !matches!(batch.progress, OnProgress::None) {
             steps = steps.on_progress(|p| {
-                assert_eq!((p.total, p.succeeded + p.failed), (size, p.completed));
+                assert_eq!(p.succeeded + p.failed, p.completed);
+                assert!(p.completed <= p.total && p.total <= size);
+                assert!(p.total == size || matches!(batch.verb, Verb::Stream));
                 calls.push((p.completed, p.failed));
                 if batch.cancels_at_call(p.completed) {
                     token.cancel();
@@ -228,25 +248,64 @@ impl<'p> Machine<'p> {
             });
         }
         let tasks = match batch.verb {
-            Verb::Run => return steps.run(|item| op(item.index())),
-            Verb::RunWith => return self.run_with(batch, steps, &token, op),
+            Verb::Run => return Ended::Batch(steps.run(|item| op(item.index()))),
+            Verb::RunWith => return Ended::Batch(self.run_with(batch, steps, &token, op)),
+            Verb::Stream => return Ended::Stream(self.stream(batch, frame, steps, &token, op)),
             Verb::RunTasks => size,
             Verb::TooManyTasks(more) => size + usize::from(more) + 1,
             Verb::TooFewTasks(fewer) => size.saturating_sub(usize::from(fewer) + 1),
         };
         // Each owns something, for those that never start.
-        steps.run_tasks(
+        Ended::Batch(steps.run_tasks(
             (0..tasks).map(|index| (self.ledger.make(index), &op)).map(|(own, op)| move || op(own.index())),
-        )
+        ))
     }
 
-    fn run_with<It: Iterator<Item = Token>>(
-        &self,
-        batch: &Batch,
-        mut steps: batch_executor::Batch<'_, It>,
+    fn run_with<'b, It: Iterator<Item = Token>>(
+        &'b self,
+        batch: &'b Batch,
+        steps: batch_executor::Batch<'b, It>,
         token: &CancelToken,
         op: impl Fn(usize) -> Result<Token, Token> + Sync,
     ) -> Outcome {
+        let steps = self.controlled(batch, steps, token);
+        let result = steps.run_with(|item, cx| act_in_context(batch, token, item, cx, &op));
+        check::check_attempts(batch.control.retry, &result);
+        result
+    }
+
+    fn stream<'b, It: Iterator<Item = Token> + Send>(
+        &'b self,
+        batch: &'b Batch,
+        frame: &Frame,
+        steps: batch_executor::Batch<'b, It>,
+        token: &CancelToken,
+        op: impl Fn(usize) -> Result<Token, Token> + Sync,
+    ) -> Streamed<Taken> {
+        let mut steps = self.controlled(batch, steps, token);
+        if let Some(window) = batch.flow.window() {
+            steps = steps.window(window);
+        }
+        if batch.flow.unordered {
+            steps = steps.unordered();
+        }
+        steps.stream_with(
+            |item, cx| act_in_context(batch, token, item, cx, &op),
+            |results| {
+                batch.flow.consume(results, &frame.marks, |act| {
+                    drop(self.perform(act, check::OF_THE_CONSUMER, frame.depth));
+                })
+            },
+        )
+    }
+
+    /// Everything that needs a context.
+    fn controlled<'b, It: Iterator<Item = Token>>(
+        &'b self,
+        batch: &'b Batch,
+        mut steps: batch_executor::Batch<'b, It>,
+        token: &CancelToken,
+    ) -> batch_executor::Batch<'b, It, impl RetryPolicy<Token> + use<'b, It>, Token> {
         if matches!(batch.control.cancel, Cancel::Before) {
             token.cancel();
         }
@@ -254,27 +313,19 @@ impl<'p> Machine<'p> {
             steps = steps.timeout(Duration::from_micros(u64::from(time) * 10));
         }
         let (retry, short) = (batch.control.retry, Duration::from_micros(20));
-        let retrying =
-            Retry::new(|| std::iter::repeat_n(short, retry.most())).when(|error: &Token| match retry {
+        let retrying = Retry::new(move || std::iter::repeat_n(short, retry.most())).when(
+            move |error: &Token| match retry {
                 Retrying::Never => RetryDecision::GiveUp,
                 Retrying::Retry(_) => RetryDecision::Retry,
                 Retrying::After(_) => RetryDecision::RetryAfter(short / 2),
                 Retrying::PauseAll(_) => RetryDecision::PauseAll(short),
                 Retrying::Panics => panic_any(error.ledger().make(check::OF_THE_RETRY)),
-            });
-        let result = steps.retry(retrying).state(|| self.ledger.make(0)).run_with(|item, cx| {
-            assert_eq!((item.index(), cx.state.index()), (cx.index(), 0));
-            if matches!(batch.control.cancel, Cancel::ByItem(at) if usize::from(at) == cx.index()) {
-                token.cancel();
-                assert!(cx.is_cancelled());
-            }
-            op(cx.index())
-        });
-        check::check_attempts(retry, &result);
-        result
+            },
+        );
+        steps.retry(retrying).state(|| self.ledger.make(0))
     }
 
-    fn items(&self, source: Source, size: usize) -> Box<dyn Iterator<Item = Token> + '_> {
+    fn items(&self, source: Source, size: usize) -> Box<dyn Iterator<Item = Token> + Send + '_> {
         let items = (0..size).map(|index| self.ledger.make(index));
         match source {
             Source::Vector => Box::new(items.collect::<VecDeque<_>>().into_iter()),
@@ -312,6 +363,21 @@ impl<'p> Machine<'p> {
         }
         Ok(token)
     }
+}
+
+fn act_in_context(
+    batch: &Batch,
+    token: &CancelToken,
+    item: &Token,
+    cx: &ItemContext<'_, Token>,
+    op: impl Fn(usize) -> Result<Token, Token>,
+) -> Result<Token, Token> {
+    assert_eq!((item.index(), cx.state.index()), (cx.index(), 0));
+    if matches!(batch.control.cancel, Cancel::ByItem(at) if usize::from(at) == cx.index()) {
+        token.cancel();
+        assert!(cx.is_cancelled());
+    }
+    op(cx.index())
 }
 
 impl Batch {

@@ -119,9 +119,18 @@ pub struct Batch {
     pub source: Source,
     pub progress: OnProgress,
     pub control: Control,
+    pub flow: Flow,
 }
 
 impl Batch {
+    /// The most items that may be pulled and not handed on, with so many workers.
+    pub fn window(&self, workers: usize) -> usize {
+        match self.verb {
+            Verb::Stream => self.flow.window().unwrap_or(workers.saturating_mul(4)),
+            _ => usize::MAX,
+        }
+    }
+
     /// What each item does. A batch in a batch is small.
     pub fn acts(&self, depth: usize) -> Vec<&Act> {
         let most = if depth == 0 { 201 } else { 13 };
@@ -214,10 +223,38 @@ pub enum Verb {
     /// With a context, a state, and what `Control` says.
     RunWith,
     RunTasks,
+    /// As `Flow` says, and with all that `RunWith` has.
+    Stream,
     /// With so many tasks more than there are items.
     TooManyTasks(u8),
     /// With so many items more than there are tasks.
     TooFewTasks(u8),
+}
+
+/// How a stream is asked for, and what its consumer does.
+#[derive(Debug, Arbitrary)]
+pub struct Flow {
+    window: Option<u8>,
+    pub unordered: bool,
+    /// When it has so many items.
+    pub leaves: Option<u8>,
+    /// As an item would, when it has so many.
+    pub acts: Option<(u8, Act)>,
+}
+
+impl Flow {
+    pub fn window(&self) -> Option<usize> {
+        self.window.map(|window| usize::from(window % 64) + 1)
+    }
+
+    pub fn leaves(&self, taken: usize) -> bool {
+        self.leaves.is_some_and(|leaves| usize::from(leaves) == taken)
+    }
+
+    /// What it does when it has so many.
+    pub fn act(&self, taken: usize) -> Option<&Act> {
+        self.acts.as_ref().filter(|(at, _)| usize::from(*at) == taken).map(|(_, act)| act)
+    }
 }
 
 /// The iterator that the items come from.

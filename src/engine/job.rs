@@ -114,7 +114,12 @@ impl<W: Work, S: SupplyFor<W>> Job<'_, W, S> {
             self.tell(&worker);
             let (mut chunk, past) = match claim {
                 Claim::Work(chunk, past) => (chunk, past),
-                Claim::Pull(source, most) => (self.pull(&mut worker, source, most, &mut kit.pulled), None),
+                Claim::Pull(source, most) => {
+                    if self.stop.end() != end {
+                        self.stop.ring(); // the caller may have thought that this worker would leave
+                    }
+                    (self.pull(&mut worker, source, most, &mut kit.pulled), None)
+                }
                 Claim::GiveUp(waiters) => {
                     let counts = self.give_up(&mut worker, waiters, &mut kit.pulled);
                     worker.did(counts);

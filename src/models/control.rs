@@ -24,7 +24,7 @@ fn that_gives_no_permit(workers: usize) -> BatchExecutor {
 }
 
 /// Somebody else who cancels, at any time.
-fn cancel_elsewhere(token: &CancelToken) -> JoinHandle<()> {
+pub(super) fn cancel_elsewhere(token: &CancelToken) -> JoinHandle<()> {
     let token = token.clone();
     thread::spawn(move || token.cancel())
 }

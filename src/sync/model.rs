@@ -16,13 +16,18 @@ pub(crate) use checker::sync::atomic;
 thread_local! {
     // A checker runs all threads of a scenario on one thread of the system, so these are the scenario's own.
     static NOW: Cell<Duration> = const { Cell::new(Duration::ZERO) };
-    static TIME_PASSES: Cell<bool> = const { Cell::new(false) };
+    static RUNS_OUT: Cell<Duration> = const { Cell::new(Duration::ZERO) };
     static THREADS_LEFT: Cell<usize> = const { Cell::new(usize::MAX) };
 }
 
-/// Waits that are limited may now run out.
+/// Waits that are limited may now run out. Those for ever do not.
 pub(crate) fn let_time_pass() {
-    TIME_PASSES.set(true);
+    let_time_pass_up_to(Duration::from_secs(3600));
+}
+
+/// Waits of at most so long may now run out. Longer ones are ended by a notification, or never.
+pub(crate) fn let_time_pass_up_to(limit: Duration) {
+    RUNS_OUT.set(limit);
 }
 
 /// No more than so many threads can be started.
@@ -34,8 +39,19 @@ pub(crate) fn refuse_threads_after(started: usize) {
 /// `LOOM_MAX_PREEMPTIONS` says more. Of several reads before a write it reorders only the last.
 #[cfg(loom)]
 pub(crate) fn check(scenario: impl Fn() + Send + Sync + 'static) {
+    check_with(0, scenario);
+}
+
+/// The same, with one preemption less: for scenarios of which two would take hours.
+#[cfg(loom)]
+pub(crate) fn check_long(scenario: impl Fn() + Send + Sync + 'static) {
+    check_with(1, scenario);
+}
+
+#[cfg(loom)]
+fn check_with(fewer: usize, scenario: impl Fn() + Send + Sync + 'static) {
     let mut model = checker::model::Builder::new();
-    model.preemption_bound = model.preemption_bound.or(Some(2));
+    model.preemption_bound = Some(model.preemption_bound.unwrap_or(2) - fewer);
     model.max_branches = 20_000;
     model.check(afresh(scenario));
 }
@@ -60,11 +76,14 @@ pub(crate) fn check(scenario: impl Fn() + Send + Sync + 'static) {
     Runner::new(PctScheduler::new(3, schedules / 2), config).run(scenario);
 }
 
+#[cfg(shuttle)]
+pub(crate) use check as check_long;
+
 fn afresh(scenario: impl Fn() + Send + Sync + 'static) -> impl Fn() + Send + Sync + Clone + 'static {
     let scenario = Arc::new(scenario);
     move || {
         NOW.set(Duration::ZERO);
-        TIME_PASSES.set(false);
+        RUNS_OUT.set(Duration::ZERO);
         THREADS_LEFT.set(usize::MAX);
         scenario();
     }
@@ -160,13 +179,13 @@ impl Condvar {
 
     /// The checkers' own never runs out. Where time passes, this runs out after some steps of others, whether or not there
     /// was a notification: its place in the queue is given up, as by a thread that wakes too late. Where time stands
-    /// still, only a notification ends it, so that one that is missing is a deadlock.
+    /// still, or does not pass for so long, only a notification ends it, so that one that is missing is a deadlock.
     pub(crate) fn wait_for<'a, T>(
         &self,
         guard: MutexGuard<'a, T>,
         limit: Duration,
     ) -> (MutexGuard<'a, T>, bool) {
-        if !TIME_PASSES.get() {
+        if limit > RUNS_OUT.get() {
             return (self.wait(guard), false);
         }
         let (mutex, held) = guard.release();

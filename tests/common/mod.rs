@@ -289,6 +289,12 @@ impl Census {
         self.0.iter().map(|runs| runs.load(Ordering::SeqCst)).collect()
     }
 
+    /// The indices of those that ran.
+    pub(crate) fn ran(&self) -> Vec<usize> {
+        let runs = self.runs().into_iter().enumerate();
+        runs.filter_map(|(index, runs)| (runs > 0).then_some(index)).collect()
+    }
+
     pub(crate) fn total(&self) -> usize {
         self.runs().iter().sum()
     }

@@ -2,8 +2,15 @@
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
+use batch_executor::Results;
+
 /// The windows that every claim is tried with.
 pub(crate) const WINDOWS: [usize; 5] = [1, 2, 3, 8, 1000];
+
+/// The ids that came, with whether each has a value.
+pub(crate) fn outcomes<T, E>(results: &mut Results<'_, usize, T, E>) -> Vec<(usize, bool)> {
+    results.map(|item| (item.id, item.outcome.is_ok())).collect()
+}
 
 /// How many items were pulled and how many handed on, and the most that were ever under way between the two.
 #[derive(Default)]

@@ -1,0 +1,161 @@
+//! Batches that try items again, with state, progress and cancels.
+
+use std::iter;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use batch_executor::{
+    BatchError, BatchExecutor, BatchResult, CancelToken, ItemContext, ItemError, Retry, StopReason,
+};
+use proptest::prelude::*;
+
+use crate::settings::{
+    OnFailure, end_of_failures, executor, executor_is_fixed, on_failure, silence_expected_panics, workers,
+};
+use crate::stubborn::{Stubborn, Trouble, stubborn};
+
+#[derive(Debug, Clone)]
+struct Plan {
+    items: Vec<Stubborn>,
+    retries: usize,
+    delay: Duration,
+    on_failure: OnFailure,
+    /// The item that cancels the batch when it is first tried.
+    cancels: Option<usize>,
+    with_progress: bool,
+}
+
+fn plans() -> impl Strategy<Value = Plan> {
+    let items = prop::collection::vec(stubborn(), 0..60);
+    let cancels = prop_oneof![2 => Just(None), 1 => (0..60_usize).prop_map(Some)];
+    let delay = (0..100_u64).prop_map(Duration::from_micros);
+    (items, 0..4_usize, delay, on_failure(), cancels, any::<bool>()).prop_map(
+        |(items, retries, delay, on_failure, cancels, with_progress)| {
+            let items = items.into_iter().map(|item| item.with_enough(retries)).collect();
+            Plan { items, retries, delay, on_failure, cancels, with_progress }
+        },
+    )
+}
+
+type Retried = BatchResult<Stubborn, usize, Trouble>;
+
+/// What a batch with retries was seen to do.
+struct Seen {
+    result: Retried,
+    reason: Option<StopReason>,
+    /// How often each item was tried.
+    tried: Vec<usize>,
+    completed: Vec<usize>,
+    /// How often workers made state, and how many attempts that state has seen.
+    made: usize,
+    noted: usize,
+}
+
+/// A worker's own count of attempts.
+struct Notes<'n> {
+    here: usize,
+    all: &'n AtomicUsize,
+}
+
+impl Drop for Notes<'_> {
+    fn drop(&mut self) {
+        self.all.fetch_add(self.here, Ordering::Relaxed);
+    }
+}
+
+impl Plan {
+    fn run(&self, executor: &BatchExecutor) -> Seen {
+        let tried: Vec<AtomicUsize> = self.items.iter().map(|_| AtomicUsize::new(0)).collect();
+        let (made, noted) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        let (token, mut completed) = (CancelToken::new(), Vec::new());
+        let retry = Retry::new(|| iter::repeat_n(self.delay, self.retries))
+            .when(|trouble: &Trouble| trouble.decision);
+        let mut batch = executor.batch(self.items.clone()).cancel_on(&token).retry(retry).state(|| {
+            made.fetch_add(1, Ordering::Relaxed);
+            Notes { here: 0, all: &noted }
+        });
+        if self.with_progress {
+            batch = batch.on_progress(|p| completed.push(p.completed));
+        }
+        let outcome = batch.run_with(|item, cx: &mut ItemContext<'_, Notes<'_>>| {
+            cx.state.here += 1;
+            assert_eq!(tried[cx.index()].fetch_add(1, Ordering::Relaxed) + 1, cx.attempt());
+            if self.cancels == Some(cx.index()) {
+                token.cancel();
+            }
+            item.attempt(cx.attempt())
+        });
+        let (result, reason) = match outcome {
+            Ok(result) => (result, None),
+            Err(BatchError::Stopped { reason, partial }) => (*partial, Some(reason)),
+            Err(other) => panic!("{other:?}"),
+        };
+        let tried = tried.into_iter().map(AtomicUsize::into_inner).collect();
+        Seen { result, reason, tried, completed, made: made.into_inner(), noted: noted.into_inner() }
+    }
+
+    /// Whether the item came to what a plain loop makes of it. If not, it was skipped or has the error of its last attempt.
+    fn is_as_in_a_loop(&self, seen: &Seen, index: usize) -> Result<bool, TestCaseError> {
+        let (item, attempts) = (self.items[index], seen.result.attempts(index));
+        prop_assert_eq!(seen.result.items()[index].id, item);
+        prop_assert_eq!(attempts, seen.tried[index], "attempts at item {}", index);
+        let outcome = &seen.result.items()[index].outcome;
+        if matches!(outcome, Err(ItemError::Skipped)) {
+            prop_assert_eq!(attempts, 0, "item {} was skipped", index);
+            return Ok(false);
+        }
+        item.is_as_in_a_loop(outcome, attempts, self.retries)
+    }
+
+    /// Up to the end, exactly what the loop gives, unless the batch was cancelled; and `Cancelled` only if it is not that.
+    fn check_end(&self, seen: &Seen) -> Result<(), TestCaseError> {
+        let mut differs = None;
+        for index in 0..self.items.len() {
+            if !self.is_as_in_a_loop(seen, index)? {
+                differs = differs.or(Some(index));
+            }
+        }
+        let end =
+            end_of_failures(self.items.iter().map(|item| !item.succeeds(self.retries)), self.on_failure);
+        let is_kept_from_it = differs.is_some_and(|index| end.is_none_or(|(last, _)| index <= last));
+        if is_kept_from_it {
+            prop_assert!(self.cancels.is_some(), "item {:?} differs", differs);
+            prop_assert_eq!(seen.reason, Some(StopReason::Cancelled));
+        } else {
+            prop_assert_eq!(seen.reason, end.map(|(_, reason)| reason));
+        }
+        Ok(())
+    }
+
+    fn check_counts(&self, seen: &Seen) -> Result<(), TestCaseError> {
+        let result = &seen.result;
+        let skipped = result.iter().filter(|item| matches!(item.error(), Some(ItemError::Skipped))).count();
+        let counted = (result.values().count(), result.failures().count(), skipped);
+        prop_assert_eq!((result.successful(), result.failed(), result.skipped()), counted);
+        let calls = if self.with_progress { result.successful() + result.failed() } else { 0 };
+        prop_assert_eq!(&seen.completed, &(1..=calls).collect::<Vec<_>>());
+        prop_assert_eq!(seen.noted, seen.tried.iter().sum::<usize>(), "attempts with state");
+        Ok(())
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 1_000, ..ProptestConfig::default() })]
+
+    #[test]
+    fn trying_again_with_any_worker_count_equals_a_plain_loop_that_tries_again(
+        plan in plans(),
+        workers in workers(),
+    ) {
+        silence_expected_panics();
+        let executor = executor(workers, plan.on_failure);
+        let seen = plan.run(&executor);
+        plan.check_end(&seen)?;
+        plan.check_counts(&seen)?;
+        if executor_is_fixed(workers) {
+            // A caller that worked until helpers came had state, too.
+            let most = executor.workers_for(plan.items.len()) + usize::from(plan.with_progress);
+            prop_assert!(seen.made <= most, "{} states for {} workers", seen.made, most);
+        }
+    }
+}
