@@ -105,7 +105,9 @@ fn a_cancel_by_an_item_ends_the_results_before_the_first_that_did_not_run() {
                     ids.sort_unstable();
                     assert_eq!(ids, ran, "{way:?}, window {window}");
                 }
-                assert!(ran.len() <= 31 + window && ran.contains(&30), "{} ran", ran.len());
+                // Out of order, others go on beside the one that cancels, for as long as it takes to do that.
+                let is_bounded = !is_ordered || ran.len() <= 31 + window;
+                assert!(is_bounded && ran.contains(&30), "{} ran", ran.len());
                 assert_eq!(streamed.stopped, Some(StopReason::Cancelled));
             }
         }
