@@ -373,7 +373,7 @@ impl<'c, S: Supply, P> Worker<'c, S, P> {
         self.turn(&mut state, &claim);
         match &mut claim {
             Claim::Wait(time) => *time = self.sleep(&mut state, now),
-            Claim::Leave if state.is_exhausted(end) => self.calls = Calls::All,
+            Claim::Leave if state.is_exhausted(end) && state.crew.idle() > 0 => self.calls = Calls::All,
             _ => self.look_for_idle(&mut state, end),
         }
         if let Claim::Work(chunk, _) = &claim {
