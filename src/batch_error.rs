@@ -2,9 +2,8 @@
 
 use std::error::Error;
 use std::fmt;
-use std::time::Duration;
 
-use crate::result::{BatchItem, BatchResult, Counts};
+use crate::result::{BatchItem, BatchResult, Summary};
 
 /// Why a batch stopped before all of its items had run.
 ///
@@ -95,8 +94,7 @@ impl<I, T, E> BatchError<I, T, E> {
 
     /// Nothing was done, for want of memory.
     pub(crate) fn out_of_memory() -> Self {
-        let nothing = BatchResult::new(Vec::new(), Counts::default(), Duration::ZERO, 0, Vec::new());
-        BatchError::stopped(StopReason::OutOfMemory, nothing)
+        BatchError::stopped(StopReason::OutOfMemory, BatchResult::new(Vec::new(), Summary::default()))
     }
 
     /// What had been done when the batch stopped.

@@ -81,6 +81,7 @@ mod retry;
 mod senses;
 mod stream;
 mod sync;
+mod timeline;
 mod workers;
 
 pub use batch::Batch;
@@ -95,4 +96,5 @@ pub use rate_limit::{RateLimit, RateLimiter, limiter_fn};
 pub use result::{BatchItem, BatchResult};
 pub use retry::{EveryFailure, Exponential, NoRetry, Retry, RetryDecision, RetryPolicy};
 pub use stream::{Results, Streamed};
+pub use timeline::{Ending, Interval, Quantiles, Span, Timeline, TimelineStats};
 pub use workers::{AdaptiveWorkers, AutoWorkers, MAX_WORKERS, Workers};

@@ -7,6 +7,7 @@ use std::vec;
 
 use crate::error::ItemError;
 use crate::panic::{self, Panic};
+use crate::timeline::Timeline;
 
 /// One item and what became of it.
 ///
@@ -100,11 +101,20 @@ impl Counts {
 #[must_use = "a batch that collects errors reports them here and nowhere else"]
 pub struct BatchResult<I, T, E> {
     items: Vec<BatchItem<I, T, E>>,
-    counts: Counts,
-    elapsed: Duration,
-    workers: usize,
+    summary: Summary,
+}
+
+/// What there is to tell of a batch beside its items.
+#[derive(Debug, Default)]
+pub(crate) struct Summary {
+    pub(crate) counts: Counts,
+    pub(crate) elapsed: Duration,
+    /// The most that ran at once.
+    pub(crate) workers: usize,
     /// Of some items, in their order.
-    trials: Vec<Trials>,
+    pub(crate) trials: Vec<Trials>,
+    /// If it was to be recorded.
+    pub(crate) timeline: Option<Box<Timeline>>,
 }
 
 /// What there is to tell of an item beside its outcome, where it was tried more than once.
@@ -117,14 +127,8 @@ pub(crate) struct Trials {
 }
 
 impl<I, T, E> BatchResult<I, T, E> {
-    pub(crate) fn new(
-        items: Vec<BatchItem<I, T, E>>,
-        counts: Counts,
-        elapsed: Duration,
-        workers: usize,
-        trials: Vec<Trials>,
-    ) -> Self {
-        BatchResult { items, counts, elapsed, workers, trials }
+    pub(crate) fn new(items: Vec<BatchItem<I, T, E>>, summary: Summary) -> Self {
+        BatchResult { items, summary }
     }
 
     /// How many items there were.
@@ -136,37 +140,37 @@ impl<I, T, E> BatchResult<I, T, E> {
     /// How many items have a value.
     #[must_use]
     pub fn successful(&self) -> usize {
-        self.counts.succeeded
+        self.summary.counts.succeeded
     }
 
     /// How many items failed, panicked, or were refused by the rate limiter.
     #[must_use]
     pub fn failed(&self) -> usize {
-        self.counts.failed
+        self.summary.counts.failed
     }
 
     /// How many items were never started, because the batch stopped before.
     #[must_use]
     pub fn skipped(&self) -> usize {
-        self.total() - self.counts.decided()
+        self.total() - self.summary.counts.decided()
     }
 
     /// Whether every item has a value.
     #[must_use]
     pub fn is_success(&self) -> bool {
-        self.counts.succeeded == self.total()
+        self.summary.counts.succeeded == self.total()
     }
 
     /// How long the batch took: from the first item taken out of the iterator until the last worker was done.
     #[must_use]
     pub fn elapsed(&self) -> Duration {
-        self.elapsed
+        self.summary.elapsed
     }
 
     /// The most workers that ran at the same time. 0 for an empty batch.
     #[must_use]
     pub fn workers(&self) -> usize {
-        self.workers
+        self.summary.workers
     }
 
     /// How often the item at this index was tried: 0 if it never started, more than 1 only with
@@ -213,9 +217,23 @@ impl<I, T, E> BatchResult<I, T, E> {
         self.trials_of(index)?.panic.as_ref()
     }
 
+    /// What the batch did over time, if it was to [`record_timeline`](crate::Batch::record_timeline).
+    ///
+    /// ```
+    /// # let executor = batch_executor::BatchExecutor::new();
+    /// let result = executor.batch(0..10).record_timeline().run(|n| Ok::<_, String>(n * 2))?;
+    /// assert_eq!(result.timeline().unwrap().stats().succeeded, 10);
+    /// assert!(executor.run(0..10, |n| Ok::<_, String>(n * 2))?.timeline().is_none());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn timeline(&self) -> Option<&Timeline> {
+        self.summary.timeline.as_deref()
+    }
+
     fn trials_of(&self, index: usize) -> Option<&Trials> {
-        let found = self.trials.binary_search_by_key(&index, |trials| trials.index).ok()?;
-        self.trials.get(found)
+        let found = self.summary.trials.binary_search_by_key(&index, |trials| trials.index).ok()?;
+        self.summary.trials.get(found)
     }
 
     /// All items, in input order.
@@ -268,9 +286,9 @@ impl<I, T, E> BatchResult<I, T, E> {
 
     /// The same outcomes without items and values: each item becomes its index.
     pub(crate) fn without_items(self) -> BatchResult<usize, (), E> {
-        let BatchResult { items, counts, elapsed, workers, trials } = self;
+        let BatchResult { items, summary } = self;
         let items = items.into_iter().enumerate().map(|(index, item)| item.indexed(index)).collect();
-        BatchResult::new(items, counts, elapsed, workers, trials)
+        BatchResult::new(items, summary)
     }
 }
 
@@ -301,7 +319,7 @@ impl<I, T, E> fmt::Display for BatchResult<I, T, E> {
         if self.skipped() > 0 {
             write!(f, ", {} skipped", self.skipped())?;
         }
-        let (time, unit) = readable(self.elapsed);
+        let (time, unit) = readable(self.summary.elapsed);
         write!(f, " in {time:.1} {unit}")
     }
 }
@@ -324,8 +342,8 @@ impl<I, T, E> fmt::Debug for BatchResult<I, T, E> {
             .field("successful", &self.successful())
             .field("failed", &self.failed())
             .field("skipped", &self.skipped())
-            .field("elapsed", &self.elapsed)
-            .field("workers", &self.workers)
+            .field("elapsed", &self.summary.elapsed)
+            .field("workers", &self.summary.workers)
             .finish_non_exhaustive()
     }
 }
@@ -337,9 +355,8 @@ mod tests {
     #[test]
     fn a_time_is_told_in_the_unit_that_suits_it() {
         let told = |time| {
-            let result =
-                BatchResult::<(), (), ()>::new(vec![], Counts { succeeded: 0, failed: 0 }, time, 0, vec![]);
-            result.to_string()
+            let summary = Summary { elapsed: time, ..Summary::default() };
+            BatchResult::<(), (), ()>::new(vec![], summary).to_string()
         };
         assert_eq!(told(Duration::from_millis(1900)), "0 of 0 succeeded in 1.9 s");
         assert_eq!(told(Duration::from_micros(2500)), "0 of 0 succeeded in 2.5 ms");

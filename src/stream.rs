@@ -7,6 +7,7 @@ use std::mem;
 
 use crate::batch_error::StopReason;
 use crate::result::{BatchItem, Counts};
+use crate::timeline::Timeline;
 
 /// The outcomes of a stream: an ordinary iterator, which waits for what is still being worked on. Lent by
 /// [`Batch::stream`](crate::Batch::stream) to the closure that consumes it, on the calling thread.
@@ -115,7 +116,7 @@ impl<I, T, E> fmt::Debug for Results<'_, I, T, E> {
 /// assert_eq!(streamed.stopped, Some(StopReason::ItemFailed { index: 2 }));
 /// assert_eq!((streamed.succeeded, streamed.failed), (2, 1));
 /// ```
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 #[must_use = "a stream that stopped early says so here and nowhere else"]
 #[non_exhaustive]
 pub struct Streamed<O> {
@@ -127,10 +128,23 @@ pub struct Streamed<O> {
     pub succeeded: usize,
     /// Items handed on that failed, panicked, or were refused by the rate limiter.
     pub failed: usize,
+    timeline: Option<Box<Timeline>>,
 }
 
 impl<O> Streamed<O> {
-    pub(crate) fn new(output: O, stopped: Option<StopReason>, counts: Counts) -> Self {
-        Streamed { output, stopped, succeeded: counts.succeeded, failed: counts.failed }
+    pub(crate) fn new(
+        output: O,
+        stopped: Option<StopReason>,
+        counts: Counts,
+        timeline: Option<Box<Timeline>>,
+    ) -> Self {
+        Streamed { output, stopped, succeeded: counts.succeeded, failed: counts.failed, timeline }
+    }
+
+    /// What the stream did over time, if it was to [`record_timeline`](crate::Batch::record_timeline): of all items that were tried,
+    /// whether they were handed on or not.
+    #[must_use]
+    pub fn timeline(&self) -> Option<&Timeline> {
+        self.timeline.as_deref()
     }
 }

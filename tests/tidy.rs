@@ -7,9 +7,20 @@ use std::path::{Path, PathBuf};
 
 /// The modules from the ground up. Each may import those of earlier rows; none its own row's, none a later one's.
 const ROWS: &[&[&str]] = &[
-    &["sync::real", "adaptive::number"],
-    &["sync", "adaptive::crowd", "adaptive::ramp", "adaptive::share", "adaptive::course"],
-    &["panic", "senses", "adaptive::estimate"],
+    &["sync::real", "adaptive::number", "timeline::span", "timeline::json"],
+    &[
+        "sync",
+        "adaptive::crowd",
+        "adaptive::ramp",
+        "adaptive::share",
+        "adaptive::course",
+        "timeline::density",
+    ],
+    &["panic", "senses", "adaptive::estimate", "timeline::track"],
+    &["timeline::recording"],
+    &["timeline::stats", "timeline::trace"],
+    &["timeline::page"],
+    &["timeline"],
     &["error", "cancel", "context", "retry", "adaptive::cohort"],
     &["result", "workers", "rate_limit", "adaptive"],
     &["batch_error", "progress", "pool::latch", "adaptive::trial"],
@@ -17,6 +28,7 @@ const ROWS: &[&[&str]] = &[
     &["pool"],
     &["engine::pace", "engine::collect", "engine::chunk", "engine::tally"],
     &["engine::pause", "engine::waiting", "engine::numbers", "engine::work", "engine::supply"],
+    &["engine::limits", "engine::record"],
     &["engine::crew", "engine::window"],
     &["engine::stop", "engine::carve", "engine::slots"],
     &["engine::job", "engine::outlet"],

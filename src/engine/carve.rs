@@ -13,12 +13,15 @@ use std::mem;
 use std::time::Duration;
 
 use crate::adaptive::{Activity, Controller, Sample, Ticket};
-use crate::result::{Counts, Trials};
+use crate::result::{Counts, Summary, Trials};
 use crate::senses::{Meter, Usage};
 use crate::sync::{Instant, Mutex, MutexGuard};
+use crate::timeline::Timeline;
+use crate::timeline::track::Recorded;
 
 use super::chunk::{Chunk, Held};
 use super::crew::{Crew, Role, Standing};
+use super::limits::Limits;
 use super::numbers::Numbers;
 use super::supply::{Handout, ItemOf, Pulled, Supply};
 use super::waiting::Waiting;
@@ -42,6 +45,8 @@ pub(super) struct Team {
     pub(super) controller: Option<Box<Controller>>,
     /// Where somebody asks for them.
     pub(super) numbers: Option<Numbers>,
+    /// How many there might be, where somebody wants to know afterwards.
+    pub(super) limits: Option<Limits>,
 }
 
 impl Team {
@@ -59,6 +64,17 @@ pub(super) struct Told {
     pub(super) most_running: usize,
     /// Of some items, in their order.
     pub(super) trials: Vec<Trials>,
+    /// How many workers there might be, over time, if that was noted.
+    pub(super) limits: Vec<(Duration, usize)>,
+}
+
+impl Told {
+    /// Of a batch that took so long, and was recorded or not.
+    pub(super) fn summary(self, elapsed: Duration, recorded: Option<Recorded>) -> Summary {
+        let Told { counts, most_running: workers, trials, limits } = self;
+        let timeline = recorded.map(|recorded| Box::new(Timeline::new(recorded, limits, elapsed, workers)));
+        Summary { counts, elapsed, workers, trials, timeline }
+    }
 }
 
 struct State<S: Supply, P> {
@@ -69,6 +85,7 @@ struct State<S: Supply, P> {
     crew: Crew,
     /// Moves the crew's limit; none for one that stays.
     controller: Option<Box<Controller>>,
+    limits: Option<Limits>,
     trials: Vec<Trials>,
     counts: Counts,
 }
@@ -119,10 +136,10 @@ pub(super) enum Claim<'b, S: Supply, P> {
 impl<S: Supply, P> Carve<S, P> {
     pub(super) fn new(rest: S, team: Team) -> Self {
         let adapts = team.adapts();
-        let Team { workers, controller, numbers } = team;
+        let Team { workers, controller, numbers, limits } = team;
         let (waiting, crew) = (Waiting::new(), Crew::new(workers, numbers));
         let (alarm, trials, counts) = (None, Vec::new(), Counts::default());
-        let state = State { rest, waiting, alarm, crew, controller, trials, counts };
+        let state = State { rest, waiting, alarm, crew, controller, limits, trials, counts };
         Carve { state: Mutex::new(state), since: Instant::now(), adapts }
     }
 
@@ -215,7 +232,8 @@ impl<S: Supply, P> Carve<S, P> {
         let state = self.state.get_mut();
         let mut trials = mem::take(&mut state.trials);
         trials.sort_unstable_by_key(|trials| trials.index);
-        let told = Told { counts: state.counts, most_running: state.crew.most_running, trials };
+        let limits = state.limits.take().map_or_else(Vec::new, Limits::into_steps);
+        let told = Told { counts: state.counts, most_running: state.crew.most_running, trials, limits };
         (state.waiting.take_stopped(0).into_iter().map(|(_, kept)| kept).collect(), told)
     }
 }
@@ -293,7 +311,9 @@ impl<S: Supply, P> State<S, P> {
         let Some(controller) = self.controller.as_deref_mut() else { return false };
         tell(controller);
         let before = mem::replace(&mut self.crew.limit, controller.limit());
-        self.crew.limit != before
+        let has_moved = self.crew.limit != before;
+        self.limits.iter_mut().filter(|_| has_moved).for_each(|limits| limits.now(self.crew.limit));
+        has_moved
     }
 
     /// As many as asked for, within what leaves something for the others. The first items go one to a worker.
@@ -518,7 +538,10 @@ mod tests {
     type Kept<'a> = Carve<Rest<'a, (), (), ()>, &'static str>;
 
     fn carve(slots: &mut Slots<(), (), ()>, workers: usize, controller: Option<Box<Controller>>) -> Kept<'_> {
-        Carve::new(slots.rest(), Team { workers, controller, numbers: Some(Numbers::default()) })
+        Carve::new(
+            slots.rest(),
+            Team { workers, controller, numbers: Some(Numbers::default()), limits: None },
+        )
     }
 
     impl<S: Supply, P> Claim<'_, S, P> {

@@ -74,6 +74,11 @@ impl<P: Places> Chunk<'_, P> {
         self.next
     }
 
+    /// The first item that is left.
+    pub(super) fn first(&self) -> Option<&P::Item> {
+        self.items.last()
+    }
+
     /// Takes the first item that is left out of the chunk, undecided.
     pub(super) fn hold(&mut self) -> Option<Held<P>> {
         let item = self.items.pop()?;

@@ -39,7 +39,7 @@ pub(super) struct Coordinator<'c, 'j, W: Work, S: SupplyFor<W>> {
     turns: Turns<'c>,
     report: Option<Report<'c>>,
     /// What it works with when it works.
-    kit: Kit<W>,
+    kit: Kit<'c, W>,
 }
 
 impl<'c, 'j, W: Work, S: SupplyFor<W>> Coordinator<'c, 'j, W, S> {
@@ -49,7 +49,7 @@ impl<'c, 'j, W: Work, S: SupplyFor<W>> Coordinator<'c, 'j, W, S> {
         seats: usize,
         report: Option<Report<'c>>,
     ) -> Self {
-        Coordinator { job, turns: Turns::new(helpers, seats), report, kit: Kit::new(Pace::new()) }
+        Coordinator { job, turns: Turns::new(helpers, seats), report, kit: Kit::new(job, Pace::new()) }
     }
 
     /// Until nobody works any more and nothing is left.
@@ -98,7 +98,7 @@ impl<'c, 'j, W: Work, S: SupplyFor<W>> Coordinator<'c, 'j, W, S> {
         self.job.stop.look_at_deadline();
         let status = self.job.carve.status(self.job.stop.end());
         if self.turns.makes_way(&status) {
-            self.job.discard(self.kit.state.take()); // whoever takes the seat makes its own
+            self.job.discard(self.kit.desk.state.take()); // whoever takes the seat makes its own
         }
         self.turns.follow(&status);
         if let Some(workers) = self.turns.refused() {
@@ -117,7 +117,7 @@ impl<'c, 'j, W: Work, S: SupplyFor<W>> Coordinator<'c, 'j, W, S> {
             Turn::Worked => {}
             Turn::SentAway => {
                 turns.seated = false;
-                job.discard(kit.state.take());
+                job.discard(kit.desk.state.take());
             }
             Turn::Wait(time) => wait(bell, job.until_next_look(Some(time), tick_in)),
         }
@@ -125,7 +125,7 @@ impl<'c, 'j, W: Work, S: SupplyFor<W>> Coordinator<'c, 'j, W, S> {
 
     /// Lets go of what it worked with, and of the callback, which may own something whose destructor panics.
     pub(super) fn leave(self) -> Result<(), Panic> {
-        self.job.discard(self.kit.state);
+        self.job.discard(self.kit.desk.state);
         panic::catch(|| drop(self.report))
     }
 }

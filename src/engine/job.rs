@@ -18,6 +18,7 @@ use super::carve::{Calls, Carve, Claim, Waiter, Worker};
 use super::chunk::{Chunk, NoValue, Places};
 use super::crew::Role;
 use super::pace::Pace;
+use super::record::{End, Queued, Recorder, Scribe};
 use super::stop::Stop;
 use super::supply::{Pulled, Supply};
 use super::work::{DelaysOf, Memory, Past, Work, retries};
@@ -52,23 +53,32 @@ pub(super) struct Job<'a, W: Work, S: SupplyFor<W>> {
     pub(super) waits: bool,
     /// Whether the caller wants to hear of every claim, or only of a limit that moved.
     pub(super) reports: bool,
+    /// Where every attempt is noted, if that is wanted.
+    pub(super) recorder: Option<Recorder<'a, W::Item>>,
     /// A panic that is nobody's outcome, for the caller.
     pub(super) panicked: Mutex<Option<Panic>>,
 }
 
 /// What one who works keeps from claim to claim.
-pub(super) struct Kit<W: Work> {
+pub(super) struct Kit<'j, W: Work> {
     pace: Pace,
-    /// Made when it first works.
-    pub(super) state: Option<W::State>,
+    pub(super) desk: Desk<'j, W>,
     /// Lent to chunks for their items: those that were there, and those that it has pulled.
     taken: Vec<W::Item>,
     pulled: Vec<W::Item>,
 }
 
-impl<W: Work> Kit<W> {
-    pub(super) fn new(pace: Pace) -> Self {
-        Kit { pace, state: None, taken: Vec::new(), pulled: Vec::new() }
+/// What it has at hand while items run.
+pub(super) struct Desk<'j, W: Work> {
+    /// Made when it first works.
+    pub(super) state: Option<W::State>,
+    scribe: Option<Scribe<'j, W::Item>>,
+}
+
+impl<'j, W: Work> Kit<'j, W> {
+    pub(super) fn new<S: SupplyFor<W>>(job: &'j Job<'_, W, S>, pace: Pace) -> Self {
+        let desk = Desk { state: None, scribe: job.recorder.as_ref().map(Scribe::new) };
+        Kit { pace, desk, taken: Vec::new(), pulled: Vec::new() }
     }
 }
 
@@ -90,11 +100,13 @@ struct Attempt<E> {
     last: Cell<Option<E>>,
 }
 
-/// An error after which there is no other attempt.
-struct Last<E> {
-    error: E,
-    /// Of the retry that was asked about it.
-    panic: Option<Panic>,
+/// What an attempt came to.
+enum CameTo<E> {
+    /// The item is undecided: it is to be tried again, or may not start.
+    Nothing,
+    Value,
+    /// There is no other attempt after this. The panic is that of the retry that was asked about it.
+    Error(ItemError<E>, Option<Panic>),
 }
 
 impl<W: Work, S: SupplyFor<W>> Job<'_, W, S> {
@@ -103,7 +115,7 @@ impl<W: Work, S: SupplyFor<W>> Job<'_, W, S> {
         // Rung last of all, when this worker no longer counts as running.
         let _leaving = Ringing(self.stop);
         let _watched = self.watch.as_ref().map(Watch::enter);
-        let mut kit = Kit::<W>::new(if self.carve.adapts() { Pace::measured() } else { Pace::new() });
+        let mut kit = Kit::new(self, if self.carve.adapts() { Pace::measured() } else { Pace::new() });
         let mut worker = self.carve.worker(Role::Helper);
         let mut since = Instant::now();
         loop {
@@ -133,15 +145,17 @@ impl<W: Work, S: SupplyFor<W>> Job<'_, W, S> {
                 Claim::Leave => break,
             };
             let items = chunk.len();
-            let counts = self.run(&mut worker, &mut kit.state, &mut chunk, past, items);
+            let counts = self.run(&mut worker, &mut kit.desk, &mut chunk, past, items);
             worker.did(counts);
             drop(chunk);
             let now = Instant::now();
             kit.pace.learn(items, now - since);
             since = now;
         }
+        let Desk { state, scribe } = kit.desk;
+        drop(scribe); // while its number is not another's
         drop(worker);
-        self.discard(kit.state);
+        self.discard(state);
     }
 
     /// Has others look at what a claim brought.
@@ -191,7 +205,7 @@ impl<W: Work, S: SupplyFor<W>> Job<'_, W, S> {
     }
 
     /// Works a short while, and tells of each item before the next one starts.
-    pub(super) fn take_turn(&self, kit: &mut Kit<W>, mut tell: impl FnMut(Counts)) -> Turn {
+    pub(super) fn take_turn(&self, kit: &mut Kit<'_, W>, mut tell: impl FnMut(Counts)) -> Turn {
         let mut worker = self.carve.worker(Role::Caller);
         let since = Instant::now();
         self.stop.look_at_clock(since);
@@ -213,7 +227,7 @@ impl<W: Work, S: SupplyFor<W>> Job<'_, W, S> {
         let items = chunk.len();
         loop {
             let left = chunk.len();
-            let counts = self.run(&mut worker, &mut kit.state, &mut chunk, past.take(), 1);
+            let counts = self.run(&mut worker, &mut kit.desk, &mut chunk, past.take(), 1);
             if chunk.len() == left {
                 break;
             }
@@ -270,15 +284,19 @@ impl<W: Work, S: SupplyFor<W>> Job<'_, W, S> {
     fn run(
         &self,
         worker: &mut Worker<'_, S, PastOf<W>>,
-        state: &mut Option<W::State>,
+        desk: &mut Desk<'_, W>,
         chunk: &mut ChunkOf<'_, S>,
         past: Option<PastOf<W>>,
         most: usize,
     ) -> Counts {
+        if let Some(scribe) = &mut desk.scribe {
+            let at_start = if S::IS_STREAM { Queued::Now } else { Queued::AtStart };
+            scribe.turns_to(worker.number, past.as_ref().map_or(at_start, |past| Queued::At(past.due)));
+        }
         if retries::<W>() {
-            self.try_one(worker, state, chunk, past)
+            self.try_one(worker, desk, chunk, past)
         } else {
-            self.run_once(worker, state, chunk, most)
+            self.run_once(worker, desk, chunk, most)
         }
     }
 
@@ -286,14 +304,14 @@ impl<W: Work, S: SupplyFor<W>> Job<'_, W, S> {
     fn run_once(
         &self,
         worker: &Worker<'_, S, PastOf<W>>,
-        state: &mut Option<W::State>,
+        desk: &mut Desk<'_, W>,
         chunk: &mut ChunkOf<'_, S>,
         most: usize,
     ) -> Counts {
         let (mut left, mut counts) = (most.min(chunk.len()), Counts::default());
         while left > 0 {
             let before = chunk.len();
-            let ended = panic::catch(|| self.decide(worker, state, chunk, left, || 1));
+            let ended = panic::catch(|| self.decide(worker, desk, chunk, left, || 1));
             let decided = before - chunk.len();
             counts.succeeded += decided;
             left -= decided;
@@ -302,6 +320,7 @@ impl<W: Work, S: SupplyFor<W>> Job<'_, W, S> {
                 Ok(Some(NoValue::Stopped) | None) => break,
                 Err(panic) => ItemError::Panicked(panic),
             };
+            desk.note(chunk, 1, || End::with(&error));
             self.stop.failed(chunk.decide(error));
             counts.failed += 1;
             left -= 1;
@@ -314,7 +333,7 @@ impl<W: Work, S: SupplyFor<W>> Job<'_, W, S> {
     fn try_one(
         &self,
         worker: &mut Worker<'_, S, PastOf<W>>,
-        state: &mut Option<W::State>,
+        desk: &mut Desk<'_, W>,
         chunk: &mut ChunkOf<'_, S>,
         past: Option<PastOf<W>>,
     ) -> Counts {
@@ -323,33 +342,19 @@ impl<W: Work, S: SupplyFor<W>> Job<'_, W, S> {
         }
         let (attempt, mut memory) = Attempt::after(past);
         let (index, is_another) = (chunk.next(), memory.is_some());
-        let mut panic = None;
         let begin = || {
             self.discard(attempt.last.take());
             attempt.begin(self.stop.pauses())
         };
-        let ended = panic::catch(|| self.decide(worker, state, chunk, 1, begin));
-        let error = match ended {
-            Ok(None) => None,
-            Ok(Some(NoValue::Error(ItemError::Failed(error)))) => {
-                match self.put_back(chunk, &attempt, &mut memory, error) {
-                    Ok(()) => return Counts::default(),
-                    Err(last) => {
-                        panic = last.panic;
-                        Some(ItemError::Failed(last.error))
-                    }
-                }
-            }
-            Ok(Some(NoValue::Error(error))) => Some(error),
-            Ok(Some(NoValue::Stopped)) => match attempt.last.take() {
-                None => return Counts::default(),
-                Some(error) => {
-                    self.stop.gave_up(index);
-                    Some(ItemError::Failed(error))
-                }
-            },
-            Err(panic) => Some(ItemError::Panicked(panic)),
+        let ended = panic::catch(|| self.decide(worker, desk, chunk, 1, begin));
+        let (error, panic) = match self.judge(desk, chunk, &attempt, &mut memory, ended) {
+            CameTo::Nothing => return Counts::default(),
+            CameTo::Value => (None, None),
+            CameTo::Error(error, panic) => (Some(error), panic),
         };
+        if let Some(error) = &error {
+            desk.note(chunk, attempt.number.get() + 1, || End::with(error));
+        }
         if is_another || panic.is_some() {
             worker.tried(Trials { index, attempts: attempt.number.get(), panic });
         }
@@ -365,7 +370,7 @@ impl<W: Work, S: SupplyFor<W>> Job<'_, W, S> {
     fn decide(
         &self,
         worker: &Worker<'_, S, PastOf<W>>,
-        state: &mut Option<W::State>,
+        desk: &mut Desk<'_, W>,
         chunk: &mut ChunkOf<'_, S>,
         most: usize,
         begin: impl Fn() -> usize,
@@ -373,7 +378,11 @@ impl<W: Work, S: SupplyFor<W>> Job<'_, W, S> {
         if !self.stop.allows(chunk.next()) {
             return Some(NoValue::Stopped);
         }
+        let Desk { state, scribe } = desk;
         let state = state.get_or_insert_with(|| self.work.state());
+        if let Some(scribe) = scribe {
+            return self.decide_and_note(worker, state, scribe, chunk, most, begin);
+        }
         let (number, end, deadline) = (worker.number, self.stop.end_itself(), self.stop.deadline());
         let op = |index, item: &W::Item| {
             let attempt = begin();
@@ -383,12 +392,48 @@ impl<W: Work, S: SupplyFor<W>> Job<'_, W, S> {
         if self.waits {
             chunk.decide_while(most, |index| self.wait_to_start(index, worker), op)
         } else {
-            chunk.decide_while(
-                most,
-                |index| self.stop.allows(index).then_some(()).ok_or(NoValue::Stopped),
-                op,
-            )
+            chunk.decide_while(most, |index| self.admit(index), op)
         }
+    }
+
+    /// The same, with a clock reading an item. Apart, so that it costs nothing where nobody wants it.
+    #[inline(never)]
+    fn decide_and_note(
+        &self,
+        worker: &Worker<'_, S, PastOf<W>>,
+        state: &mut W::State,
+        scribe: &mut Scribe<'_, W::Item>,
+        chunk: &mut ChunkOf<'_, S>,
+        most: usize,
+        begin: impl Fn() -> usize,
+    ) -> Option<NoValue<W::Error>> {
+        let (number, end, deadline) = (worker.number, self.stop.end_itself(), self.stop.deadline());
+        let admitted = Cell::new(None);
+        let clock = scribe.clock();
+        let admit = |index| {
+            if !self.waits {
+                return self.admit(index);
+            }
+            self.wait_to_start(index, worker)?;
+            admitted.set(Some(clock()));
+            Ok(())
+        };
+        let op = |index, item: &W::Item| {
+            let attempt = begin();
+            scribe.starts(attempt, admitted.take());
+            let context = &mut ItemContext { state, index, attempt, worker: number, end, deadline };
+            let outcome = self.work.run(item, context);
+            match &outcome {
+                Ok(_) => scribe.succeeds(index, item),
+                Err(_) => scribe.fails(),
+            }
+            outcome
+        };
+        chunk.decide_while(most, admit, op)
+    }
+
+    fn admit(&self, index: usize) -> Result<(), NoValue<W::Error>> {
+        if self.stop.allows(index) { Ok(()) } else { Err(NoValue::Stopped) }
     }
 
     /// Whether the item at `index` may start; waits for its permit, and for the end of a pause.
@@ -397,9 +442,7 @@ impl<W: Work, S: SupplyFor<W>> Job<'_, W, S> {
         index: usize,
         worker: &Worker<'_, S, PastOf<W>>,
     ) -> Result<(), NoValue<W::Error>> {
-        if !self.stop.allows(index) {
-            return Err(NoValue::Stopped);
-        }
+        self.admit(index)?;
         let wait = self.limiter.map_or(Ok(Duration::ZERO), RateLimiter::reserve);
         let wait = wait.map_err(|error| NoValue::Error(ItemError::RateLimiter(error)))?;
         let paced = self.carve.adapts().then(|| Paced::new(&self.paced));
@@ -414,32 +457,58 @@ impl<W: Work, S: SupplyFor<W>> Job<'_, W, S> {
 
 /// Trying again.
 impl<W: Work, S: SupplyFor<W>> Job<'_, W, S> {
+    /// What is to become of the first item of a chunk.
+    fn judge(
+        &self,
+        desk: &mut Desk<'_, W>,
+        chunk: &mut ChunkOf<'_, S>,
+        attempt: &Attempt<W::Error>,
+        memory: &mut Option<Memory<DelaysOf<W>>>,
+        ended: Result<Option<NoValue<W::Error>>, Panic>,
+    ) -> CameTo<W::Error> {
+        match ended {
+            Ok(None) => CameTo::Value,
+            Ok(Some(NoValue::Error(ItemError::Failed(error)))) => {
+                self.put_back(desk, chunk, attempt, memory, error)
+            }
+            Ok(Some(NoValue::Error(error))) => CameTo::Error(error, None),
+            Ok(Some(NoValue::Stopped)) => attempt.last.take().map_or(CameTo::Nothing, |error| {
+                self.stop.gave_up(chunk.next());
+                CameTo::Error(ItemError::Failed(error), None)
+            }),
+            Err(panic) => CameTo::Error(ItemError::Panicked(panic), None),
+        }
+    }
+
     /// Has the first item of the chunk wait for its next attempt, if there is to be one.
     fn put_back(
         &self,
+        desk: &mut Desk<'_, W>,
         chunk: &mut ChunkOf<'_, S>,
         attempt: &Attempt<W::Error>,
         memory: &mut Option<Memory<DelaysOf<W>>>,
         error: W::Error,
-    ) -> Result<(), Last<W::Error>> {
+    ) -> CameTo<W::Error> {
         let delay = match panic::catch(|| self.ask(&error, attempt.pauses.get(), memory)) {
             Ok(Some(delay)) => delay,
-            Ok(None) => return Err(Last { error, panic: None }),
-            Err(panic) => return Err(Last { error, panic: Some(panic) }),
+            Ok(None) => return CameTo::Error(ItemError::Failed(error), None),
+            Err(panic) => return CameTo::Error(ItemError::Failed(error), Some(panic)),
         };
         let index = chunk.next();
         if !self.stop.allows(index) {
             self.stop.gave_up(index);
-            return Err(Last { error, panic: None });
+            return CameTo::Error(ItemError::Failed(error), None);
         }
+        desk.note(chunk, attempt.number.get(), End::retried);
         let Some((held, memory)) = chunk.hold().zip(memory.take()) else {
             unreachable!("there is an item, and somebody was asked for its delay")
         };
-        let past = Past { attempts: attempt.number.get(), error, memory };
-        if self.carve.put_back(later(Instant::now(), delay), (held, past)) {
+        let due = later(Instant::now(), delay);
+        let past = Past { attempts: attempt.number.get(), due, error, memory };
+        if self.carve.put_back(due, (held, past)) {
             self.stop.call_one();
         }
-        Ok(())
+        CameTo::Nothing
     }
 
     /// Decides items that would have been tried again, had the batch not stopped below them.
@@ -450,7 +519,7 @@ impl<W: Work, S: SupplyFor<W>> Job<'_, W, S> {
         buffer: &mut Vec<W::Item>,
     ) -> Counts {
         let (failed, lowest) = (waiters.len(), waiters.iter().map(|(held, _)| held.index()).min());
-        for (held, Past { attempts, error, memory }) in waiters {
+        for (held, Past { attempts, error, memory, .. }) in waiters {
             let index = held.into_chunk(buffer).decide(ItemError::Failed(error));
             worker.tried(Trials { index, attempts, panic: None });
             self.stop.failed(index);
@@ -495,6 +564,20 @@ impl<W: Work, S: SupplyFor<W>> Job<'_, W, S> {
             if let Some(limiter) = self.limiter {
                 limiter.pause(time);
             }
+        }
+    }
+}
+
+impl<W: Work> Desk<'_, W> {
+    /// Notes how an attempt at the first item of the chunk ended; if it never started, it was to be the one with this `number`.
+    fn note<P: Places<Item = W::Item>>(
+        &mut self,
+        chunk: &Chunk<'_, P>,
+        number: usize,
+        end: impl FnOnce() -> End,
+    ) {
+        if let Some(scribe) = &mut self.scribe {
+            scribe.close(chunk.next(), number, end(), chunk.first());
         }
     }
 }
@@ -563,11 +646,15 @@ mod tests {
             work: &Steps { op, init: Box::new(|| ()), retry, types: PhantomData },
             limiter,
             stop: &Stop::new(OnFailure::GoOn, None, None),
-            carve: Carve::new(slots.rest(), Team { workers: 1, controller: None, numbers: None }),
+            carve: Carve::new(
+                slots.rest(),
+                Team { workers: 1, controller: None, numbers: None, limits: None },
+            ),
             watch: None,
             paced: AtomicUsize::new(0),
             waits: false,
             reports: false,
+            recorder: None,
             panicked: Mutex::default(),
         };
         let (first, mut quick) = (Pace::new(), Pace::new());

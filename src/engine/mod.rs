@@ -7,10 +7,12 @@ mod coordinate;
 mod crew;
 mod inlet;
 mod job;
+mod limits;
 mod numbers;
 mod outlet;
 mod pace;
 mod pause;
+mod record;
 mod slots;
 mod stop;
 mod stream;
@@ -41,8 +43,10 @@ use carve::{Carve, Team};
 use coordinate::coordinate;
 use inlet::Inlet;
 use job::{Job, SupplyFor};
+use limits::Limits;
 use numbers::Numbers;
 use outlet::Outlet;
+use record::Recorder;
 use slots::Slots;
 use stop::{Stop, Watched};
 use stream::{Channel, ResultsOf};
@@ -53,6 +57,7 @@ use work::{forget_each, retries};
 
 pub(crate) use collect::collect;
 pub(crate) use outlet::Order;
+pub(crate) use record::{ItemName, Record, debug_name};
 pub(crate) use stop::OnFailure;
 pub(crate) use stream::Flow;
 pub(crate) use tally::OnProgress;
@@ -77,6 +82,22 @@ pub(crate) struct Control {
     pub(crate) deadline: Option<Instant>,
     /// Whether workers are to have numbers.
     pub(crate) numbered: bool,
+    /// Whether it is to be known afterwards how many workers there might be.
+    pub(crate) recorded: bool,
+}
+
+/// Who wants to know what the batch does.
+pub(crate) struct Observers<'a, I> {
+    pub(crate) on_progress: Option<OnProgress<'a>>,
+    pub(crate) record: Option<Record<'a, I>>,
+}
+
+impl Control {
+    fn team(&self, workers: usize, controller: Option<Box<Controller>>) -> Team {
+        let numbers = self.numbered.then(Numbers::default);
+        let limits = self.recorded.then(|| Limits::new(self.since, workers));
+        Team { workers, controller, numbers, limits }
+    }
 }
 
 impl Engine {
@@ -85,7 +106,7 @@ impl Engine {
     pub(crate) fn run<W: Work>(
         &self,
         items: impl Iterator<Item = W::Item>,
-        on_progress: Option<OnProgress<'_>>,
+        observers: Observers<'_, W::Item>,
         control: &Control,
         work: W,
     ) -> Result<OutcomeOf<W>, Panic> {
@@ -94,20 +115,22 @@ impl Engine {
         };
         let controller = self.controller(Some(slots.len()), slots.len());
         let workers = self.workers_to_begin_with(controller.as_deref(), slots.len());
+        let Observers { on_progress, record } = observers;
         let report =
             on_progress.map(|on_progress| Report::new(on_progress, Some(slots.len()), control.since));
+        let recorder = record.map(|record| Recorder::new(record, control.since, Some(slots.len())));
         let bell = (report.is_some() || controller.is_some()).then(Bell::new);
         let stop = Watched::new(Stop::new(self.on_failure, control.deadline, bell), &control.tokens);
         let stop = stop.stop();
-        let (ended, told) = {
-            let numbers = control.numbered.then(Numbers::default);
-            let team = Team { workers, controller, numbers };
-            let mut job = self.job(&work, stop, slots.rest(), team, report.is_some());
+        let (ended, told, recorder) = {
+            let team = control.team(workers, controller);
+            let mut job = self.job(&work, stop, slots.rest(), team, report.is_some(), recorder);
             let ended = self.work_on(&job, workers, report);
             let (waiting, told) = job.carve.left();
-            (ended.and(job.panicked()).and(forget_each(waiting)), told)
+            (ended.and(job.panicked()).and(forget_each(waiting)), told, job.recorder)
         };
-        let ended = ended.and(work.discard());
+        let (recorded, unrecorded) = recorder.map(Recorder::finish).unzip();
+        let ended = ended.and(work.discard()).and(unrecorded.unwrap_or(Ok(())));
         let items = slots.into_decided();
         if let Err(panic) = ended {
             // A panic of a destructor must not meet this one on its way.
@@ -116,8 +139,7 @@ impl Engine {
         }
         let is_skipped = |item: &BatchItem<_, _, _>| matches!(item.error(), Some(ItemError::Skipped));
         let reason = stop.reason(|end| items[..end.min(items.len())].iter().any(is_skipped));
-        let result =
-            BatchResult::new(items, told.counts, control.since.elapsed(), told.most_running, told.trials);
+        let result = BatchResult::new(items, told.summary(control.since.elapsed(), recorded));
         Ok(match reason {
             None => Ok(result),
             Some(reason) => Err(BatchError::stopped(reason, result)),
@@ -147,6 +169,7 @@ impl Engine {
         rest: S,
         team: Team,
         reports: bool,
+        recorder: Option<Recorder<'a, W::Item>>,
     ) -> Job<'a, W, S> {
         let (limiter, adapts) = (self.limiter.as_deref(), team.adapts());
         Job {
@@ -158,6 +181,7 @@ impl Engine {
             paced: AtomicUsize::new(0),
             waits: limiter.is_some() || stop.deadline().is_some() || retries::<W>(),
             reports,
+            recorder,
             panicked: Mutex::default(),
         }
     }
@@ -190,7 +214,7 @@ impl Engine {
         &self,
         items: impl Iterator<Item = W::Item> + Send,
         flow: Flow,
-        on_progress: Option<OnProgress<'_>>,
+        observers: Observers<'_, W::Item>,
         control: &Control,
         work: W,
         consume: impl FnOnce(&mut ResultsOf<'_, W>) -> O,
@@ -200,17 +224,18 @@ impl Engine {
         let controller = self.controller(hint, at_once);
         let workers = self.workers_to_begin_with(controller.as_deref(), at_once);
         let window = Window::new(flow.window.unwrap_or_else(|| self.default_window(workers)));
+        let Observers { on_progress, record } = observers;
         let report = on_progress.map(|on_progress| Report::new(on_progress, hint, control.since));
+        let recorder = record.map(|record| Recorder::new(record, control.since, hint));
         let stop = Stop::new(self.on_failure, control.deadline, Some(Bell::new()));
         let stop = Watched::new(stop, &control.tokens);
         let outlet = Outlet::new(flow.order, window.size(), stop.stop());
         let tray = Tray::new(&outlet);
         let channel = Channel { outlet: &outlet, window: &window, stop: stop.stop() };
         let ended = {
-            let numbers = control.numbered.then(Numbers::default);
-            let team = Team { workers, controller, numbers };
             let inlet = Inlet::new(items, &window, &tray);
-            let job = self.job(&work, stop.stop(), inlet, team, report.is_some());
+            let team = control.team(workers, controller);
+            let job = self.job(&work, stop.stop(), inlet, team, report.is_some(), recorder);
             let consume =
                 |helpers: Option<&Invitation<'_>>| channel.consume(&job, helpers, workers, report, consume);
             // In a window of one there is one worker, and the consumer need not wait for the input with it.
@@ -219,7 +244,7 @@ impl Engine {
             } else {
                 self.pool.lend(workers, &|| job.work(), |helpers| consume(Some(helpers)))
             };
-            consumed.end(job, &channel)
+            consumed.end(job, &channel, control.since)
         };
         stream::and(ended, work.discard())
     }

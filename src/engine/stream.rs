@@ -5,13 +5,15 @@ use std::collections::VecDeque;
 use crate::batch_error::StopReason;
 use crate::panic::{self, Panic};
 use crate::pool::Invitation;
-use crate::result::{BatchItem, Counts, discard_each};
+use crate::result::{BatchItem, Counts, Summary, discard_each};
 use crate::stream::{Feed, Results, Streamed};
+use crate::sync::Instant;
 
 use super::coordinate::Coordinator;
 use super::inlet::Inlet;
 use super::job::{Job, SupplyFor};
 use super::outlet::{Order, Outlet};
+use super::record::Recorder;
 use super::stop::Stop;
 use super::tally::Report;
 use super::window::Window;
@@ -111,16 +113,20 @@ impl<W: Work, O> Consumed<W, O> {
         self,
         mut job: Job<'_, W, InletOf<'_, W, It>>,
         channel: &Channel<'_, W>,
+        since: Instant,
     ) -> Result<Streamed<O>, Panic> {
         let Consumed { output, counts, is_over, is_complete, ready } = self;
-        let (waiting, _) = job.carve.left();
+        let (waiting, told) = job.carve.left();
         let source = job.carve.rest().left();
         let ended = job.panicked().and(forget_each(waiting)).and(panic::catch(|| drop(source)));
+        let (recorded, unrecorded) = job.recorder.map(Recorder::finish).unzip();
+        let ended = ended.and(unrecorded.unwrap_or(Ok(())));
         let (unstarted, outcomes) = channel.outlet.left();
         let ended = ended.and(panic::drop_each(unstarted));
         let ended = ended.and(discard_each(outcomes)).and(discard_each(ready));
         let stopped = channel.stopped(counts.decided(), is_over, is_complete);
-        and(output, ended).map(|output| Streamed::new(output, stopped, counts))
+        let Summary { timeline, .. } = told.summary(since.elapsed(), recorded);
+        and(output, ended).map(|output| Streamed::new(output, stopped, counts, timeline))
     }
 }
 

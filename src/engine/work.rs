@@ -7,6 +7,7 @@ use crate::context::ItemContext;
 use crate::panic::{self, Panic};
 use crate::retry::RetryPolicy;
 use crate::retry::policy::Policy;
+use crate::sync::Instant;
 
 /// The types of a batch and what is done with them.
 pub(crate) trait Work: Sync {
@@ -92,6 +93,8 @@ where
 pub(super) struct Past<E, D> {
     /// How often it has been tried.
     pub(super) attempts: usize,
+    /// When it is to be tried again.
+    pub(super) due: Instant,
     /// What the last attempt came to.
     pub(super) error: E,
     pub(super) memory: Memory<D>,

@@ -5,7 +5,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use batch_executor::{
-    BatchError, BatchExecutor, BatchResult, CancelToken, ItemContext, ItemError, Retry, StopReason,
+    BatchError, BatchExecutor, BatchResult, CancelToken, Ending, ItemContext, ItemError, Retry, Span,
+    StopReason,
 };
 use proptest::prelude::*;
 
@@ -23,16 +24,17 @@ struct Plan {
     /// The item that cancels the batch when it is first tried.
     cancels: Option<usize>,
     with_progress: bool,
+    recorded: bool,
 }
 
 fn plans() -> impl Strategy<Value = Plan> {
     let items = prop::collection::vec(stubborn(), 0..60);
     let cancels = prop_oneof![2 => Just(None), 1 => (0..60_usize).prop_map(Some)];
     let delay = (0..100_u64).prop_map(Duration::from_micros);
-    (items, 0..4_usize, delay, on_failure(), cancels, any::<bool>()).prop_map(
-        |(items, retries, delay, on_failure, cancels, with_progress)| {
+    (items, 0..4_usize, delay, on_failure(), cancels, any::<(bool, bool)>()).prop_map(
+        |(items, retries, delay, on_failure, cancels, (with_progress, recorded))| {
             let items = items.into_iter().map(|item| item.with_enough(retries)).collect();
-            Plan { items, retries, delay, on_failure, cancels, with_progress }
+            Plan { items, retries, delay, on_failure, cancels, with_progress, recorded }
         },
     )
 }
@@ -76,6 +78,9 @@ impl Plan {
         });
         if self.with_progress {
             batch = batch.on_progress(|p| completed.push(p.completed));
+        }
+        if self.recorded {
+            batch = batch.record_timeline();
         }
         let outcome = batch.run_with(|item, cx: &mut ItemContext<'_, Notes<'_>>| {
             cx.state.here += 1;
@@ -127,6 +132,31 @@ impl Plan {
         Ok(())
     }
 
+    /// A span for each attempt, one after another, the last of which ended as its item did.
+    fn check_timeline(&self, seen: &Seen) -> Result<(), TestCaseError> {
+        let Some(timeline) = seen.result.timeline() else {
+            prop_assert!(!self.recorded);
+            return Ok(());
+        };
+        for (index, item) in seen.result.iter().enumerate() {
+            let spans: Vec<&Span> = timeline.spans().iter().filter(|span| span.index() == index).collect();
+            let numbers = spans.iter().map(|span| span.attempt());
+            prop_assert!(numbers.eq(1..=seen.result.attempts(index)), "{:?}", spans);
+            prop_assert!(spans.windows(2).all(|pair| pair[0].ended() <= pair[1].queued()), "{:?}", spans);
+            let Some((last, before)) = spans.split_last() else { continue };
+            prop_assert!(before.iter().all(|span| span.ending() == Ending::Retried), "{:?}", spans);
+            let endings: &[Ending] = match &item.outcome {
+                Ok(_) => &[Ending::Succeeded],
+                Err(ItemError::Panicked(_)) => &[Ending::Panicked],
+                // It may have been given up while it waited for another.
+                Err(_) => &[Ending::Failed, Ending::Retried],
+            };
+            prop_assert!(endings.contains(&last.ending()), "{:?}", last);
+        }
+        prop_assert_eq!(timeline.attempts(), seen.tried.iter().sum::<usize>());
+        Ok(())
+    }
+
     fn check_counts(&self, seen: &Seen) -> Result<(), TestCaseError> {
         let result = &seen.result;
         let skipped = result.iter().filter(|item| matches!(item.error(), Some(ItemError::Skipped))).count();
@@ -152,6 +182,7 @@ proptest! {
         let seen = plan.run(&executor);
         plan.check_end(&seen)?;
         plan.check_counts(&seen)?;
+        plan.check_timeline(&seen)?;
         if executor_is_fixed(workers) {
             // A caller that worked until helpers came had state, too.
             let most = executor.workers_for(plan.items.len()) + usize::from(plan.with_progress);

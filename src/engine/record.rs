@@ -1,0 +1,292 @@
+//! What is noted of a batch while it runs, for its timeline. Each worker writes into a track of its own; only where one
+//! begins, and now and then while many are kept, is there a lock.
+
+use std::fmt::{self, Debug, Write};
+use std::mem;
+
+use crate::error::ItemError;
+use crate::panic::{self, Panic};
+use crate::sync::{Instant, Mutex};
+use crate::timeline::span::{Attempt, Ending, Times, nanos};
+use crate::timeline::track::{Level, Recorded, Room, Track};
+
+/// What is to be recorded, and what items are called.
+pub(crate) struct Record<'a, I> {
+    pub(crate) id: ItemName<'a, I>,
+    /// How many spans at most.
+    pub(crate) spans: usize,
+}
+
+pub(crate) type ItemName<'a, I> = Box<dyn Fn(&I) -> String + Sync + 'a>;
+
+/// No id and no message is kept whole that is longer, in bytes: an item may be a whole file.
+const LONGEST_TEXT: usize = 200;
+
+/// So many spans are kept before a worker tells of it.
+const TOLD_TOGETHER: usize = 256;
+
+/// Shared by all who work on the batch.
+pub(super) struct Recorder<'a, I> {
+    id: ItemName<'a, I>,
+    since: Instant,
+    /// When the items were there, in nanoseconds since then.
+    queued: u64,
+    room: Room,
+    state: Mutex<State>,
+}
+
+struct State {
+    /// Of those who are not at work.
+    tracks: Vec<Track>,
+    level: Level,
+    /// How many spans have been kept that the level keeps, as far as workers have told.
+    kept: usize,
+}
+
+impl<'a, I> Recorder<'a, I> {
+    /// For so many items, if that is known.
+    pub(super) fn new(record: Record<'a, I>, since: Instant, items: Option<usize>) -> Self {
+        let Record { id, spans } = record;
+        let (queued, room) = (nanos(since.elapsed()), Room::new(spans));
+        let state = State { tracks: Vec::new(), level: room.level_for(items.unwrap_or(0)), kept: 0 };
+        Recorder { id, since, queued, room, state: Mutex::new(state) }
+    }
+
+    /// The time since the batch began, in nanoseconds.
+    #[inline]
+    fn now(&self) -> u64 {
+        self.at(Instant::now())
+    }
+
+    fn at(&self, time: Instant) -> u64 {
+        nanos(time.saturating_duration_since(self.since))
+    }
+
+    fn take(&self, worker: usize) -> Track {
+        let mut state = self.state.lock();
+        let found = state.tracks.iter().position(|track| track.worker == worker);
+        let mut track = match found {
+            Some(found) => state.tracks.swap_remove(found),
+            None => Track::new(worker, self.room, state.level),
+        };
+        let level = state.level;
+        drop(state);
+        track.raise(level);
+        track
+    }
+
+    fn put_back(&self, track: Track) {
+        self.state.lock().tracks.push(track);
+    }
+
+    /// Hears that so many more are kept; what the level is now.
+    fn hear(&self, more: usize) -> Level {
+        let mut state = self.state.lock();
+        state.kept += more;
+        while state.kept > self.room.sample(state.level) {
+            state.level = state.level.next();
+            state.kept /= 2;
+        }
+        state.level
+    }
+
+    /// What an item is called. Where that panics, it says so.
+    fn name(&self, item: &I) -> Box<str> {
+        let name = panic::catch(|| (self.id)(item));
+        let name = name.unwrap_or_else(|panic| format!("(no id: {})", panic.message()));
+        shortened(name).into()
+    }
+
+    /// When nobody works any more. A panic of what makes ids, as it is dropped, is handed back.
+    pub(super) fn finish(mut self) -> (Recorded, Result<(), Panic>) {
+        let tracks = mem::take(&mut self.state.get_mut().tracks);
+        (Recorded::of(tracks, self.room), panic::catch(|| drop(self.id)))
+    }
+}
+
+/// Since when an item could have been taken.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Queued {
+    /// Since the items were there.
+    AtStart,
+    /// It was not before.
+    Now,
+    /// An item that was due then.
+    At(Instant),
+}
+
+/// One worker's hand in it.
+pub(super) struct Scribe<'r, I> {
+    recorder: &'r Recorder<'r, I>,
+    track: Option<Track>,
+    /// Spans that it has kept and not told of.
+    untold: usize,
+    queued: u64,
+    /// When it was done with what it did last.
+    at: u64,
+    open: Option<Open>,
+}
+
+/// An attempt that has started, and has not succeeded so far.
+struct Open {
+    number: usize,
+    started: u64,
+    /// Unless it panicked.
+    ended: Option<u64>,
+}
+
+impl<'r, I> Scribe<'r, I> {
+    pub(super) fn new(recorder: &'r Recorder<'r, I>) -> Self {
+        Scribe { recorder, track: None, untold: 0, queued: 0, at: 0, open: None }
+    }
+
+    /// The worker with this number turns to items that have been queued since then.
+    pub(super) fn turns_to(&mut self, worker: usize, queued: Queued) {
+        self.at = self.recorder.now();
+        self.queued = match queued {
+            Queued::AtStart => self.recorder.queued,
+            Queued::Now => self.at,
+            Queued::At(due) => self.recorder.at(due),
+        };
+        if self.track.as_ref().is_none_or(|track| track.worker != worker) {
+            self.put_back();
+            self.track = Some(self.recorder.take(worker));
+        }
+    }
+
+    /// What tells the time, while its hand is busy.
+    pub(super) fn clock(&self) -> impl Fn() -> u64 + use<'r, I> {
+        let recorder = self.recorder;
+        move || recorder.now()
+    }
+
+    /// An attempt with this number starts; if it had to be admitted, that was then.
+    #[inline]
+    pub(super) fn starts(&mut self, number: usize, admitted: Option<u64>) {
+        self.open = Some(Open { number, started: admitted.unwrap_or(self.at), ended: None });
+    }
+
+    /// It has a value.
+    #[inline]
+    pub(super) fn succeeds(&mut self, index: usize, item: &I) {
+        self.end(index, 1, Ending::Succeeded, |recorder| (recorder.name(item), None));
+    }
+
+    /// It has an error. What that means for the item is not known yet.
+    #[inline]
+    pub(super) fn fails(&mut self) {
+        let now = self.recorder.now();
+        self.open.iter_mut().for_each(|open| open.ended = Some(now));
+    }
+
+    /// It is known how the attempt ended. If it never started, it was to be the one with this `number`; then there is nothing to
+    /// tell of an item that was given up while it waited.
+    #[cold]
+    pub(super) fn close(&mut self, index: usize, number: usize, end: End, item: Option<&I>) {
+        let End { ending, note } = end;
+        if ending == Ending::Failed && self.open.is_none() {
+            return;
+        }
+        let note = note.map(|note| shortened(note).into());
+        self.end(index, number, ending, |recorder| {
+            (item.map_or_else(Box::default, |item| recorder.name(item)), note)
+        });
+    }
+
+    #[inline]
+    fn end(
+        &mut self,
+        index: usize,
+        number: usize,
+        ending: Ending,
+        texts: impl FnOnce(&Recorder<'r, I>) -> (Box<str>, Option<Box<str>>),
+    ) {
+        let Scribe { recorder, queued, at: taken, .. } = *self;
+        let open = self.open.take();
+        let now = open.as_ref().and_then(|open| open.ended).unwrap_or_else(|| recorder.now());
+        // Whatever the clock of another core says, nothing ends before it begins.
+        let started = open.as_ref().map_or(now, |open| open.started).max(taken);
+        let number = open.map_or(number, |open| open.number);
+        let times = Times { queued: queued.min(taken), taken, started, ended: now.max(started) };
+        self.at = times.ended;
+        let Some(track) = &mut self.track else { return };
+        if track.add(Attempt { index, number, times, ending }, || texts(recorder)) {
+            self.untold += 1;
+            if self.untold == TOLD_TOGETHER {
+                self.tell();
+            }
+        }
+    }
+
+    #[cold]
+    fn tell(&mut self) {
+        let level = self.recorder.hear(mem::take(&mut self.untold));
+        self.track.iter_mut().for_each(|track| track.raise(level));
+    }
+
+    fn put_back(&mut self) {
+        self.tell();
+        if let Some(track) = self.track.take() {
+            self.recorder.put_back(track);
+        }
+    }
+}
+
+impl<I> Drop for Scribe<'_, I> {
+    fn drop(&mut self) {
+        self.put_back();
+    }
+}
+
+/// How an attempt ended, and what there is to say about it.
+pub(super) struct End {
+    pub(super) ending: Ending,
+    pub(super) note: Option<String>,
+}
+
+impl End {
+    /// What this error says of the attempt that it comes from.
+    pub(super) fn with<E>(error: &ItemError<E>) -> Self {
+        let (ending, note) = match error {
+            ItemError::Panicked(panic) => (Ending::Panicked, Some(panic.message().to_owned())),
+            ItemError::RateLimiter(error) => (Ending::Refused, Some(error.to_string())),
+            ItemError::Failed(_) | ItemError::Skipped => (Ending::Failed, None),
+        };
+        End { ending, note }
+    }
+
+    pub(super) fn retried() -> Self {
+        End { ending: Ending::Retried, note: None }
+    }
+}
+
+/// What an item is called that has a text for programmers: that, without the quotation marks of a string.
+pub(crate) fn debug_name<I: Debug>(item: &I) -> String {
+    let mut name = Short(String::new());
+    // An error means that there is no room for more.
+    let _ = write!(name, "{item:?}");
+    let Short(name) = name;
+    match name.strip_prefix('"').map(|rest| rest.strip_suffix('"').unwrap_or(rest)) {
+        Some(inside) => inside.to_owned(),
+        None => name,
+    }
+}
+
+/// Takes no more than is wanted of a text, and a little.
+struct Short(String);
+
+impl Write for Short {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        self.0.push_str(text);
+        if self.0.len() > LONGEST_TEXT { Err(fmt::Error) } else { Ok(()) }
+    }
+}
+
+fn shortened(mut text: String) -> String {
+    if text.len() > LONGEST_TEXT {
+        let end = (0..=LONGEST_TEXT).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
+        text.truncate(end);
+        text.push('…');
+    }
+    text
+}

@@ -1,0 +1,14 @@
+//! What a batch did, attempt by attempt: to be looked at, counted, and drawn.
+
+mod density;
+mod json;
+mod page;
+mod recording;
+pub(crate) mod span;
+mod stats;
+mod trace;
+pub(crate) mod track;
+
+pub use recording::{Interval, Timeline};
+pub use span::{Ending, Span};
+pub use stats::{Quantiles, TimelineStats};

@@ -1,0 +1,190 @@
+//! What was recorded of a batch: the attempts that are kept, and what is known of all.
+
+use std::cmp::Reverse;
+use std::fmt;
+use std::time::Duration;
+
+use super::density::{Bucket, Density};
+use super::span::{Span, nanos};
+use super::track::{EXTREMES, Level, Recorded, Totals};
+
+/// What a batch did over time: each attempt at each item, on which worker, and what it waited for. Of a batch that
+/// was to [`record_timeline`](crate::Batch::record_timeline).
+///
+/// Memory is bounded: of more attempts than [`timeline_spans`](crate::Batch::timeline_spans) (100,000 unless set) a uniform
+/// sample of the items is kept, each with all its attempts, and beside it the 100 that ran longest and the 100 that
+/// failed first. [`is_complete`](Timeline::is_complete) says whether that happened. Counts, sums, maxima and
+/// [`intervals`](Timeline::intervals) are of all attempts either way.
+///
+/// ```
+/// use batch_executor::{BatchExecutor, RateLimit};
+///
+/// let executor = BatchExecutor::builder().workers(4).rate_limiter(RateLimit::per_second(2_000)).build()?;
+/// let result = executor.batch(0..100).record_timeline().run(|n| Ok::<_, String>(n * n))?;
+/// let timeline = result.timeline().unwrap();
+///
+/// println!("{}", timeline.stats());
+/// let mut page = Vec::new();                           // or a file
+/// timeline.write_html(&mut page)?;
+///
+/// assert!(timeline.is_complete());
+/// assert_eq!(timeline.spans().len(), 100);
+/// assert!(timeline.slowest().next().unwrap().run_time() >= timeline.spans()[0].run_time());
+/// assert!(page.starts_with(b"<!doctype html>"));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, PartialEq, Eq)]
+pub struct Timeline {
+    level: Level,
+    pub(super) totals: Totals,
+    /// By the number of the worker, all of one width and length.
+    pub(super) densities: Vec<Density>,
+    spans: Vec<Span>,
+    limits: Vec<(Duration, usize)>,
+    elapsed: Duration,
+    pub(super) workers: usize,
+}
+
+/// What all workers together did in a part of the time.
+#[derive(Debug, Clone, Copy, PartialEq)]
+#[non_exhaustive]
+pub struct Interval {
+    /// When it began, since the batch did.
+    pub start: Duration,
+    /// How long it is. All intervals of a timeline are equally long, but for the last.
+    pub length: Duration,
+    /// How many workers ran an operation, on average over the interval.
+    pub busy_workers: f64,
+    /// How many waited for a permit, on average.
+    pub waiting_workers: f64,
+    /// Items that were decided in it, per second.
+    pub rate: f64,
+    /// Of the items that were decided in it, those without a value.
+    pub failed: usize,
+}
+
+impl Timeline {
+    pub(crate) fn new(
+        recorded: Recorded,
+        limits: Vec<(Duration, usize)>,
+        elapsed: Duration,
+        workers: usize,
+    ) -> Self {
+        let Recorded { level, totals, densities, spans } = recorded;
+        Timeline { level, totals, densities, spans, limits, elapsed, workers }
+    }
+
+    /// The attempts that are kept, by the time when they started.
+    #[must_use]
+    pub fn spans(&self) -> &[Span] {
+        &self.spans
+    }
+
+    /// Whether every attempt is kept.
+    #[must_use]
+    pub fn is_complete(&self) -> bool {
+        self.level == Level::ALL
+    }
+
+    /// Those of the kept attempts that are a uniform sample of all: all of them, if the timeline is complete. The others are
+    /// there because they took long, or failed.
+    pub fn sample(&self) -> impl Iterator<Item = &Span> {
+        self.spans.iter().filter(|span| self.level.keeps(span.index()))
+    }
+
+    /// How many attempts there were, kept or not.
+    #[must_use]
+    pub fn attempts(&self) -> usize {
+        self.totals.attempts
+    }
+
+    /// How long the batch took.
+    #[must_use]
+    pub fn elapsed(&self) -> Duration {
+        self.elapsed
+    }
+
+    /// How many workers there might be: since when, how many. One entry, unless the number was adaptive. Of more than 4,096
+    /// changes, some are left out.
+    #[must_use]
+    pub fn limits(&self) -> &[(Duration, usize)] {
+        &self.limits
+    }
+
+    /// The attempts that ran longest, the slowest first; at most 100. Sorts the spans.
+    pub fn slowest(&self) -> impl Iterator<Item = &Span> {
+        self.slowest_positions().into_iter().map(|position| &self.spans[position])
+    }
+
+    /// The first items that were decided without a value, by the time when they ended; at most 100.
+    pub fn failures(&self) -> impl Iterator<Item = &Span> {
+        self.failure_positions().into_iter().map(|position| &self.spans[position])
+    }
+
+    pub(super) fn slowest_positions(&self) -> Vec<usize> {
+        self.extremes(|_| true, |span| Reverse(span.run_time()))
+    }
+
+    pub(super) fn failure_positions(&self) -> Vec<usize> {
+        self.extremes(|span| span.ending().is_failure(), Span::ended)
+    }
+
+    /// Where the first of those that count are, in this order.
+    fn extremes<K: Ord>(&self, counts: impl Fn(&Span) -> bool, key: impl Fn(&Span) -> K) -> Vec<usize> {
+        let mut positions: Vec<usize> = (0..self.spans.len()).filter(|at| counts(&self.spans[*at])).collect();
+        positions.sort_by_key(|at| key(&self.spans[*at]));
+        positions.truncate(EXTREMES);
+        positions
+    }
+
+    /// What went on over time, in up to 512 equal parts of it: of all attempts, also where the spans are a sample.
+    ///
+    /// ```
+    /// # let executor = batch_executor::BatchExecutor::new();
+    /// let result = executor.batch(0..1_000).record_timeline().run(|n| Ok::<_, String>(n + 1))?;
+    /// let timeline = result.timeline().unwrap();
+    /// let decided: f64 = timeline.intervals().iter().map(|part| part.rate * part.length.as_secs_f64()).sum();
+    /// assert!((decided - 1_000.0).abs() < 1e-6);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn intervals(&self) -> Vec<Interval> {
+        let width = self.densities.first().map_or(1, Density::width);
+        let count = self.densities.first().map_or(0, |density| density.buckets().len());
+        (0..count).map(|number| self.interval(number, width)).collect()
+    }
+
+    #[allow(
+        clippy::cast_precision_loss,
+        clippy::cast_possible_truncation,
+        reason = "rates, and no more items than usize"
+    )]
+    fn interval(&self, number: usize, width: u64) -> Interval {
+        let mut all = Bucket::default();
+        self.densities.iter().for_each(|density| all.add(&density.buckets()[number]));
+        let start = number as u64 * width;
+        let rest = nanos(self.elapsed).saturating_sub(start);
+        let length = width.min(rest).max(1);
+        Interval {
+            start: Duration::from_nanos(start),
+            length: Duration::from_nanos(length),
+            busy_workers: all.busy as f64 / length as f64,
+            waiting_workers: all.waits as f64 / length as f64,
+            rate: all.ended as f64 * 1e9 / length as f64,
+            failed: all.failed as usize,
+        }
+    }
+}
+
+/// The numbers, not the spans: there may be a hundred thousand.
+impl fmt::Debug for Timeline {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Timeline")
+            .field("attempts", &self.attempts())
+            .field("spans", &self.spans.len())
+            .field("is_complete", &self.is_complete())
+            .field("elapsed", &self.elapsed)
+            .field("workers", &self.workers)
+            .finish_non_exhaustive()
+    }
+}

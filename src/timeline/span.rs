@@ -1,0 +1,213 @@
+//! One attempt at one item: when each part of it began, which worker it was on, and how it ended.
+
+use std::fmt;
+use std::time::Duration;
+
+/// How an attempt ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Ending {
+    /// The operation returned a value.
+    Succeeded,
+    /// The operation returned an error, and the item was not tried again.
+    Failed,
+    /// The operation, or what makes the worker's state, panicked.
+    Panicked,
+    /// The rate limiter gave no permit, or panicked; the operation did not run.
+    Refused,
+    /// The operation returned an error, and the item was put back to be tried again.
+    Retried,
+}
+
+impl Ending {
+    /// All of them, each at the position that it has as a number.
+    pub(crate) const ALL: [Ending; 5] =
+        [Ending::Succeeded, Ending::Failed, Ending::Panicked, Ending::Refused, Ending::Retried];
+
+    /// Whether the item has been decided, and has no value.
+    pub(crate) fn is_failure(self) -> bool {
+        matches!(self, Ending::Failed | Ending::Panicked | Ending::Refused)
+    }
+}
+
+impl fmt::Display for Ending {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Ending::Succeeded => "succeeded",
+            Ending::Failed => "failed",
+            Ending::Panicked => "panicked",
+            Ending::Refused => "got no permit",
+            Ending::Retried => "failed, and was tried again",
+        })
+    }
+}
+
+/// When each part of an attempt began: nanoseconds since the batch did, each at least the one before.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Times {
+    pub(crate) queued: u64,
+    pub(crate) taken: u64,
+    pub(crate) started: u64,
+    pub(crate) ended: u64,
+}
+
+impl Times {
+    pub(crate) fn queue_wait(&self) -> u64 {
+        self.taken - self.queued
+    }
+
+    pub(crate) fn limiter_wait(&self) -> u64 {
+        self.started - self.taken
+    }
+
+    pub(crate) fn run_time(&self) -> u64 {
+        self.ended - self.started
+    }
+}
+
+/// As far as they go: 584 years.
+pub(crate) fn nanos(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// One attempt, without what only those have that are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Attempt {
+    pub(crate) index: usize,
+    pub(crate) number: usize,
+    pub(crate) times: Times,
+    pub(crate) ending: Ending,
+}
+
+/// One attempt at one item, as a [`Timeline`](crate::Timeline) keeps it. Times are since the batch began.
+///
+/// ```text
+/// queued ── waits for a worker ──► taken ── waits for a permit ──► started ── runs ──► ended
+/// ```
+///
+/// ```
+/// use batch_executor::{BatchExecutor, Ending};
+///
+/// let executor = BatchExecutor::builder().stop_on_error(false).build()?;
+/// let result = executor.batch(["7", "x"]).record_timeline().run(|text| text.parse::<u32>())?;
+/// let [good, bad] = result.timeline().unwrap().spans() else { unreachable!() };
+/// assert_eq!((good.id(), good.index(), good.attempt(), good.worker()), ("7", 0, 1, 0));
+/// assert_eq!((good.ending(), bad.ending()), (Ending::Succeeded, Ending::Failed));
+/// assert!(good.ended() <= bad.taken());
+/// assert_eq!(bad.queued() + bad.queue_wait() + bad.limiter_wait() + bad.run_time(), bad.ended());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, PartialEq, Eq)]
+pub struct Span {
+    attempt: Attempt,
+    worker: usize,
+    id: Box<str>,
+    note: Option<Box<str>>,
+}
+
+impl Span {
+    pub(crate) fn new(attempt: Attempt, worker: usize, id: Box<str>, note: Option<Box<str>>) -> Self {
+        Span { attempt, worker, id, note }
+    }
+
+    pub(crate) fn times(&self) -> &Times {
+        &self.attempt.times
+    }
+
+    /// What the item is called: as [`record_timeline`](crate::Batch::record_timeline) or
+    /// [`record_timeline_as`](crate::Batch::record_timeline_as) makes it.
+    #[must_use]
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// The item's position in the batch. The first is 0.
+    #[must_use]
+    pub fn index(&self) -> usize {
+        self.attempt.index
+    }
+
+    /// Which attempt at the item it was. The first is 1.
+    #[must_use]
+    pub fn attempt(&self) -> usize {
+        self.attempt.number
+    }
+
+    /// The number of the worker, below the number of workers that were at work at the same time. When a worker leaves, another
+    /// may come and have its number.
+    #[must_use]
+    pub fn worker(&self) -> usize {
+        self.worker
+    }
+
+    /// When a worker could have taken it: in a batch its begin, in a stream when it had been pulled, for a retry when it was due.
+    #[must_use]
+    pub fn queued(&self) -> Duration {
+        Duration::from_nanos(self.attempt.times.queued)
+    }
+
+    /// When a worker turned to it.
+    #[must_use]
+    pub fn taken(&self) -> Duration {
+        Duration::from_nanos(self.attempt.times.taken)
+    }
+
+    /// When the operation was called. For one that got no permit, when that was known.
+    #[must_use]
+    pub fn started(&self) -> Duration {
+        Duration::from_nanos(self.attempt.times.started)
+    }
+
+    /// When the operation had returned.
+    #[must_use]
+    pub fn ended(&self) -> Duration {
+        Duration::from_nanos(self.attempt.times.ended)
+    }
+
+    /// From queued to taken: no worker was free.
+    #[must_use]
+    pub fn queue_wait(&self) -> Duration {
+        Duration::from_nanos(self.attempt.times.queue_wait())
+    }
+
+    /// From taken to started: a worker waited for a permit of the rate limiter, or for the end of a pause of all.
+    #[must_use]
+    pub fn limiter_wait(&self) -> Duration {
+        Duration::from_nanos(self.attempt.times.limiter_wait())
+    }
+
+    /// From started to ended.
+    #[must_use]
+    pub fn run_time(&self) -> Duration {
+        Duration::from_nanos(self.attempt.times.run_time())
+    }
+
+    /// How it ended.
+    #[must_use]
+    pub fn ending(&self) -> Ending {
+        self.attempt.ending
+    }
+
+    /// The message of the panic, if it panicked; what the limiter said, if that refused it.
+    #[must_use]
+    pub fn note(&self) -> Option<&str> {
+        self.note.as_deref()
+    }
+}
+
+impl fmt::Debug for Span {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Span")
+            .field("id", &self.id)
+            .field("index", &self.index())
+            .field("attempt", &self.attempt())
+            .field("worker", &self.worker)
+            .field("queued", &self.queued())
+            .field("taken", &self.taken())
+            .field("started", &self.started())
+            .field("ended", &self.ended())
+            .field("ending", &self.ending())
+            .field("note", &self.note)
+            .finish()
+    }
+}

@@ -1,0 +1,403 @@
+//! What one worker leaves in the timeline: a pure value, told of each attempt. Exact in its counts; of the attempts themselves
+//! it keeps all, or a sample, and beside that the slowest and the first that failed.
+
+use std::cmp::{Ordering, Reverse};
+use std::collections::BinaryHeap;
+use std::mem;
+
+use super::density::{self, Density};
+use super::span::{Attempt, Ending, Span};
+
+/// How many of the slowest, and of those that failed, are kept whatever the sample is.
+pub(crate) const EXTREMES: usize = 100;
+
+/// How selective a sample is: level n keeps one item in 2^n, with all of its attempts. It depends on the item's index alone,
+/// so that workers need not agree on anything but the level.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub(crate) struct Level(pub(crate) u32);
+
+impl Level {
+    pub(crate) const ALL: Level = Level(0);
+
+    /// The highest level at which this item is kept.
+    #[inline]
+    pub(crate) fn of(index: usize) -> Level {
+        Level(scrambled(index as u64).leading_zeros())
+    }
+
+    #[inline]
+    pub(crate) fn keeps(self, index: usize) -> bool {
+        Level::of(index) >= self
+    }
+
+    /// The level at which about so many remain of so many.
+    pub(crate) fn for_room(most: usize, items: usize) -> Level {
+        let fits = |level: &u32| items.checked_shr(*level).unwrap_or(0) <= most;
+        Level((0..usize::BITS).find(fits).unwrap_or(usize::BITS))
+    }
+
+    pub(crate) fn next(self) -> Level {
+        Level(self.0 + 1)
+    }
+}
+
+/// The finaliser of `SplitMix64` (Steele, Lea and Flood, *Fast Splittable Pseudorandom Number Generators*, 2014): neighbours come
+/// far apart.
+#[inline]
+fn scrambled(number: u64) -> u64 {
+    let mut z = number.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}
+
+/// What is known of all attempts, kept or not. Times in nanoseconds.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Totals {
+    pub(crate) attempts: usize,
+    /// Items that were tried at all.
+    pub(crate) items: usize,
+    by_ending: [usize; Ending::ALL.len()],
+    pub(crate) busy: u64,
+    pub(crate) longest_run: u64,
+    pub(crate) longest_limiter_wait: u64,
+    pub(crate) longest_queue_wait: u64,
+}
+
+impl Totals {
+    #[inline]
+    fn add(&mut self, attempt: &Attempt) {
+        let times = &attempt.times;
+        self.attempts += 1;
+        self.items += usize::from(attempt.number == 1);
+        self.by_ending[attempt.ending as usize] += 1;
+        self.busy += times.run_time();
+        self.longest_run = self.longest_run.max(times.run_time());
+        self.longest_limiter_wait = self.longest_limiter_wait.max(times.limiter_wait());
+        self.longest_queue_wait = self.longest_queue_wait.max(times.queue_wait());
+    }
+
+    fn merge(&mut self, other: &Totals) {
+        self.attempts += other.attempts;
+        self.items += other.items;
+        for (mine, more) in self.by_ending.iter_mut().zip(other.by_ending) {
+            *mine += more;
+        }
+        self.busy += other.busy;
+        self.longest_run = self.longest_run.max(other.longest_run);
+        self.longest_limiter_wait = self.longest_limiter_wait.max(other.longest_limiter_wait);
+        self.longest_queue_wait = self.longest_queue_wait.max(other.longest_queue_wait);
+    }
+
+    pub(crate) fn ended(&self, ending: Ending) -> usize {
+        self.by_ending[ending as usize]
+    }
+}
+
+/// How many of each a track keeps beside its sample.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Room {
+    pub(crate) spans: usize,
+    pub(crate) extremes: usize,
+}
+
+impl Room {
+    pub(crate) fn new(spans: usize) -> Self {
+        Room { spans, extremes: EXTREMES.min(spans / 4) }
+    }
+
+    /// The level to begin with, for so many items.
+    pub(crate) fn level_for(&self, items: usize) -> Level {
+        if items <= self.spans { Level::ALL } else { Level::for_room(self.sample(Level(1)), items) }
+    }
+
+    /// How many may be in the sample of this level. Where it is no sample, nothing is kept beside it.
+    pub(crate) fn sample(&self, level: Level) -> usize {
+        if level == Level::ALL { self.spans } else { self.spans - 2 * self.extremes }
+    }
+}
+
+/// One worker's part.
+#[derive(Debug)]
+pub(crate) struct Track {
+    pub(crate) worker: usize,
+    room: Room,
+    pub(crate) level: Level,
+    pub(crate) totals: Totals,
+    pub(crate) density: Density,
+    pub(crate) sample: Vec<Span>,
+    /// Of those that are not in the sample; the quickest of them on top.
+    slowest: BinaryHeap<Reverse<BySpeed>>,
+    /// Of those that are not in the sample, the first.
+    failed: Vec<Span>,
+}
+
+impl Track {
+    pub(crate) fn new(worker: usize, room: Room, level: Level) -> Self {
+        Track {
+            worker,
+            room,
+            level,
+            totals: Totals::default(),
+            density: Density::new(),
+            sample: Vec::new(),
+            slowest: BinaryHeap::new(),
+            failed: Vec::new(),
+        }
+    }
+
+    /// Notes an attempt. Id and note are asked for only if it is kept. Whether it is in the sample.
+    #[inline]
+    pub(crate) fn add(
+        &mut self,
+        attempt: Attempt,
+        texts: impl FnOnce() -> (Box<str>, Option<Box<str>>),
+    ) -> bool {
+        self.totals.add(&attempt);
+        self.density.add(&attempt);
+        let is_sampled = self.level.keeps(attempt.index);
+        if is_sampled || self.is_extreme(&attempt) {
+            let (id, note) = texts();
+            let span = Span::new(attempt, self.worker, id, note);
+            if is_sampled { self.sample.push(span) } else { self.keep_extreme(span) }
+        }
+        is_sampled
+    }
+
+    /// Whether it is among the slowest, or the first that failed.
+    fn is_extreme(&self, attempt: &Attempt) -> bool {
+        self.is_slow(attempt.times.run_time()) || self.is_early_failure(attempt.ending)
+    }
+
+    fn is_slow(&self, run_time: u64) -> bool {
+        let quickest = self.slowest.peek().map(|Reverse(BySpeed(span))| span.times().run_time());
+        self.room.extremes > self.slowest.len() || quickest.is_some_and(|quickest| run_time > quickest)
+    }
+
+    fn is_early_failure(&self, ending: Ending) -> bool {
+        ending.is_failure() && self.failed.len() < self.room.extremes
+    }
+
+    #[cold]
+    fn keep_extreme(&mut self, span: Span) {
+        if self.is_early_failure(span.ending()) {
+            self.failed.push(span.clone());
+        }
+        self.keep_slow(span);
+    }
+
+    fn keep_slow(&mut self, span: Span) {
+        if self.is_slow(span.times().run_time()) {
+            self.slowest.push(Reverse(BySpeed(span)));
+            if self.slowest.len() > self.room.extremes {
+                self.slowest.pop();
+            }
+        }
+    }
+
+    /// Keeps fewer in the sample.
+    pub(crate) fn raise(&mut self, level: Level) {
+        if level <= self.level {
+            return;
+        }
+        self.level = level;
+        let (kept, dropped) = self.sample.drain(..).partition(|span: &Span| level.keeps(span.index()));
+        self.sample = kept;
+        self.failed.extend(dropped.iter().filter(|span| span.ending().is_failure()).cloned());
+        keep_first(&mut self.failed, self.room.extremes);
+        for span in dropped {
+            self.keep_slow(span);
+        }
+    }
+
+    /// All tracks as one: its worker is the first one's.
+    fn merge(&mut self, mut other: Track) {
+        self.raise(other.level);
+        other.raise(self.level);
+        self.totals.merge(&other.totals);
+        self.sample.append(&mut other.sample);
+        self.slowest.append(&mut other.slowest);
+        self.failed.append(&mut other.failed);
+    }
+}
+
+/// All that was recorded, of all workers.
+#[derive(Debug)]
+pub(crate) struct Recorded {
+    pub(crate) level: Level,
+    pub(crate) totals: Totals,
+    /// By the number of the worker.
+    pub(crate) densities: Vec<Density>,
+    /// Sampled or extreme, by the time when they started.
+    pub(crate) spans: Vec<Span>,
+}
+
+impl Recorded {
+    /// Brings the tracks together, within the room.
+    pub(crate) fn of(mut tracks: Vec<Track>, room: Room) -> Self {
+        let densities = lanes(&mut tracks);
+        let mut all = Track::new(0, room, Level::ALL);
+        for track in tracks {
+            all.merge(track);
+        }
+        while all.sample.len() > room.sample(all.level) {
+            all.raise(all.level.next());
+        }
+        let (level, totals) = (all.level, all.totals.clone());
+        Recorded { level, totals, densities, spans: all.into_spans() }
+    }
+}
+
+impl Track {
+    /// What is kept, each once.
+    fn into_spans(self) -> Vec<Span> {
+        let Track { room, mut sample, slowest, mut failed, .. } = self;
+        let mut slowest: Vec<_> = slowest.into_iter().map(|Reverse(BySpeed(span))| span).collect();
+        slowest.sort_by_key(|span| Reverse(span.times().run_time()));
+        slowest.truncate(room.extremes);
+        keep_first(&mut failed, room.extremes);
+        sample.append(&mut slowest);
+        sample.append(&mut failed);
+        sample.sort_by_key(|span| (span.times().started, span.times().ended, span.index(), span.attempt()));
+        sample.dedup_by(|one, other| one == other);
+        sample
+    }
+}
+
+/// Those that ended first.
+fn keep_first(failed: &mut Vec<Span>, most: usize) {
+    failed.sort_by_key(|span| span.times().ended);
+    failed.truncate(most);
+}
+
+/// One density for each worker number, all of one width.
+fn lanes(tracks: &mut [Track]) -> Vec<Density> {
+    let count = tracks.iter().map(|track| track.worker + 1).max().unwrap_or(0);
+    let mut lanes = vec![Density::new(); count];
+    for track in tracks {
+        lanes[track.worker].merge(mem::replace(&mut track.density, Density::new()));
+    }
+    density::align(&mut lanes);
+    lanes
+}
+
+/// Ordered by how long it ran.
+#[derive(Debug)]
+struct BySpeed(Span);
+
+impl Ord for BySpeed {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.0.times().run_time().cmp(&other.0.times().run_time())
+    }
+}
+
+impl PartialOrd for BySpeed {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for BySpeed {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other).is_eq()
+    }
+}
+
+impl Eq for BySpeed {}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::super::span::Times;
+    use super::*;
+
+    const ROOM: usize = 400;
+
+    /// The item at `index` of a worker that takes them one after another, each so long.
+    fn attempt(index: usize, run_time: u64, ending: Ending) -> Attempt {
+        let started = index as u64 * 1000;
+        let times = Times { queued: 0, taken: started, started, ended: started + run_time };
+        Attempt { index, number: 1, times, ending }
+    }
+
+    fn told(track: &mut Track, attempt: Attempt) {
+        track.add(attempt, || (attempt.index.to_string().into(), None));
+    }
+
+    fn recorded(room: usize, attempts: impl Iterator<Item = Attempt>) -> Recorded {
+        let room = Room::new(room);
+        let mut tracks = [0, 1].map(|worker| Track::new(worker, room, Level::ALL));
+        for attempt in attempts {
+            let track = &mut tracks[attempt.index % 2];
+            told(track, attempt);
+            if track.sample.len() > 1_000 {
+                track.raise(track.level.next()); // at different times for each
+            }
+        }
+        Recorded::of(tracks.into(), room)
+    }
+
+    fn indices(spans: &[Span]) -> BTreeSet<usize> {
+        spans.iter().map(Span::index).collect()
+    }
+
+    #[test]
+    fn what_has_room_is_kept_whole_in_the_order_of_starts() {
+        let all = recorded(ROOM, (0..ROOM).map(|index| attempt(index, 5, Ending::Succeeded)));
+        assert_eq!(all.level, Level::ALL);
+        assert!(all.spans.iter().map(Span::index).eq(0..ROOM));
+    }
+
+    #[test]
+    fn above_it_a_sample_remains_with_exact_totals() {
+        let items = 50_000;
+        let all = recorded(ROOM, (0..items).map(|index| attempt(index, 5, Ending::Succeeded)));
+        assert!(all.spans.len() <= ROOM, "{}", all.spans.len());
+        let sampled = all.spans.iter().filter(|span| all.level.keeps(span.index())).count();
+        assert!(sampled > ROOM / 8, "{sampled}");
+        assert_eq!(
+            sampled,
+            (0..items).filter(|index| all.level.keeps(*index)).count(),
+            "no item of the sample is missing"
+        );
+        assert_eq!(
+            (all.totals.attempts, all.totals.items, all.totals.busy),
+            (items, items, 5 * items as u64)
+        );
+        let ended: u64 = all.densities.iter().flat_map(Density::buckets).map(|bucket| bucket.ended).sum();
+        assert_eq!(ended, items as u64);
+    }
+
+    #[test]
+    fn the_slowest_and_the_first_failures_are_kept_whatever_the_sample_is() {
+        let ending = |index| if index % 70 == 3 { Ending::Failed } else { Ending::Succeeded };
+        // As many as the slowest that are kept.
+        let run_time = |index| if index % 500 == 7 { 900 + index as u64 % 100 } else { 10 };
+        let all = recorded(ROOM, (0..50_000).map(|index| attempt(index, run_time(index), ending(index))));
+        let kept = indices(&all.spans);
+        assert!((0..50_000).filter(|index| index % 500 == 7).all(|index| kept.contains(&index)));
+        assert!((0..7_000).filter(|index| index % 70 == 3).all(|index| kept.contains(&index)));
+        assert!(all.spans.len() <= ROOM);
+    }
+
+    #[test]
+    fn a_level_keeps_half_of_what_the_one_below_keeps() {
+        for level in 0..6 {
+            let kept = (0..64_000).filter(|index| Level(level).keeps(*index)).count();
+            let expected = 64_000 >> level;
+            assert!(kept.abs_diff(expected) < expected / 10, "level {level}: {kept}");
+        }
+        assert_eq!(Level::for_room(100, 100), Level::ALL);
+        assert_eq!(Level::for_room(100, 101), Level(1));
+        assert_eq!(Level::for_room(100_000, 1_000_000), Level(4));
+        assert!(Level::for_room(1, usize::MAX) > Level(50));
+    }
+
+    #[test]
+    fn a_room_for_one_holds_one() {
+        let all = recorded(1, (0..1_000).map(|index| attempt(index, 5, Ending::Failed)));
+        assert!(all.spans.len() <= 1);
+        assert_eq!(all.totals.ended(Ending::Failed), 1_000);
+    }
+}
