@@ -231,6 +231,28 @@ impl<I, T, E> BatchResult<I, T, E> {
         self.summary.timeline.as_deref()
     }
 
+    /// The [timeline](BatchResult::timeline) with the errors of failed items as [notes](crate::Span::note), so that a page shows
+    /// them. A copy of it, for as long as the spans are.
+    ///
+    /// ```
+    /// # let executor = batch_executor::BatchExecutor::builder().stop_on_error(false).build()?;
+    /// let result = executor.batch(["7", "x"]).record_timeline().run(|text| text.parse::<u32>())?;
+    /// let timeline = result.timeline_with_errors().unwrap();
+    /// assert_eq!(timeline.failures().next().unwrap().note(), Some("invalid digit found in string"));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn timeline_with_errors(&self) -> Option<Timeline>
+    where
+        E: fmt::Display,
+    {
+        let error = |index: usize| match self.items.get(index)?.error()? {
+            ItemError::Failed(error) => Some(error.to_string()),
+            _ => None,
+        };
+        Some(self.timeline()?.clone().with_notes(error))
+    }
+
     fn trials_of(&self, index: usize) -> Option<&Trials> {
         let found = self.summary.trials.binary_search_by_key(&index, |trials| trials.index).ok()?;
         self.summary.trials.get(found)

@@ -13,10 +13,12 @@ use crate::retry::policy::Policy;
 use crate::senses::Watch;
 use crate::sync::atomic::{AtomicUsize, Ordering};
 use crate::sync::{Instant, Mutex, later};
+use crate::timeline::span::Ending;
 
 use super::carve::{Calls, Carve, Claim, Waiter, Worker};
 use super::chunk::{Chunk, NoValue, Places};
 use super::crew::Role;
+use super::events::{Event, Events};
 use super::pace::Pace;
 use super::record::{End, Queued, Recorder, Scribe};
 use super::stop::Stop;
@@ -53,6 +55,7 @@ pub(super) struct Job<'a, W: Work, S: SupplyFor<W>> {
     pub(super) waits: bool,
     /// Whether the caller wants to hear of every claim, or only of a limit that moved.
     pub(super) reports: bool,
+    pub(super) events: Events,
     /// Where every attempt is noted, if that is wanted.
     pub(super) recorder: Option<Recorder<'a, W::Item>>,
     /// A panic that is nobody's outcome, for the caller.
@@ -92,6 +95,8 @@ pub(super) enum Turn {
 
 /// An item's run, while it is under way.
 struct Attempt<E> {
+    /// The first is 1.
+    which: usize,
     /// How often the item has been tried, this time included as soon as it starts.
     number: Cell<usize>,
     /// How many pauses there had been when it started.
@@ -115,6 +120,7 @@ impl<W: Work, S: SupplyFor<W>> Job<'_, W, S> {
         // Rung last of all, when this worker no longer counts as running.
         let _leaving = Ringing(self.stop);
         let _watched = self.watch.as_ref().map(Watch::enter);
+        let _within = self.events.enter();
         let mut kit = Kit::new(self, if self.carve.adapts() { Pace::measured() } else { Pace::new() });
         let mut worker = self.carve.worker(Role::Helper);
         let mut since = Instant::now();
@@ -206,6 +212,7 @@ impl<W: Work, S: SupplyFor<W>> Job<'_, W, S> {
 
     /// Works a short while, and tells of each item before the next one starts.
     pub(super) fn take_turn(&self, kit: &mut Kit<'_, W>, mut tell: impl FnMut(Counts)) -> Turn {
+        let _within = self.events.enter();
         let mut worker = self.carve.worker(Role::Caller);
         let since = Instant::now();
         self.stop.look_at_clock(since);
@@ -261,6 +268,27 @@ impl<W: Work, S: SupplyFor<W>> Job<'_, W, S> {
     /// With a limiter or a retry every item may have to wait, so nobody holds more than one.
     fn claim_size(&self, pace: &Pace) -> usize {
         if self.limiter.is_some() || retries::<W>() { 1 } else { pace.size() }
+    }
+
+    /// Notes how an attempt at the first item of the chunk ended, and tells of it.
+    fn note(
+        &self,
+        worker: &Worker<'_, S, PastOf<W>>,
+        desk: &mut Desk<'_, W>,
+        chunk: &ChunkOf<'_, S>,
+        attempt: usize,
+        end: impl FnOnce() -> End,
+    ) {
+        if desk.scribe.is_none() && !Events::MAY_BE_HEARD {
+            return;
+        }
+        let (index, end) = (chunk.next(), end());
+        desk.scribe.iter_mut().for_each(|scribe| scribe.close(index, attempt, &end, chunk.first()));
+        let (ending, note) = (end.ending, end.note.as_deref());
+        let event = Event { index, attempt, worker: worker.number, ending, note };
+        if let Err(panic) = panic::catch(|| self.events.tell(event)) {
+            self.fail(panic);
+        }
     }
 
     /// How long a caller may sleep before it looks around, if something is due, or it is to tick.
@@ -320,7 +348,7 @@ impl<W: Work, S: SupplyFor<W>> Job<'_, W, S> {
                 Ok(Some(NoValue::Stopped) | None) => break,
                 Err(panic) => ItemError::Panicked(panic),
             };
-            desk.note(chunk, 1, || End::with(&error));
+            self.note(worker, desk, chunk, 1, || End::with(&error));
             self.stop.failed(chunk.decide(error));
             counts.failed += 1;
             left -= 1;
@@ -347,13 +375,13 @@ impl<W: Work, S: SupplyFor<W>> Job<'_, W, S> {
             attempt.begin(self.stop.pauses())
         };
         let ended = panic::catch(|| self.decide(worker, desk, chunk, 1, begin));
-        let (error, panic) = match self.judge(desk, chunk, &attempt, &mut memory, ended) {
+        let (error, panic) = match self.judge(worker, desk, chunk, &attempt, &mut memory, ended) {
             CameTo::Nothing => return Counts::default(),
             CameTo::Value => (None, None),
             CameTo::Error(error, panic) => (Some(error), panic),
         };
-        if let Some(error) = &error {
-            desk.note(chunk, attempt.number.get() + 1, || End::with(error));
+        if let Some(error) = error.as_ref().filter(|error| !attempt.is_given_up(error)) {
+            self.note(worker, desk, chunk, attempt.which, || End::with(error));
         }
         if is_another || panic.is_some() {
             worker.tried(Trials { index, attempts: attempt.number.get(), panic });
@@ -380,7 +408,7 @@ impl<W: Work, S: SupplyFor<W>> Job<'_, W, S> {
         }
         let Desk { state, scribe } = desk;
         let state = state.get_or_insert_with(|| self.work.state());
-        if let Some(scribe) = scribe {
+        if scribe.is_some() || self.events.hears_successes() {
             return self.decide_and_note(worker, state, scribe, chunk, most, begin);
         }
         let (number, end, deadline) = (worker.number, self.stop.end_itself(), self.stop.deadline());
@@ -402,30 +430,40 @@ impl<W: Work, S: SupplyFor<W>> Job<'_, W, S> {
         &self,
         worker: &Worker<'_, S, PastOf<W>>,
         state: &mut W::State,
-        scribe: &mut Scribe<'_, W::Item>,
+        scribe: &mut Option<Scribe<'_, W::Item>>,
         chunk: &mut ChunkOf<'_, S>,
         most: usize,
         begin: impl Fn() -> usize,
     ) -> Option<NoValue<W::Error>> {
         let (number, end, deadline) = (worker.number, self.stop.end_itself(), self.stop.deadline());
         let admitted = Cell::new(None);
-        let clock = scribe.clock();
+        let clock = scribe.as_ref().map(Scribe::clock);
         let admit = |index| {
             if !self.waits {
                 return self.admit(index);
             }
             self.wait_to_start(index, worker)?;
-            admitted.set(Some(clock()));
+            admitted.set(clock.as_ref().map(|clock| clock()));
             Ok(())
         };
         let op = |index, item: &W::Item| {
             let attempt = begin();
-            scribe.starts(attempt, admitted.take());
+            scribe.iter_mut().for_each(|scribe| scribe.starts(admitted.take()));
             let context = &mut ItemContext { state, index, attempt, worker: number, end, deadline };
             let outcome = self.work.run(item, context);
-            match &outcome {
-                Ok(_) => scribe.succeeds(index, item),
-                Err(_) => scribe.fails(),
+            match (&outcome, &mut *scribe) {
+                (Ok(_), Some(scribe)) => scribe.succeeds(index, attempt, item),
+                (Err(_), Some(scribe)) => scribe.fails(),
+                (_, None) => {}
+            }
+            if outcome.is_ok() && self.events.hears_successes() {
+                self.events.tell(Event {
+                    index,
+                    attempt,
+                    worker: number,
+                    ending: Ending::Succeeded,
+                    note: None,
+                });
             }
             outcome
         };
@@ -460,6 +498,7 @@ impl<W: Work, S: SupplyFor<W>> Job<'_, W, S> {
     /// What is to become of the first item of a chunk.
     fn judge(
         &self,
+        worker: &Worker<'_, S, PastOf<W>>,
         desk: &mut Desk<'_, W>,
         chunk: &mut ChunkOf<'_, S>,
         attempt: &Attempt<W::Error>,
@@ -469,7 +508,7 @@ impl<W: Work, S: SupplyFor<W>> Job<'_, W, S> {
         match ended {
             Ok(None) => CameTo::Value,
             Ok(Some(NoValue::Error(ItemError::Failed(error)))) => {
-                self.put_back(desk, chunk, attempt, memory, error)
+                self.put_back(worker, desk, chunk, attempt, memory, error)
             }
             Ok(Some(NoValue::Error(error))) => CameTo::Error(error, None),
             Ok(Some(NoValue::Stopped)) => attempt.last.take().map_or(CameTo::Nothing, |error| {
@@ -483,6 +522,7 @@ impl<W: Work, S: SupplyFor<W>> Job<'_, W, S> {
     /// Has the first item of the chunk wait for its next attempt, if there is to be one.
     fn put_back(
         &self,
+        worker: &Worker<'_, S, PastOf<W>>,
         desk: &mut Desk<'_, W>,
         chunk: &mut ChunkOf<'_, S>,
         attempt: &Attempt<W::Error>,
@@ -499,7 +539,7 @@ impl<W: Work, S: SupplyFor<W>> Job<'_, W, S> {
             self.stop.gave_up(index);
             return CameTo::Error(ItemError::Failed(error), None);
         }
-        desk.note(chunk, attempt.number.get(), End::retried);
+        self.note(worker, desk, chunk, attempt.which, End::retried);
         let Some((held, memory)) = chunk.hold().zip(memory.take()) else {
             unreachable!("there is an item, and somebody was asked for its delay")
         };
@@ -568,20 +608,6 @@ impl<W: Work, S: SupplyFor<W>> Job<'_, W, S> {
     }
 }
 
-impl<W: Work> Desk<'_, W> {
-    /// Notes how an attempt at the first item of the chunk ended; if it never started, it was to be the one with this `number`.
-    fn note<P: Places<Item = W::Item>>(
-        &mut self,
-        chunk: &Chunk<'_, P>,
-        number: usize,
-        end: impl FnOnce() -> End,
-    ) {
-        if let Some(scribe) = &mut self.scribe {
-            scribe.close(chunk.next(), number, end(), chunk.first());
-        }
-    }
-}
-
 impl<E> Attempt<E> {
     /// The next after these.
     fn after<D>(past: Option<Past<E, D>>) -> (Self, Option<Memory<D>>) {
@@ -589,7 +615,20 @@ impl<E> Attempt<E> {
             Some(past) => (past.attempts, Some(past.error), Some(past.memory)),
             None => (0, None, None),
         };
-        (Attempt { number: Cell::new(tried), pauses: Cell::new(0), last: Cell::new(last) }, memory)
+        (
+            Attempt {
+                which: tried + 1,
+                number: Cell::new(tried),
+                pauses: Cell::new(0),
+                last: Cell::new(last),
+            },
+            memory,
+        )
+    }
+
+    /// Whether this error is that of an earlier attempt.
+    fn is_given_up(&self, error: &ItemError<E>) -> bool {
+        matches!(error, ItemError::Failed(_)) && self.number.get() < self.which
     }
 
     /// It starts, when there have been so many pauses.
@@ -654,6 +693,7 @@ mod tests {
             paced: AtomicUsize::new(0),
             waits: false,
             reports: false,
+            events: Events::begin("batch", None, 1),
             recorder: None,
             panicked: Mutex::default(),
         };

@@ -5,6 +5,7 @@ mod chunk;
 mod collect;
 mod coordinate;
 mod crew;
+mod events;
 mod inlet;
 mod job;
 mod limits;
@@ -41,6 +42,7 @@ use crate::workers::{AdaptiveWorkers, Workers};
 
 use carve::{Carve, Team};
 use coordinate::coordinate;
+use events::Events;
 use inlet::Inlet;
 use job::{Job, SupplyFor};
 use limits::Limits;
@@ -127,6 +129,7 @@ impl Engine {
             let mut job = self.job(&work, stop, slots.rest(), team, report.is_some(), recorder);
             let ended = self.work_on(&job, workers, report);
             let (waiting, told) = job.carve.left();
+            job.events.end(told.counts);
             (ended.and(job.panicked()).and(forget_each(waiting)), told, job.recorder)
         };
         let (recorded, unrecorded) = recorder.map(Recorder::finish).unzip();
@@ -172,6 +175,9 @@ impl Engine {
         recorder: Option<Recorder<'a, W::Item>>,
     ) -> Job<'a, W, S> {
         let (limiter, adapts) = (self.limiter.as_deref(), team.adapts());
+        let (items, are_all) = rest.known();
+        let what = if S::IS_STREAM { "stream" } else { "batch" };
+        let events = Events::begin(what, are_all.then_some(items), team.workers);
         Job {
             work,
             limiter,
@@ -181,6 +187,7 @@ impl Engine {
             paced: AtomicUsize::new(0),
             waits: limiter.is_some() || stop.deadline().is_some() || retries::<W>(),
             reports,
+            events,
             recorder,
             panicked: Mutex::default(),
         }

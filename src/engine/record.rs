@@ -7,7 +7,7 @@ use std::mem;
 use crate::error::ItemError;
 use crate::panic::{self, Panic};
 use crate::sync::{Instant, Mutex};
-use crate::timeline::span::{Attempt, Ending, Times, nanos};
+use crate::timeline::span::{Attempt, Ending, LONGEST_TEXT, Times, nanos, shortened};
 use crate::timeline::track::{Level, Recorded, Room, Track};
 
 /// What is to be recorded, and what items are called.
@@ -18,9 +18,6 @@ pub(crate) struct Record<'a, I> {
 }
 
 pub(crate) type ItemName<'a, I> = Box<dyn Fn(&I) -> String + Sync + 'a>;
-
-/// No id and no message is kept whole that is longer, in bytes: an item may be a whole file.
-const LONGEST_TEXT: usize = 200;
 
 /// So many spans are kept before a worker tells of it.
 const TOLD_TOGETHER: usize = 256;
@@ -129,7 +126,6 @@ pub(super) struct Scribe<'r, I> {
 
 /// An attempt that has started, and has not succeeded so far.
 struct Open {
-    number: usize,
     started: u64,
     /// Unless it panicked.
     ended: Option<u64>,
@@ -160,16 +156,16 @@ impl<'r, I> Scribe<'r, I> {
         move || recorder.now()
     }
 
-    /// An attempt with this number starts; if it had to be admitted, that was then.
+    /// An attempt starts; if it had to be admitted, that was then.
     #[inline]
-    pub(super) fn starts(&mut self, number: usize, admitted: Option<u64>) {
-        self.open = Some(Open { number, started: admitted.unwrap_or(self.at), ended: None });
+    pub(super) fn starts(&mut self, admitted: Option<u64>) {
+        self.open = Some(Open { started: admitted.unwrap_or(self.at), ended: None });
     }
 
     /// It has a value.
     #[inline]
-    pub(super) fn succeeds(&mut self, index: usize, item: &I) {
-        self.end(index, 1, Ending::Succeeded, |recorder| (recorder.name(item), None));
+    pub(super) fn succeeds(&mut self, index: usize, number: usize, item: &I) {
+        self.end(index, number, Ending::Succeeded, |recorder| (recorder.name(item), None));
     }
 
     /// It has an error. What that means for the item is not known yet.
@@ -179,16 +175,12 @@ impl<'r, I> Scribe<'r, I> {
         self.open.iter_mut().for_each(|open| open.ended = Some(now));
     }
 
-    /// It is known how the attempt ended. If it never started, it was to be the one with this `number`; then there is nothing to
-    /// tell of an item that was given up while it waited.
+    /// It is known how the attempt ended, that may not have started.
     #[cold]
-    pub(super) fn close(&mut self, index: usize, number: usize, end: End, item: Option<&I>) {
+    pub(super) fn close(&mut self, index: usize, number: usize, end: &End, item: Option<&I>) {
         let End { ending, note } = end;
-        if ending == Ending::Failed && self.open.is_none() {
-            return;
-        }
-        let note = note.map(|note| shortened(note).into());
-        self.end(index, number, ending, |recorder| {
+        let note = note.clone().map(|note| shortened(note).into());
+        self.end(index, number, *ending, |recorder| {
             (item.map_or_else(Box::default, |item| recorder.name(item)), note)
         });
     }
@@ -206,7 +198,6 @@ impl<'r, I> Scribe<'r, I> {
         let now = open.as_ref().and_then(|open| open.ended).unwrap_or_else(|| recorder.now());
         // Whatever the clock of another core says, nothing ends before it begins.
         let started = open.as_ref().map_or(now, |open| open.started).max(taken);
-        let number = open.map_or(number, |open| open.number);
         let times = Times { queued: queued.min(taken), taken, started, ended: now.max(started) };
         self.at = times.ended;
         let Some(track) = &mut self.track else { return };
@@ -280,13 +271,4 @@ impl Write for Short {
         self.0.push_str(text);
         if self.0.len() > LONGEST_TEXT { Err(fmt::Error) } else { Ok(()) }
     }
-}
-
-fn shortened(mut text: String) -> String {
-    if text.len() > LONGEST_TEXT {
-        let end = (0..=LONGEST_TEXT).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
-        text.truncate(end);
-        text.push('…');
-    }
-    text
 }

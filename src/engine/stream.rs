@@ -117,6 +117,7 @@ impl<W: Work, O> Consumed<W, O> {
     ) -> Result<Streamed<O>, Panic> {
         let Consumed { output, counts, is_over, is_complete, ready } = self;
         let (waiting, told) = job.carve.left();
+        job.events.end(told.counts);
         let source = job.carve.rest().left();
         let ended = job.panicked().and(forget_each(waiting)).and(panic::catch(|| drop(source)));
         let (recorded, unrecorded) = job.recorder.map(Recorder::finish).unzip();

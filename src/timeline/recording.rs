@@ -5,7 +5,7 @@ use std::fmt;
 use std::time::Duration;
 
 use super::density::{Bucket, Density};
-use super::span::{Span, nanos};
+use super::span::{Ending, Span, nanos};
 use super::track::{EXTREMES, Level, Recorded, Totals};
 
 /// What a batch did over time: each attempt at each item, on which worker, and what it waited for. Of a batch that
@@ -72,6 +72,16 @@ impl Timeline {
     ) -> Self {
         let Recorded { level, totals, densities, spans } = recorded;
         Timeline { level, totals, densities, spans, limits, elapsed, workers }
+    }
+
+    /// With these notes on the last attempts of items that failed, by their indices.
+    pub(crate) fn with_notes(mut self, note: impl Fn(usize) -> Option<String>) -> Self {
+        for span in self.spans.iter_mut().filter(|span| span.ending() == Ending::Failed) {
+            if let Some(note) = note(span.index()) {
+                span.set_note(note);
+            }
+        }
+        self
     }
 
     /// The attempts that are kept, by the time when they started.

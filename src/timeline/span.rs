@@ -42,6 +42,18 @@ impl fmt::Display for Ending {
     }
 }
 
+/// No id and no note is kept whole that is longer, in bytes: an item may be a whole file.
+pub(crate) const LONGEST_TEXT: usize = 200;
+
+pub(crate) fn shortened(mut text: String) -> String {
+    if text.len() > LONGEST_TEXT {
+        let end = (0..=LONGEST_TEXT).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
+        text.truncate(end);
+        text.push('…');
+    }
+    text
+}
+
 /// When each part of an attempt began: nanoseconds since the batch did, each at least the one before.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Times {
@@ -108,6 +120,10 @@ pub struct Span {
 impl Span {
     pub(crate) fn new(attempt: Attempt, worker: usize, id: Box<str>, note: Option<Box<str>>) -> Self {
         Span { attempt, worker, id, note }
+    }
+
+    pub(super) fn set_note(&mut self, note: String) {
+        self.note = Some(shortened(note).into());
     }
 
     pub(crate) fn times(&self) -> &Times {
@@ -188,7 +204,8 @@ impl Span {
         self.attempt.ending
     }
 
-    /// The message of the panic, if it panicked; what the limiter said, if that refused it.
+    /// The message of the panic, if it panicked; what the limiter said, if that refused it. The error of one that failed, only in
+    /// [`timeline_with_errors`](crate::BatchResult::timeline_with_errors). Of each at most 200 bytes.
     #[must_use]
     pub fn note(&self) -> Option<&str> {
         self.note.as_deref()

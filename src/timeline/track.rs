@@ -395,6 +395,23 @@ mod tests {
     }
 
     #[test]
+    fn workers_that_sampled_at_different_levels_come_together_at_the_highest() {
+        for levels in [[1, 3], [3, 1]] {
+            let room = Room { spans: 1_000, extremes: 0 };
+            let tracks = [0, 1].map(|worker| {
+                let mut track = Track::new(worker, room, Level(levels[worker]));
+                (0..500).filter(|index| index % 2 == worker).for_each(|index| {
+                    told(&mut track, attempt(index, 5, Ending::Succeeded));
+                });
+                track
+            });
+            let all = Recorded::of(tracks.into(), room);
+            assert_eq!(all.level, Level(3));
+            assert!(all.spans.iter().map(Span::index).eq((0..500).filter(|index| Level(3).keeps(*index))));
+        }
+    }
+
+    #[test]
     fn a_room_for_one_holds_one() {
         let all = recorded(1, (0..1_000).map(|index| attempt(index, 5, Ending::Failed)));
         assert!(all.spans.len() <= 1);
