@@ -158,6 +158,24 @@ fn items_wait_in_the_queue_while_the_only_worker_is_busy() {
 }
 
 #[test]
+fn a_retry_that_is_due_waits_for_a_worker_that_is_busy() {
+    let retry = Retry::new(|| [5 * MS].into_iter());
+    let result = collecting(1)
+        .batch(["again", "slow"])
+        .retry(retry)
+        .record_timeline()
+        .run_with(|id, cx| match (*id, cx.attempt()) {
+            ("again", 1) => Err("busy"),
+            ("slow", _) => takes(30 * MS),
+            _ => Ok(()),
+        })
+        .unwrap();
+    let spans = result.timeline().unwrap().spans();
+    let again = spans.iter().find(|span| span.attempt() == 2).unwrap();
+    assert!(again.queue_wait() >= 20 * MS, "{spans:?}");
+}
+
+#[test]
 fn a_batch_that_stops_has_the_timeline_of_what_ran() {
     let outcome =
         stopping(1).batch(0..100).record_timeline().run(|n| if *n == 7 { Err("seven") } else { Ok(()) });
@@ -344,6 +362,8 @@ fn statistics_equal_those_that_are_computed_from_the_spans() {
     let ended: f64 =
         timeline.intervals().iter().map(|part| part.busy_workers * part.length.as_secs_f64()).sum();
     assert!((ended - busy).abs() < 1e-6, "{ended} and {busy}");
+    let last = timeline.intervals().pop().unwrap();
+    assert!(last.start + last.length <= result.elapsed(), "{last:?}");
     assert_possible(timeline, 3);
 }
 

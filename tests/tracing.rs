@@ -36,11 +36,11 @@ impl Ear {
     }
 
     fn note(&self, line: String) {
-        self.heard.lock().unwrap().push(line);
+        self.heard.lock().expect("nobody panics with it").push(line);
     }
 
     fn lines(&self, start: &str) -> Vec<String> {
-        let mut lines = self.heard.lock().unwrap().clone();
+        let mut lines = self.heard.lock().expect("nobody panics with it").clone();
         lines.retain(|line| line.starts_with(start));
         lines.sort();
         lines

@@ -21,6 +21,10 @@ pub(super) struct Event<'e> {
     pub(super) note: Option<&'e str>,
 }
 
+/// Ends nothing when it goes.
+#[cfg(not(feature = "tracing"))]
+pub(super) struct Within;
+
 /// Tells nobody.
 #[cfg(not(feature = "tracing"))]
 #[derive(Debug)]
@@ -35,7 +39,9 @@ impl Events {
         Events
     }
 
-    pub(super) fn enter(&self) {}
+    pub(super) fn enter(&self) -> Within {
+        Within
+    }
 
     pub(super) fn hears_successes(&self) -> bool {
         false

@@ -448,7 +448,9 @@ impl<W: Work, S: SupplyFor<W>> Job<'_, W, S> {
         };
         let op = |index, item: &W::Item| {
             let attempt = begin();
-            scribe.iter_mut().for_each(|scribe| scribe.starts(admitted.take()));
+            if let Some(scribe) = scribe {
+                scribe.starts(admitted.take());
+            }
             let context = &mut ItemContext { state, index, attempt, worker: number, end, deadline };
             let outcome = self.work.run(item, context);
             match (&outcome, &mut *scribe) {
