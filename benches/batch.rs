@@ -104,6 +104,7 @@ fn steps(criterion: &mut Criterion) {
         });
         step("cancel_on", &|input| executor.batch(input).cancel_on(&token).run(value_of));
         step("timeout", &|input| executor.batch(input).timeout(3600 * second).run(value_of));
+        step("record_timeline", &|input| executor.batch(input).record_timeline().run(value_of));
         step("retry", &|input| {
             executor.batch(input).retry(Retry::exponential(second, second, 3)).run(value_of)
         });

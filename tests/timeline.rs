@@ -3,6 +3,7 @@
 mod common;
 
 use std::collections::HashMap;
+use std::panic::{self, AssertUnwindSafe};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
@@ -11,7 +12,7 @@ use batch_executor::{
     AdaptiveWorkers, BatchExecutor, Ending, ItemError, LimiterError, Quantiles, Retry, RetryDecision, Span,
     Timeline, Workers, limiter_fn,
 };
-use common::{Gate, Way, collecting, stopped, stopping};
+use common::{Census, Gate, Way, assert_survived, collecting, stopped, stopping};
 
 const MS: Duration = Duration::from_millis(1);
 
@@ -155,6 +156,54 @@ fn items_wait_in_the_queue_while_the_only_worker_is_busy() {
     let spans = result.timeline().unwrap().spans();
     assert!(spans[2].queue_wait() >= 20 * MS, "{spans:?}");
     assert!(spans.iter().all(|span| span.queued() == spans[0].queued()));
+}
+
+#[test]
+fn what_the_retry_thinks_about_is_no_run_time() {
+    let retry = Retry::new(|| [Duration::ZERO].into_iter()).when(|_: &&str| {
+        thread::sleep(20 * MS);
+        RetryDecision::Retry
+    });
+    let result = collecting(1)
+        .batch([1])
+        .retry(retry)
+        .record_timeline()
+        .run_with(|_, cx| if cx.attempt() == 1 { Err("busy") } else { Ok(()) })
+        .unwrap();
+    let [first, second] = result.timeline().unwrap().spans() else { panic!("not two attempts") };
+    assert!(second.queued() >= first.ended() + 20 * MS, "{first:?} {second:?}");
+}
+
+#[test]
+fn what_makes_ids_may_panic_when_it_goes_and_that_stops_nothing_else() {
+    struct Bomb;
+    impl Drop for Bomb {
+        fn drop(&mut self) {
+            panic!("gone wrong");
+        }
+    }
+    for stream in [false, true] {
+        let (executor, bomb) = (collecting(2), Bomb);
+        let census = Census::of(50);
+        let unwound = panic::catch_unwind(AssertUnwindSafe(|| {
+            let batch = executor.batch(0..50_usize).record_timeline_as(move |n| {
+                let _ = &bomb;
+                n.to_string()
+            });
+            let op = |n: &usize| {
+                census.count(*n);
+                Ok::<_, String>(())
+            };
+            if stream {
+                let _ = batch.stream(op, |results| results.count());
+            } else {
+                let _ = batch.run(op);
+            }
+        }));
+        assert_eq!(unwound.unwrap_err().downcast_ref::<&str>(), Some(&"gone wrong"));
+        census.assert_each_ran_once();
+        assert_survived(executor);
+    }
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! What a timeline is written as: a page with its data in it, and a trace, each true to the spans whatever ids contain.
 
+#![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
+
 mod common;
 
 use std::io::{self, Write};

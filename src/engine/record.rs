@@ -272,3 +272,53 @@ impl Write for Short {
         if self.0.len() > LONGEST_TEXT { Err(fmt::Error) } else { Ok(()) }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn recorder<'a>(spans: usize, items: Option<usize>) -> Recorder<'a, usize> {
+        Recorder::new(Record { id: Box::new(usize::to_string), spans }, Instant::now(), items)
+    }
+
+    #[test]
+    fn the_level_rises_when_more_are_kept_than_there_is_room_for() {
+        let recorder = recorder(1_000, None);
+        assert_eq!(recorder.hear(1_000), Level(0));
+        assert_eq!(recorder.hear(1), Level(1), "half of 1,001 fit beside the slowest and the failed");
+        assert_eq!(recorder.hear(300), Level(1));
+        assert_eq!(recorder.hear(1), Level(2), "801 do not");
+    }
+
+    #[test]
+    fn of_items_that_are_known_to_be_too_many_no_more_are_kept_than_have_room() {
+        for items in [Some(100_000), None] {
+            let recorder = recorder(1_000, items);
+            let mut scribe = Scribe::new(&recorder);
+            scribe.turns_to(0, Queued::AtStart);
+            for index in 0..100_000 {
+                scribe.starts(None);
+                scribe.succeeds(index, 1, &index);
+                let kept = scribe.track.as_ref().map_or(0, |track| track.sample.len());
+                assert!(kept <= 1_000 + TOLD_TOGETHER, "{kept} after {index}");
+            }
+            drop(scribe);
+            let (recorded, _) = recorder.finish();
+            assert!((100..=1_000).contains(&recorded.spans.len()), "{}", recorded.spans.len());
+        }
+    }
+
+    #[test]
+    fn a_worker_that_comes_again_goes_on_where_it_was() {
+        let recorder = recorder(1_000, None);
+        for (index, worker) in [0, 1, 0].into_iter().enumerate() {
+            let mut scribe = Scribe::new(&recorder);
+            scribe.turns_to(worker, Queued::Now);
+            scribe.starts(None);
+            scribe.succeeds(index, 1, &index);
+        }
+        assert_eq!(recorder.state.lock().tracks.len(), 2);
+        let (recorded, _) = recorder.finish();
+        assert_eq!((recorded.spans.len(), recorded.densities.len()), (3, 2));
+    }
+}

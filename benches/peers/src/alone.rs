@@ -60,6 +60,8 @@ pub fn groups() -> Vec<Group> {
         progress("2 workers", Workers::Fixed(2)),
         limiter("sequential", Workers::Sequential),
         limiter("2 workers", Workers::Fixed(2)),
+        timeline("sequential", Workers::Sequential),
+        timeline("2 workers", Workers::Fixed(2)),
         stop_half_way(),
         lengths(),
         worker_counts(),
@@ -96,6 +98,15 @@ fn limiter(on: &str, workers: Workers) -> Group {
     let plain = Case::plain(many(on), MANY, built(collecting(workers)), nothing());
     let with = many(&format!("{on}, a limiter that always grants"));
     Group { base: Base::First, cases: vec![plain, Case::plain(with, MANY, built(limited), nothing())] }
+}
+
+fn timeline(on: &str, workers: Workers) -> Group {
+    const ITEMS: usize = 1_000_000;
+    let executor = built(collecting(workers));
+    let recorded = move |ids| drop(black_box(executor.batch(ids).record_timeline().run(nothing())));
+    let name = |what: &str| format!("{} no-ops, {on}{what}", grouped(ITEMS));
+    let plain = Case::plain(name(""), ITEMS, built(collecting(workers)), nothing());
+    Group { base: Base::First, cases: vec![plain, Case::new(name(", `record_timeline`"), ITEMS, recorded)] }
 }
 
 fn stop_half_way() -> Group {
