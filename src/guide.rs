@@ -9,5 +9,8 @@ pub mod retries {}
 #[doc = include_str!("guide/streams.md")]
 pub mod streams {}
 
+#[doc = include_str!("guide/timelines.md")]
+pub mod timelines {}
+
 #[doc = include_str!("guide/workers.md")]
 pub mod workers {}
