@@ -158,10 +158,8 @@ impl<W: Work, S: SupplyFor<W>> Job<'_, W, S> {
             kit.pace.learn(items, now - since);
             since = now;
         }
-        let Desk { state, scribe } = kit.desk;
-        drop(scribe); // while its number is not another's
         drop(worker);
-        self.discard(state);
+        self.discard(kit.desk.state);
     }
 
     /// Has others look at what a claim brought.

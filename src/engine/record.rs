@@ -62,14 +62,10 @@ impl<'a, I> Recorder<'a, I> {
     fn take(&self, worker: usize) -> Track {
         let mut state = self.state.lock();
         let found = state.tracks.iter().position(|track| track.worker == worker);
-        let mut track = match found {
+        match found {
             Some(found) => state.tracks.swap_remove(found),
             None => Track::new(worker, self.room, state.level),
-        };
-        let level = state.level;
-        drop(state);
-        track.raise(level);
-        track
+        }
     }
 
     fn put_back(&self, track: Track) {
@@ -308,17 +304,33 @@ mod tests {
         }
     }
 
+    fn work(scribe: &mut Scribe<'_, usize>, worker: usize, index: usize) {
+        scribe.turns_to(worker, Queued::Now);
+        scribe.starts(None);
+        scribe.succeeds(index, 1, &index);
+    }
+
     #[test]
     fn a_worker_that_comes_again_goes_on_where_it_was() {
         let recorder = recorder(1_000, None);
         for (index, worker) in [0, 1, 0].into_iter().enumerate() {
-            let mut scribe = Scribe::new(&recorder);
-            scribe.turns_to(worker, Queued::Now);
-            scribe.starts(None);
-            scribe.succeeds(index, 1, &index);
+            work(&mut Scribe::new(&recorder), worker, index);
         }
         assert_eq!(recorder.state.lock().tracks.len(), 2);
         let (recorded, _) = recorder.finish();
         assert_eq!((recorded.spans.len(), recorded.densities.len()), (3, 2));
+    }
+
+    #[test]
+    fn who_gets_another_number_works_in_another_lane() {
+        let recorder = recorder(1_000, None);
+        let mut scribe = Scribe::new(&recorder);
+        for (index, worker) in [0, 0, 1].into_iter().enumerate() {
+            work(&mut scribe, worker, index);
+        }
+        drop(scribe);
+        let (recorded, _) = recorder.finish();
+        let workers: Vec<usize> = recorded.spans.iter().map(crate::timeline::Span::worker).collect();
+        assert_eq!(workers, [0, 0, 1]);
     }
 }
