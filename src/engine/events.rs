@@ -1,53 +1,66 @@
-//! What the subscribers of crate `tracing` are told of a batch. Without that feature, nobody is told anything.
+//! What the subscribers of crate `tracing` are told: a span for each batch, in which its operations run; an event for each attempt that came to no value, and for others where
+//! somebody listens that closely.
 
-#[cfg(feature = "tracing")]
-mod told;
+use tracing::dispatcher::{self, DefaultGuard, Dispatch};
+use tracing::field::Empty;
+use tracing::span::Entered;
+use tracing::{Level, Span, event, info_span};
 
-#[cfg(feature = "tracing")]
-pub(super) use told::Events;
-
-#[cfg(not(feature = "tracing"))]
 use crate::result::Counts;
 use crate::timeline::span::Ending;
 
-/// One attempt, as far as it is to be told.
-#[derive(Debug, Clone, Copy)]
-#[cfg_attr(not(feature = "tracing"), expect(dead_code, reason = "nobody is told"))]
-pub(super) struct Event<'e> {
-    pub(super) index: usize,
-    pub(super) attempt: usize,
-    pub(super) worker: usize,
-    pub(super) ending: Ending,
-    pub(super) note: Option<&'e str>,
+use super::event::Event;
+
+/// Under this name all of it can be filtered.
+const TARGET: &str = "batch_executor";
+
+#[derive(Debug)]
+pub(super) struct Events {
+    /// Whoever listens where the batch was started, listens on its workers too.
+    dispatch: Dispatch,
+    span: Span,
+    hears_successes: bool,
 }
 
-/// Ends nothing when it goes.
-#[cfg(not(feature = "tracing"))]
-pub(super) struct Within;
-
-/// Tells nobody.
-#[cfg(not(feature = "tracing"))]
-#[derive(Debug)]
-pub(super) struct Events;
-
-#[cfg(not(feature = "tracing"))]
-#[allow(clippy::unused_self, reason = "the other one needs it")]
 impl Events {
-    pub(super) const MAY_BE_HEARD: bool = false;
+    pub(super) const MAY_BE_HEARD: bool = true;
 
-    pub(super) fn begin(_: &'static str, _: Option<usize>, _: usize) -> Self {
-        Events
+    /// A batch or a stream begins, of so many items if that is known.
+    pub(super) fn begin(what: &'static str, items: Option<usize>, workers: usize) -> Self {
+        let span =
+            info_span!(target: TARGET, "batch", what, items, workers, succeeded = Empty, failed = Empty);
+        let hears_successes = tracing::enabled!(target: TARGET, Level::TRACE);
+        Events { dispatch: dispatcher::get_default(Dispatch::clone), span, hears_successes }
     }
 
-    pub(super) fn enter(&self) -> Within {
-        Within
+    /// What this thread does until the guard goes is part of the batch.
+    pub(super) fn enter(&self) -> (Entered<'_>, DefaultGuard) {
+        let listening = dispatcher::set_default(&self.dispatch);
+        (self.span.enter(), listening)
     }
 
+    /// Whether somebody wants to hear of every attempt.
     pub(super) fn hears_successes(&self) -> bool {
-        false
+        self.hears_successes
     }
 
-    pub(super) fn tell(&self, _: Event<'_>) {}
+    pub(super) fn tell(&self, told: Event<'_>) {
+        let Event { index, attempt, worker, ending, note } = told;
+        match ending {
+            Ending::Succeeded => {
+                event!(target: TARGET, parent: &self.span, Level::TRACE, index, attempt, worker, "item succeeded");
+            }
+            Ending::Retried => {
+                event!(target: TARGET, parent: &self.span, Level::DEBUG, index, attempt, worker, "item failed, and is tried again");
+            }
+            _ => {
+                event!(target: TARGET, parent: &self.span, Level::WARN, index, attempt, worker, note, "item {ending}");
+            }
+        }
+    }
 
-    pub(super) fn end(&self, _: Counts) {}
+    pub(super) fn end(&self, counts: Counts) {
+        self.span.record("succeeded", counts.succeeded);
+        self.span.record("failed", counts.failed);
+    }
 }

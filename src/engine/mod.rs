@@ -5,6 +5,8 @@ mod chunk;
 mod collect;
 mod coordinate;
 mod crew;
+mod event;
+#[cfg_attr(not(feature = "tracing"), path = "nobody.rs")]
 mod events;
 mod inlet;
 mod job;
