@@ -60,6 +60,33 @@ pub enum ConfigError {
     /// A rate per period of no length.
     #[error("the period of the rate limit has no length")]
     ZeroPeriod,
+    /// `Shard::new(_, 0)`.
+    #[error("the shard count is 0; there is at least 1 shard")]
+    ZeroShards,
+    /// A shard whose index is not less than their count.
+    #[error("there is no shard {index}/{count}; shards are counted from 0, the last is {}/{count}", .count - 1)]
+    NoSuchShard {
+        /// The index that was asked for.
+        index: usize,
+        /// How many shards there are.
+        count: usize,
+    },
+    /// A text that is no [`Shard`](crate::Shard).
+    #[error(
+        "{text:?} is no shard; it is INDEX/COUNT, such as 0/64 for the first and 63/64 for the last of 64"
+    )]
+    ShardText {
+        /// The text as it was given.
+        text: String,
+    },
+    /// A variable of the environment from which no [`Shard`](crate::Shard) can be told.
+    #[error("the environment variable {variable} {problem}")]
+    ShardVariable {
+        /// Its name.
+        variable: &'static str,
+        /// What is wrong with it, and where that helps, what to do.
+        problem: String,
+    },
 }
 
 /// Why a rate limiter gave no permit: any error, boxed.

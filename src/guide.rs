@@ -1,5 +1,8 @@
 //! Pages about one topic each. They hold text and no code.
 
+#[doc = include_str!("guide/machines.md")]
+pub mod machines {}
+
 #[doc = include_str!("guide/promises.md")]
 pub mod promises {}
 

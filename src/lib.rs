@@ -35,6 +35,8 @@
 //!   [`ItemContext`]: what `run_with` tells the operation. [More about them](guide::retries).
 //! - [`Results`], [`Streamed`]: what a stream hands on, for input that is endless, or larger than memory.
 //!   [More about streams](guide::streams).
+//! - [`Shard`]: which slice of the items this process works on, where several machines share them.
+//!   [More about that](guide::machines).
 //! - [`BatchResult`], [`BatchItem`], [`ItemError`]: what comes out. [`BatchError`]: what comes out when the batch stopped,
 //!   everything done until then included.
 //!
@@ -79,6 +81,7 @@ mod rate_limit;
 mod result;
 mod retry;
 mod senses;
+mod shard;
 mod stream;
 mod sync;
 mod timeline;
@@ -95,6 +98,7 @@ pub use progress::Progress;
 pub use rate_limit::{RateLimit, RateLimiter, limiter_fn};
 pub use result::{BatchItem, BatchResult};
 pub use retry::{EveryFailure, Exponential, NoRetry, Retry, RetryDecision, RetryPolicy};
+pub use shard::Shard;
 pub use stream::{Results, Streamed};
 pub use timeline::{Ending, Interval, Quantiles, Span, Timeline, TimelineStats};
 pub use workers::{AdaptiveWorkers, AutoWorkers, MAX_WORKERS, Workers};

@@ -580,3 +580,45 @@ mod linux {
         one_cannot_be_read(&tree, &name, "2 of 2 succeeded");
     }
 }
+
+/// `shard FILE` of the tree, told by these variables and no others which shard it is.
+fn shard(tree: &Tree, variables: &[(&str, &str)]) -> Ran {
+    Ran::new(example("shard").arg("lines").current_dir(&tree.0).env_clear().envs(variables.iter().copied()))
+}
+
+#[test]
+fn the_environment_tells_the_shard() {
+    let tree = Tree::new("shard").with("lines", "a\nb\nc\nd\ne\n");
+    let printed = |variables: &[(&str, &str)]| {
+        let ran = shard(&tree, variables);
+        assert_eq!(ran.exited_with(0).stderr(), "");
+        ran.stdout().to_owned()
+    };
+    assert_eq!(printed(&[]), "0\ta\n1\tb\n2\tc\n3\td\n4\te\n");
+    assert_eq!(printed(&[("BATCH_EXECUTOR_SHARD", "1/3")]), "1\tb\n4\te\n");
+    assert_eq!(printed(&[("PARALLEL_SEQ", "3"), ("BATCH_EXECUTOR_SHARDS", "3")]), "2\tc\n");
+}
+
+#[test]
+fn an_environment_that_tells_no_shard_is_an_error_and_no_line_is_printed() {
+    let tree = Tree::new("shard-none").with("lines", "a\nb\nc\nd\ne\n");
+    let ran = shard(&tree, &[("JOB_COMPLETION_INDEX", "3")]);
+    assert_eq!(ran.exited_with(2).stdout(), "");
+    assert_eq!(
+        ran.stderr(),
+        "shard: the environment variable BATCH_EXECUTOR_SHARDS is missing, \
+         and JOB_COMPLETION_INDEX alone does not tell the shard\n"
+    );
+}
+
+#[cfg(unix)]
+#[test]
+fn a_variable_that_is_no_text_is_refused() {
+    use std::os::unix::ffi::OsStrExt;
+
+    let tree = Tree::new("shard-bytes").with("lines", "a\n");
+    let bytes = std::ffi::OsStr::from_bytes(b"1/\xff");
+    let ran = Ran::new(example("shard").arg("lines").current_dir(&tree.0).env("BATCH_EXECUTOR_SHARD", bytes));
+    assert_eq!(ran.exited_with(2).stdout(), "");
+    assert!(ran.stderr().contains("\"1/\u{fffd}\" is no shard"), "{}", ran.stderr());
+}

@@ -22,7 +22,7 @@ const ROWS: &[&[&str]] = &[
     &["timeline::page"],
     &["timeline"],
     &["error", "cancel", "context", "retry", "adaptive::cohort"],
-    &["result", "workers", "rate_limit", "adaptive"],
+    &["result", "workers", "rate_limit", "shard", "adaptive"],
     &["batch_error", "progress", "pool::latch", "adaptive::trial"],
     &["pool::roster", "stream"],
     &["pool"],
