@@ -159,6 +159,10 @@ impl<F: Fn() -> Result<Duration, LimiterError> + Send + Sync> RateLimiter for Li
 /// ```
 #[derive(Debug)]
 pub struct RateLimit {
+    /// So many in each `per`, as it was asked for: a share of it is worked out from these, and not from their quotient.
+    permits: u32,
+    per: Duration,
+    burst: u32,
     gate: Gate,
     start: Instant,
 }
@@ -185,9 +189,8 @@ impl RateLimit {
         if per.is_zero() {
             return Err(ConfigError::ZeroPeriod);
         }
-        let interval = per.as_nanos().div_ceil(u128::from(permits));
-        let interval = u64::try_from(interval).unwrap_or(u64::MAX);
-        Ok(RateLimit { gate: Gate::new(interval), start: Instant::now() })
+        let gate = Gate::new(interval(permits, per));
+        Ok(RateLimit { permits, per, burst: 1, gate, start: Instant::now() })
     }
 
     /// So many permits a second.
@@ -232,8 +235,50 @@ impl RateLimit {
     #[track_caller]
     pub fn burst(mut self, permits: u32) -> Self {
         assert!(permits > 0, "a burst of 0 permits would never let anything start");
+        self.burst = permits;
         self.gate.slack = self.gate.interval.saturating_mul(u64::from(permits - 1)).min(LONGEST_SLACK);
         self
+    }
+
+    /// The share of one of `count` machines that keep this limit together and know nothing of each other.
+    ///
+    /// A share has the whole permits of a period divided by `count`, so that in any such period all of them together get no
+    /// more than the limit; what is left over is lost: of 50 a second, 4 machines get 12 each. Where that is much, say the
+    /// same with a longer period, which the limit then holds for: of 3,000 a minute, 26 machines get 115 each, but of 50 a second 1 each. Fewer
+    /// permits than machines become a longer interval: of 3 a second, each of 4 machines gets one in 1.34 seconds.
+    ///
+    /// A [`burst`](RateLimit::burst) that was set before is divided as well, down to 1. No split can tell the machines to take turns, so
+    /// in one moment there may be `count` permits, one of each machine, where the limit as a whole has no burst. Permits that one
+    /// machine does not use are not given to another.
+    ///
+    /// Count the machines that run at the same time, which may be fewer than there are [shards](crate::Shard).
+    ///
+    /// # Panics
+    ///
+    /// If `count` is 0.
+    ///
+    /// ```
+    /// use batch_executor::{RateLimit, RateLimiter};
+    /// use std::time::Duration;
+    ///
+    /// let share = RateLimit::per_second(50).burst(8).split(4);      // 12 a second, 2 together
+    /// assert_eq!(share.reserve()?, Duration::ZERO);
+    /// assert_eq!(share.reserve()?, Duration::ZERO);
+    /// assert!(share.reserve()? > Duration::from_millis(60));
+    /// # Ok::<(), batch_executor::LimiterError>(())
+    /// ```
+    #[must_use]
+    #[track_caller]
+    pub fn split(mut self, count: usize) -> Self {
+        assert!(count > 0, "a rate limit has no share for one of 0 machines");
+        let count = u32::try_from(count).unwrap_or(u32::MAX);
+        match self.permits / count {
+            0 => self.per = self.per.saturating_mul(count),
+            share => self.permits = share,
+        }
+        self.gate.interval = interval(self.permits, self.per);
+        let burst = self.burst / count;
+        self.burst(burst.max(1))
     }
 
     #[track_caller]
@@ -259,6 +304,11 @@ impl RateLimiter for RateLimit {
     fn pause(&self, time: Duration) {
         self.gate.pause(self.now(), nanos(time));
     }
+}
+
+/// In nanoseconds, rounded up.
+fn interval(permits: u32, per: Duration) -> u64 {
+    u64::try_from(per.as_nanos().div_ceil(u128::from(permits))).unwrap_or(u64::MAX)
 }
 
 fn nanos(time: Duration) -> u64 {
@@ -379,5 +429,76 @@ mod tests {
         assert_eq!(RateLimit::per_second(u32::MAX).gate.interval, 1);
         assert_eq!(RateLimit::per_minute(2).gate.interval, 30 * SECOND);
         assert_eq!(RateLimit::new(1, Duration::MAX).unwrap().gate.interval, u64::MAX);
+    }
+
+    /// How many permits there are before this time, in nanoseconds, for whoever takes all that there are.
+    fn permits_before(end: u64, limit: &RateLimit) -> usize {
+        (0..1_000).map(|_| limit.gate.reserve(0)).take_while(|wait| *wait < end).count()
+    }
+
+    #[test]
+    fn in_a_period_the_shares_together_give_no_more_than_the_whole() {
+        for permits in [1, 2, 3, 7, 12, 50, 97] {
+            for burst in [1, 2, 5, 40] {
+                let whole = || RateLimit::per_second(permits).burst(burst);
+                for machines in 1..=(permits as usize) {
+                    let given = machines * permits_before(SECOND, &whole().split(machines));
+                    let most = permits_before(SECOND, &whole());
+                    assert!(
+                        given <= most,
+                        "{machines} machines, {permits} a second, burst {burst}: {given} > {most}"
+                    );
+                    assert!(given + machines > permits as usize, "none of {machines} loses a whole permit");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn with_fewer_permits_than_machines_each_gets_one_where_the_whole_has_one_for_each() {
+        for (permits, machines) in [(1, 2), (3, 4), (7, 50), (1, 1_000), (49, 50)] {
+            let share = RateLimit::per_second(permits).split(machines);
+            let time = SECOND * machines as u64 / u64::from(permits);
+            assert_eq!(permits_before(time, &share), 1, "{permits} a second, {machines} machines");
+            assert!(share.gate.interval - time <= 1, "and no later than that");
+        }
+    }
+
+    #[test]
+    fn a_share_is_rounded_down_in_the_period_of_the_limit() {
+        let interval = |limit: RateLimit| limit.gate.interval;
+        assert_eq!(interval(RateLimit::per_second(50).split(4)), 83_333_334);
+        assert_eq!(interval(RateLimit::per_second(50).split(26)), SECOND);
+        assert_eq!(interval(RateLimit::per_minute(3_000).split(26)), (60 * SECOND).div_ceil(115));
+        assert_eq!(interval(RateLimit::per_second(3).split(4)), 1_333_333_334);
+        assert_eq!(interval(RateLimit::every(Duration::from_secs(2)).split(3)), 6 * SECOND);
+        assert_eq!(interval(RateLimit::per_second(50).split(1)), interval(RateLimit::per_second(50)));
+        assert_eq!(
+            interval(RateLimit::per_second(100).split(5).split(4)),
+            interval(RateLimit::per_second(5))
+        );
+    }
+
+    #[test]
+    fn a_burst_is_split_too_and_one_set_afterwards_is_the_shares_own() {
+        let free = |limit: RateLimit| (0..1_000).take_while(|_| limit.gate.reserve(0) == 0).count();
+        assert_eq!(free(RateLimit::per_second(50).burst(9).split(4)), 2);
+        assert_eq!(free(RateLimit::per_second(50).burst(3).split(4)), 1);
+        assert_eq!(free(RateLimit::per_second(50).split(4).burst(9)), 9);
+        assert_eq!(free(RateLimit::per_second(1).burst(9).split(3).split(3)), 1);
+    }
+
+    #[test]
+    fn a_share_too_small_for_the_clock_saturates() {
+        let never = RateLimit::every(Duration::MAX).burst(u32::MAX).split(usize::MAX);
+        assert_eq!((never.gate.reserve(5), never.gate.reserve(5)), (0, u64::MAX - 5));
+        assert_eq!(RateLimit::per_second(1).split(usize::MAX).gate.interval, SECOND * u64::from(u32::MAX));
+    }
+
+    #[test]
+    fn what_was_taken_before_a_split_stays_taken() {
+        let limit = RateLimit::per_second(10);
+        limit.pause(Duration::from_secs(9));
+        assert!(limit.split(2).reserve().unwrap() > Duration::from_secs(5));
     }
 }

@@ -124,6 +124,10 @@ fn a_rate_of_nothing_is_refused() {
         panic_of(|| RateLimit::per_second(1).burst(0)),
         "a burst of 0 permits would never let anything start"
     );
+    assert_eq!(
+        panic_of(|| RateLimit::per_second(1).split(0)),
+        "a rate limit has no share for one of 0 machines"
+    );
 }
 
 #[test]
