@@ -227,7 +227,7 @@ fn the_repository_names_no_machine_and_no_registry() {
         ["py", "pi.org"].concat(),
         ["npm", "js.com"].concat(),
     ];
-    let mut files: Vec<PathBuf> = ["src", "tests", "examples", "benches", ".ci"]
+    let mut files: Vec<PathBuf> = ["src", "tests", "examples", "benches", ".ci", "batch-executor-redis"]
         .iter()
         .filter(|folder| root().join(folder).is_dir())
         .flat_map(|folder| files_below(&root().join(folder), ""))

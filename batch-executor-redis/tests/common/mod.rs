@@ -1,0 +1,165 @@
+//! A Redis of the test's own: `redis-server`, by `REDIS_SERVER` or from the path, on loopback and a port that was free.
+
+#![allow(
+    dead_code,
+    clippy::unwrap_used,
+    reason = "not every test needs all; a test that cannot go on has failed"
+)]
+
+use std::env;
+use std::net::{Ipv4Addr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use batch_executor_redis::{RedisLimit, redis};
+
+pub(crate) const MS: fn(u64) -> Duration = Duration::from_millis;
+pub(crate) const KEY: &str = "the limit";
+
+/// The program, or nothing if there is none and nobody has promised one.
+fn program() -> Option<PathBuf> {
+    if let Some(given) = env::var_os("REDIS_SERVER") {
+        return Some(PathBuf::from(given));
+    }
+    let found = env::var_os("PATH").into_iter().flat_map(|path| env::split_paths(&path).collect::<Vec<_>>());
+    found.map(|folder| folder.join("redis-server")).find(|program| program.is_file())
+}
+
+/// A server that ends with the test.
+pub(crate) struct Server {
+    program: PathBuf,
+    child: Child,
+    port: u16,
+}
+
+impl Server {
+    /// `None`, and a line that nobody overlooks, where there is no `redis-server`.
+    pub(crate) fn start() -> Option<Server> {
+        let Some(program) = program() else {
+            eprintln!("SKIP: there is no redis-server; .ci/redis fetches one");
+            return None;
+        };
+        let port = free_port();
+        let child = spawn(&program, port);
+        let mut server = Server { program, child, port };
+        server.wait_until_there();
+        Some(server)
+    }
+
+    /// Again, on the same port, with nothing in it.
+    pub(crate) fn start_again(&mut self) {
+        self.child = spawn(&self.program, self.port);
+        self.wait_until_there();
+    }
+
+    fn wait_until_there(&mut self) {
+        let since = Instant::now();
+        while self.client().get_connection_with_timeout(MS(500)).is_err() {
+            assert!(self.child.try_wait().unwrap().is_none(), "redis-server has ended");
+            assert!(since.elapsed() < MS(30_000), "redis-server does not answer");
+            thread::sleep(MS(10));
+        }
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("redis://127.0.0.1:{}/", self.port)
+    }
+
+    pub(crate) fn address(&self) -> (Ipv4Addr, u16) {
+        (Ipv4Addr::LOCALHOST, self.port)
+    }
+
+    pub(crate) fn client(&self) -> redis::Client {
+        redis::Client::open(self.url()).unwrap()
+    }
+
+    pub(crate) fn limit(&self, permits: u32, per: Duration) -> RedisLimit {
+        RedisLimit::new(self.client(), KEY, permits, per).unwrap()
+    }
+
+    /// The answer to a command, by a connection of its own.
+    pub(crate) fn ask<T: redis::FromRedisValue>(&self, command: &str) -> T {
+        let mut asked = redis::Cmd::new();
+        asked.arg(command.split(' ').collect::<Vec<_>>());
+        asked.query(&mut self.client().get_connection_with_timeout(MS(10_000)).unwrap()).unwrap()
+    }
+
+    /// What the limit's key holds.
+    pub(crate) fn key(&self) -> Option<String> {
+        let mut connection = self.client().get_connection().unwrap();
+        redis::cmd("GET").arg(KEY).query(&mut connection).unwrap()
+    }
+
+    pub(crate) fn connections_so_far(&self) -> u64 {
+        self.info("total_connections_received:")
+    }
+
+    pub(crate) fn calls_of(&self, command: &str) -> u64 {
+        let stats: String = self.ask("INFO commandstats");
+        let line = stats.lines().find_map(|line| line.strip_prefix(&format!("cmdstat_{command}:calls=")));
+        line.map_or(0, |rest| rest.split(',').next().unwrap().parse().unwrap())
+    }
+
+    fn info(&self, name: &str) -> u64 {
+        let stats: String = self.ask("INFO stats");
+        stats.lines().find_map(|line| line.strip_prefix(name)).unwrap().trim().parse().unwrap()
+    }
+
+    /// As `kill -9`.
+    pub(crate) fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// From now on it takes connections and questions, and answers none.
+    pub(crate) fn hang(&self) {
+        self.signal("-STOP");
+    }
+
+    pub(crate) fn go_on(&self) {
+        self.signal("-CONT");
+    }
+
+    fn signal(&self, signal: &str) {
+        let pid = self.child.id().to_string();
+        assert!(Command::new("kill").args([signal, &pid]).status().unwrap().success());
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn spawn(program: &Path, port: u16) -> Child {
+    let mut command = Command::new(program);
+    command.args(["--bind", "127.0.0.1", "--port", &port.to_string(), "--save", "", "--appendonly", "no"]);
+    command.args(["--enable-debug-command", "yes"]);
+    command.stdout(Stdio::null()).spawn().unwrap()
+}
+
+/// Not one that another test of this process was just given.
+fn free_port() -> u16 {
+    static GIVEN: AtomicU32 = AtomicU32::new(0);
+    let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
+    if GIVEN.swap(u32::from(port), Ordering::Relaxed) == u32::from(port) { free_port() } else { port }
+}
+
+/// About so long: at most, and not less by more than a machine under load takes for what was in between.
+#[track_caller]
+pub(crate) fn assert_about(wait: Duration, expected: Duration) {
+    assert!(wait <= expected && wait + MS(5_000) > expected, "{wait:?} instead of {expected:?}");
+}
+
+pub(crate) fn wait_until(what: &str, happens: impl Fn() -> bool) {
+    let since = Instant::now();
+    while !happens() {
+        assert!(since.elapsed() < MS(30_000), "{what} did not happen");
+        thread::sleep(MS(5));
+    }
+}
