@@ -20,16 +20,15 @@ impl Connections {
     }
 
     /// Asks on a connection that is free, or else on a new one. Where the server has closed the free one meanwhile, as when it was
-    /// started again, it has closed the others too, and the question is asked once more.
+    /// started again, the question is asked once more.
     pub(crate) fn ask<T>(&self, question: impl Fn(&mut Connection) -> RedisResult<T>) -> RedisResult<T> {
         let idle = self.idle().pop();
-        if let Some(connection) = idle {
-            match self.ask_on(connection, &question) {
-                Err(error) if error.is_connection_dropped() => self.idle().clear(),
-                answer => return answer,
-            }
+        let answer = idle.map(|connection| self.ask_on(connection, &question));
+        match answer {
+            Some(Err(error)) if error.is_connection_dropped() => self.ask_on(self.open()?, &question),
+            Some(answer) => answer,
+            None => self.ask_on(self.open()?, &question),
         }
-        self.ask_on(self.open()?, &question)
     }
 
     /// Keeps the connection if it has answered. After a time-out its answer is still to come, and the next to ask would take it

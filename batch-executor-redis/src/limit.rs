@@ -63,7 +63,8 @@ pub struct RedisLimit {
 impl RedisLimit {
     /// So many permits in every period of this length, for all who name this key. Nothing is asked of the server yet.
     ///
-    /// Processes that share a key should name the same limit; the schedule of the key moves by the interval of whoever asks.
+    /// Processes that share a key should name the same limit; the schedule of the key moves by the interval of whoever asks. Passwords, TLS
+    /// and, where something on the way forgets connections that are idle, TCP keepalives are settings of the client.
     ///
     /// # Errors
     ///
