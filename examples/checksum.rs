@@ -1,11 +1,13 @@
 //! `checksum FOLDER`: the SHA-256 of every file below a folder, several at once, in the format of `sha256sum`.
 //!
-//! `cargo run --release --example checksum -- src | sha256sum -c`
+//! `cargo run --release --example checksum -- src | sha256sum -c`, with a progress bar if it is built with `--features indicatif`.
 
-use std::io::{self, ErrorKind, IsTerminal, Write};
-use std::{env, error::Error, fmt::Display, fs::File, path::Path, process::ExitCode, slice, time::Duration};
+use std::io::{self, ErrorKind, Write};
+use std::{env, error::Error, fmt::Display, fs::File, path::Path, process::ExitCode, slice};
 
-use batch_executor::{BatchExecutor, Progress, Workers};
+#[cfg(feature = "indicatif")]
+use batch_executor::progress_bar as progress_line;
+use batch_executor::{BatchExecutor, Workers};
 use sha2::{Digest, Sha256};
 use walkdir::{DirEntry, WalkDir};
 
@@ -58,7 +60,11 @@ fn escaped(byte: &u8) -> &[u8] {
 }
 
 /// Redraws one line on a terminal; elsewhere adds one every ten seconds.
-fn progress_line() -> impl FnMut(&Progress) {
+#[cfg(not(feature = "indicatif"))]
+fn progress_line() -> impl FnMut(&batch_executor::Progress) {
+    use std::io::IsTerminal;
+    use std::time::Duration;
+
     let redraw = io::stderr().is_terminal();
     let (start, end, millis) = if redraw { ("\r\x1b[K", "", 100) } else { ("", "\n", 10_000) };
     let mut due = Duration::from_millis(millis);

@@ -67,6 +67,7 @@ impl<'a, It: Iterator, R, S> Batch<'a, It, R, S> {
     /// several workers, the calling thread only reports while there are others to work, so a slow callback slows no
     /// item; calls for quick items come a few at a time, with one time for all. Where no other thread can be had, or none
     /// comes within a tenth of a second, the calling thread works and reports by turns. The last call of this method wins.
+    /// With feature `indicatif`, `progress_bar()` is such a callback.
     ///
     /// # Panics
     ///

@@ -52,6 +52,12 @@
 //!
 //! [What else it promises, and how that is tested](guide::promises).
 //!
+//! # Features
+//!
+//! None is on unless it is asked for.
+//!
+//! - `indicatif`: `progress_bar()`, a callback for `on_progress` that draws a progress bar, and `progress_bar_on(bar)` for one of your own.
+//!
 //! # What it is not for
 //!
 //! Async code (give a whole batch to one `spawn_blocking`), CPU-bound loops over slices (rayon's adaptors), operations that
@@ -77,6 +83,8 @@ mod models;
 mod panic;
 mod pool;
 mod progress;
+#[cfg(feature = "indicatif")]
+mod progress_bar;
 mod rate_limit;
 mod result;
 mod retry;
@@ -95,6 +103,9 @@ pub use error::{ConfigError, ItemError, LimiterError};
 pub use executor::{BatchExecutor, BatchExecutorBuilder};
 pub use panic::Panic;
 pub use progress::Progress;
+#[cfg(feature = "indicatif")]
+#[cfg_attr(docsrs, doc(cfg(feature = "indicatif")))]
+pub use progress_bar::{progress_bar, progress_bar_on};
 pub use rate_limit::{RateLimit, RateLimiter, limiter_fn};
 pub use result::{BatchItem, BatchResult};
 pub use retry::{EveryFailure, Exponential, NoRetry, Retry, RetryDecision, RetryPolicy};

@@ -41,12 +41,20 @@ impl Ran {
         self
     }
 
-    /// The result is the last line on stderr, and here are those before it.
+    /// The result is the last line on stderr, and here are those before it that are no progress.
     #[track_caller]
     fn complaints(&self, counts: &str) -> Vec<&str> {
         let mut lines: Vec<&str> = self.stderr().lines().collect();
         let last = lines.pop().unwrap();
         assert!(last.starts_with(&format!("{counts} in ")), "{}", self.stderr());
+        if cfg!(feature = "indicatif") && !counts.starts_with("0 of 0") {
+            let progress = lines.remove(0);
+            assert!(
+                progress.contains("/s, in "),
+                "the line that `progress_bar` ends with: {}",
+                self.stderr()
+            );
+        }
         lines
     }
 }
