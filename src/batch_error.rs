@@ -13,6 +13,7 @@ use crate::result::{BatchItem, BatchResult, Summary};
 /// assert_eq!(StopReason::ItemFailed { index: 3 }.to_string(), "item 3 failed");
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub enum StopReason {
     /// An item failed, and the executor stops on the first error.
@@ -69,6 +70,7 @@ impl fmt::Display for StopReason {
 /// assert_eq!(partial.values().copied().collect::<Vec<_>>(), [1, 2]);
 /// assert_eq!(partial.skipped(), 1);
 /// ```
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub enum BatchError<I, T, E> {
     /// `run_tasks` was given a different number of tasks than of item ids. Nothing has run.

@@ -121,6 +121,14 @@ impl From<Box<dyn Error + Send + Sync>> for LimiterError {
     }
 }
 
+/// Its text.
+#[cfg(feature = "serde")]
+impl serde::Serialize for LimiterError {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
 /// Why an item has no value.
 ///
 /// All but `Skipped` count as failures: that item was never started. With retries, what is told is the item's last attempt.
@@ -139,6 +147,7 @@ impl From<Box<dyn Error + Send + Sync>> for LimiterError {
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub enum ItemError<E> {
     /// The operation returned this error.

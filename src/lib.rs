@@ -57,6 +57,7 @@
 //! None is on unless it is asked for.
 //!
 //! - `indicatif`: `progress_bar()`, a callback for `on_progress` that draws a progress bar, and `progress_bar_on(bar)` for one of your own.
+//! - `serde`: `Serialize` for [`BatchResult`] and everything in it, [`BatchError`], [`StopReason`], [`Progress`] and [`Streamed`].
 //!
 //! # What it is not for
 //!

@@ -100,6 +100,14 @@ impl fmt::Display for Panic {
     }
 }
 
+/// Its message; the payload may be anything.
+#[cfg(feature = "serde")]
+impl serde::Serialize for Panic {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.message())
+    }
+}
+
 /// Runs `f`; a panic of it comes back as a value.
 pub(crate) fn catch<R>(f: impl FnOnce() -> R) -> Result<R, Panic> {
     catch_unwind(AssertUnwindSafe(f)).map_err(Panic::new)

@@ -20,6 +20,7 @@ use crate::result::Counts;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct Progress {
     /// Items decided so far: run, or refused by the rate limiter.
@@ -34,6 +35,10 @@ pub struct Progress {
     /// Those of the completed that failed, panicked or got no permit.
     pub failed: usize,
     /// Time since the batch began. Completions that are reported together carry the same time.
+    #[cfg_attr(
+        feature = "serde",
+        serde(rename = "elapsed_seconds", serialize_with = "crate::result::as_seconds")
+    )]
     pub elapsed: Duration,
 }
 

@@ -22,6 +22,7 @@ use crate::timeline::Timeline;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct BatchItem<I, T, E> {
     /// The item itself, as it came in.
@@ -368,6 +369,96 @@ impl<I, T, E> fmt::Debug for BatchResult<I, T, E> {
             .field("workers", &self.summary.workers)
             .finish_non_exhaustive()
     }
+}
+
+/// What the accessors say, each by its name, times in seconds; and the items, with their attempts.
+///
+/// Every result has the same fields, whether anything was retried or not: an item that was tried once says so, and one that
+/// never started has 0. Of items, values and errors nothing is asked but [`Serialize`](serde::Serialize); an error that is no data
+/// can be its text: `.map_err(|error| error.to_string())`. [`retry_panic`](BatchResult::retry_panic) is left out.
+///
+/// ```
+/// use batch_executor::BatchExecutor;
+///
+/// let executor = BatchExecutor::builder().stop_on_error(false).build()?;
+/// let result = executor.run(["7", "x", "0"], |text| match text.parse::<u32>() {
+///     Ok(0) => panic!("nothing"),
+///     parsed => parsed.map_err(|error| error.to_string()),
+/// })?;
+/// println!("{}", serde_json::to_string_pretty(&result)?);
+/// # let json = serde_json::to_value(&result)?;
+/// # assert_eq!(json["items"][1]["outcome"]["Err"]["Failed"], "invalid digit found in string");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// prints, but for the line breaks,
+///
+/// ```json
+/// {
+///   "total": 3,
+///   "successful": 1,
+///   "failed": 2,
+///   "skipped": 0,
+///   "elapsed_seconds": 0.000100251,
+///   "workers": 1,
+///   "items": [
+///     { "id": "7", "outcome": { "Ok": 7 }, "attempts": 1 },
+///     { "id": "x", "outcome": { "Err": { "Failed": "invalid digit found in string" } }, "attempts": 1 },
+///     { "id": "0", "outcome": { "Err": { "Panicked": "nothing" } }, "attempts": 1 }
+///   ]
+/// }
+/// ```
+///
+/// A panic is its message, a [`LimiterError`](crate::LimiterError) its text, and whatever was skipped `{ "Err": "Skipped" }`. A batch that
+/// stopped is `{ "Stopped": { "reason": { "ItemFailed": { "index": 1 } }, "partial": .. } }` with such a result. A [`BatchItem`] by itself, as a
+/// stream hands it on, does not know its attempts.
+#[cfg(feature = "serde")]
+impl<I, T, E> serde::Serialize for BatchResult<I, T, E>
+where
+    I: serde::Serialize,
+    T: serde::Serialize,
+    E: serde::Serialize,
+{
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        use serde::ser::SerializeStruct;
+
+        let mut fields = serializer.serialize_struct("BatchResult", 7)?;
+        fields.serialize_field("total", &self.total())?;
+        fields.serialize_field("successful", &self.successful())?;
+        fields.serialize_field("failed", &self.failed())?;
+        fields.serialize_field("skipped", &self.skipped())?;
+        fields.serialize_field("elapsed_seconds", &self.elapsed.as_secs_f64())?;
+        fields.serialize_field("workers", &self.workers)?;
+        fields.serialize_field("items", &Rows(self))?;
+        fields.end()
+    }
+}
+
+/// The items as they are serialized.
+#[cfg(feature = "serde")]
+struct Rows<'r, I, T, E>(&'r BatchResult<I, T, E>);
+
+#[cfg(feature = "serde")]
+impl<I: serde::Serialize, T: serde::Serialize, E: serde::Serialize> serde::Serialize for Rows<'_, I, T, E> {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        #[derive(serde::Serialize)]
+        struct Row<'r, I, T, E> {
+            id: &'r I,
+            outcome: &'r Result<T, ItemError<E>>,
+            attempts: usize,
+        }
+
+        serializer.collect_seq(self.0.iter().enumerate().map(|(index, BatchItem { id, outcome })| {
+            let attempts = self.0.attempts(index);
+            Row { id, outcome, attempts }
+        }))
+    }
+}
+
+/// For fields that are times.
+#[cfg(feature = "serde")]
+pub(crate) fn as_seconds<S: serde::Serializer>(time: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_f64(time.as_secs_f64())
 }
 
 #[cfg(test)]

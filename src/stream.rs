@@ -117,6 +117,7 @@ impl<I, T, E> fmt::Debug for Results<'_, I, T, E> {
 /// assert_eq!((streamed.succeeded, streamed.failed), (2, 1));
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[must_use = "a stream that stopped early says so here and nowhere else"]
 #[non_exhaustive]
 pub struct Streamed<O> {
@@ -128,6 +129,7 @@ pub struct Streamed<O> {
     pub succeeded: usize,
     /// Items handed on that failed, panicked, or were refused by the rate limiter.
     pub failed: usize,
+    #[cfg_attr(feature = "serde", serde(skip))]
     timeline: Option<Box<Timeline>>,
 }
 
