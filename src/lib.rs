@@ -57,7 +57,9 @@
 //! None is on unless it is asked for.
 //!
 //! - `indicatif`: `progress_bar()`, a callback for `on_progress` that draws a progress bar, and `progress_bar_on(bar)` for one of your own.
-//! - `serde`: `Serialize` for [`BatchResult`] and everything in it, [`BatchError`], [`StopReason`], [`Progress`] and [`Streamed`].
+//! - `serde`: `Serialize` for [`BatchResult`] and everything in it, [`BatchError`], [`StopReason`], [`Progress`], [`Streamed`],
+//!   [`TimelineStats`], [`Span`] and [`Interval`].
+//! - `tracing`: a span for each batch, an event for each failure and retry. [More about it](guide::timelines).
 //!
 //! # What it is not for
 //!
@@ -89,6 +91,8 @@ mod progress_bar;
 mod rate_limit;
 mod result;
 mod retry;
+#[cfg(feature = "serde")]
+mod seconds;
 mod senses;
 mod shard;
 mod stream;

@@ -37,7 +37,7 @@ pub struct Progress {
     /// Time since the batch began. Completions that are reported together carry the same time.
     #[cfg_attr(
         feature = "serde",
-        serde(rename = "elapsed_seconds", serialize_with = "crate::result::as_seconds")
+        serde(rename = "elapsed_seconds", serialize_with = "crate::seconds::as_seconds")
     )]
     pub elapsed: Duration,
 }

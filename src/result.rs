@@ -427,8 +427,8 @@ where
         fields.serialize_field("successful", &self.successful())?;
         fields.serialize_field("failed", &self.failed())?;
         fields.serialize_field("skipped", &self.skipped())?;
-        fields.serialize_field("elapsed_seconds", &self.elapsed.as_secs_f64())?;
-        fields.serialize_field("workers", &self.workers)?;
+        fields.serialize_field("elapsed_seconds", &self.elapsed().as_secs_f64())?;
+        fields.serialize_field("workers", &self.workers())?;
         fields.serialize_field("items", &Rows(self))?;
         fields.end()
     }
@@ -453,12 +453,6 @@ impl<I: serde::Serialize, T: serde::Serialize, E: serde::Serialize> serde::Seria
             Row { id, outcome, attempts }
         }))
     }
-}
-
-/// For fields that are times.
-#[cfg(feature = "serde")]
-pub(crate) fn as_seconds<S: serde::Serializer>(time: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_f64(time.as_secs_f64())
 }
 
 #[cfg(test)]

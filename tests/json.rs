@@ -178,3 +178,20 @@ fn a_stream_says_how_it_ended() {
     let streamed = stopping(2).batch(0..2).stream(op, |results| results.count());
     assert_eq!(to_value(streamed).unwrap()["stopped"], Value::Null);
 }
+
+#[test]
+fn a_timeline_in_numbers_says_its_seconds() {
+    let result = BatchExecutor::new().batch(["x"]).record_timeline().run(|_| Ok::<_, String>(())).unwrap();
+    let timeline = result.timeline().unwrap();
+    let (stats, span) = (json!(&timeline.stats()), json!(&timeline.spans()[0]));
+    let number = |value: &Value| value.as_f64().unwrap();
+    assert_eq!((&stats["items"], &stats["retries"], &stats["workers"]), (&1.into(), &0.into(), &1.into()));
+    assert!(number(&stats["run_time"]["p99_seconds"]) <= number(&stats["elapsed_seconds"]));
+    assert_eq!(
+        (&span["id"], &span["ending"], &span["note"]),
+        (&"x".into(), &"Succeeded".into(), &Value::Null)
+    );
+    assert!(number(&span["started_seconds"]) <= number(&span["ended_seconds"]));
+    let intervals = json!(&timeline.intervals());
+    assert_eq!(intervals[0]["start_seconds"], 0.0);
+}

@@ -47,11 +47,20 @@ pub struct Timeline {
 
 /// What all workers together did in a part of the time.
 #[derive(Debug, Clone, Copy, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct Interval {
     /// When it began, since the batch did.
+    #[cfg_attr(
+        feature = "serde",
+        serde(rename = "start_seconds", serialize_with = "crate::seconds::as_seconds")
+    )]
     pub start: Duration,
     /// How long it is. All intervals of a timeline are equally long, but for the last.
+    #[cfg_attr(
+        feature = "serde",
+        serde(rename = "length_seconds", serialize_with = "crate::seconds::as_seconds")
+    )]
     pub length: Duration,
     /// How many workers ran an operation, on average over the interval.
     pub busy_workers: f64,

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 /// How an attempt ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub enum Ending {
     /// The operation returned a value.
@@ -226,5 +227,26 @@ impl fmt::Debug for Span {
             .field("ending", &self.ending())
             .field("note", &self.note)
             .finish()
+    }
+}
+
+/// What the accessors say, each by its name, times in seconds.
+#[cfg(feature = "serde")]
+impl serde::Serialize for Span {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        use serde::ser::SerializeStruct;
+
+        let mut fields = serializer.serialize_struct("Span", 10)?;
+        fields.serialize_field("id", self.id())?;
+        fields.serialize_field("index", &self.index())?;
+        fields.serialize_field("attempt", &self.attempt())?;
+        fields.serialize_field("worker", &self.worker())?;
+        fields.serialize_field("queued_seconds", &self.queued().as_secs_f64())?;
+        fields.serialize_field("taken_seconds", &self.taken().as_secs_f64())?;
+        fields.serialize_field("started_seconds", &self.started().as_secs_f64())?;
+        fields.serialize_field("ended_seconds", &self.ended().as_secs_f64())?;
+        fields.serialize_field("ending", &self.ending())?;
+        fields.serialize_field("note", &self.note())?;
+        fields.end()
     }
 }

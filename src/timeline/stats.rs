@@ -34,6 +34,7 @@ use super::span::{Ending, Span, Times};
 /// queue wait        254 ms    461 ms    507 ms    511 ms
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct TimelineStats {
     /// Items that were tried at least once.
@@ -53,6 +54,10 @@ pub struct TimelineStats {
     /// Attempts that failed and were followed by another, or were to be.
     pub retries: usize,
     /// How long the batch took.
+    #[cfg_attr(
+        feature = "serde",
+        serde(rename = "elapsed_seconds", serialize_with = "crate::seconds::as_seconds")
+    )]
     pub elapsed: Duration,
     /// The most workers that ran at once.
     pub workers: usize,
@@ -71,15 +76,32 @@ pub struct TimelineStats {
 /// Some quantiles of a time: the shortest that at least so many hundredths of all did not exceed (*nearest rank*). Zero of
 /// nothing.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct Quantiles {
     /// The median.
+    #[cfg_attr(
+        feature = "serde",
+        serde(rename = "p50_seconds", serialize_with = "crate::seconds::as_seconds")
+    )]
     pub p50: Duration,
     /// Nine in ten took no longer.
+    #[cfg_attr(
+        feature = "serde",
+        serde(rename = "p90_seconds", serialize_with = "crate::seconds::as_seconds")
+    )]
     pub p90: Duration,
     /// 99 in 100 took no longer.
+    #[cfg_attr(
+        feature = "serde",
+        serde(rename = "p99_seconds", serialize_with = "crate::seconds::as_seconds")
+    )]
     pub p99: Duration,
     /// The longest.
+    #[cfg_attr(
+        feature = "serde",
+        serde(rename = "max_seconds", serialize_with = "crate::seconds::as_seconds")
+    )]
     pub max: Duration,
 }
 

@@ -1,0 +1,9 @@
+//! Times as numbers of seconds, for fields that say so in their names.
+
+use std::time::Duration;
+
+use serde::Serializer;
+
+pub(crate) fn as_seconds<S: Serializer>(time: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_f64(time.as_secs_f64())
+}
