@@ -399,7 +399,7 @@ impl<I, T, E> fmt::Debug for BatchResult<I, T, E> {
 ///   "successful": 1,
 ///   "failed": 2,
 ///   "skipped": 0,
-///   "elapsed_seconds": 0.000100251,
+///   "elapsed_seconds": 0.109392163,
 ///   "workers": 1,
 ///   "items": [
 ///     { "id": "7", "outcome": { "Ok": 7 }, "attempts": 1 },
