@@ -26,6 +26,7 @@ const clamp = (x, low, high) => Math.max(low, Math.min(high, x));
 const unitOf = (ns) => UNITS.find(([size]) => ns >= size) ?? UNITS[3];
 const threeDigits = (x) => x.toFixed(x < 10 ? 2 : x < 100 ? 1 : 0);
 const rate = (x) => (x >= 100 || x === 0 ? whole.format(Math.round(x)) : threeDigits(x));
+const workers = (x) => (x < 100 ? x.toFixed(1) : whole.format(Math.round(x)));
 const plural = (n, word) => `${whole.format(n)} ${word}${n === 1 ? "" : "s"}`;
 const twoDigits = (n) => String(n).padStart(2, "0");
 
@@ -42,10 +43,10 @@ function longTime(seconds) {
   return minutes < 60 ? `${minutes} min ${seconds % 60} s` : `${Math.floor(minutes / 60)} h ${minutes % 60} min`;
 }
 
-/** The smallest of 1, 2, 5, 10, 20, .. that is not below `rough`. */
-function roundUp(rough) {
+/** The smallest of 1, 2, 5, 10, 20, .. that is not below `rough`; other steps up to 10 make it rounder or closer. */
+function roundUp(rough, steps = [1, 2, 5, 10]) {
   const power = 10 ** Math.floor(Math.log10(rough));
-  return [1, 2, 5, 10].map((n) => n * power).find((step) => step >= rough * (1 - 1e-9)) ?? rough;
+  return steps.map((n) => n * power).find((step) => step >= rough * (1 - 1e-9)) ?? rough;
 }
 
 /** A round time: seconds, minutes and hours are no decimal system. */
@@ -72,7 +73,7 @@ function readRun(data) {
   let at = 0;
   const started = Float64Array.from(data.spans.started, (step) => (at += step));
   const spans = { ...data.spans, started, count: started.length };
-  let lanes = Math.max(data.workers, data.density.busy.length);
+  let lanes = Math.max(data.workers, data.density.busy.length, 1);
   let end = Math.max(data.elapsed, 1);
   for (let i = 0; i < spans.count; i++) {
     lanes = Math.max(lanes, spans.worker[i] + 1);
@@ -180,18 +181,18 @@ function redraw() {
 }
 
 function measure() {
-  const narrow = $("time").clientWidth < 600;
   const pitch = clamp(Math.floor(600 / run.lanes), 1, run.lanes === 1 ? 36 : 24);
   $("taller").hidden = pitch >= 14;
-  place.left = narrow ? 36 : 44;
-  place.outer = $("lanes").clientWidth;
-  place.width = Math.max(1, place.outer - place.left - (narrow ? 8 : 12));
-  place.ratio = clamp(devicePixelRatio, 1, 2);
   place.pitch = tall ? Math.max(pitch, 16) : pitch;
   place.bar = place.pitch - (place.pitch >= 8 ? Math.round(place.pitch / 6) : place.pitch >= 4 ? 1 : 0);
   place.height = Math.min(600, place.pitch * run.lanes);
   $("lanes").style.height = `${place.height}px`;
   $("tall").style.height = `${place.pitch * run.lanes}px`;
+  const narrow = $("time").clientWidth < 600;
+  place.left = narrow ? 36 : 44;
+  place.outer = $("lanes").clientWidth;
+  place.width = Math.max(1, place.outer - place.left - (narrow ? 8 : 12));
+  place.ratio = clamp(devicePixelRatio, 1, 2);
 }
 
 /** The theme's colours, as the canvas and the mixing of pixels want them. */
@@ -229,7 +230,7 @@ const FULL = 0.88;
 
 function draw() {
   drawing = false;
-  const step = roundTime((view.to - view.from) / Math.max(2, Math.floor(place.width / 110)));
+  const step = roundTime((view.to - view.from) / Math.max(3, Math.floor(place.width / 110)));
   const ticks = [];
   for (let n = Math.ceil(view.from / step); n * step <= view.to; n++) ticks.push(n * step);
   drawBusy(ticks);
@@ -336,7 +337,7 @@ function openChart(canvas, ticks, most) {
 }
 
 function drawBusy(ticks) {
-  const most = run.limit.reduce((most, [, limit]) => Math.max(most, Math.min(limit, run.lanes * 1.5)), Math.max(run.lanes, 1));
+  const most = run.limit.reduce((most, [, limit]) => Math.max(most, Math.min(limit, Math.ceil(run.lanes * 1.5))), run.lanes);
   const scale = (CHART * FULL) / most;
   const pen = openChart($("busy"), ticks, most);
   const bins = binsOf(1.5);
@@ -362,7 +363,8 @@ function drawLimit(pen, heightOf) {
 
 function drawRate(ticks) {
   const bins = rateBins();
-  const most = roundUp(bins.reduce((most, bin) => Math.max(most, pace(run.total.ended, bin) * SECOND), 0) || 1);
+  const highest = bins.reduce((most, bin) => Math.max(most, pace(run.total.ended, bin) * SECOND), 0);
+  const most = roundUp(highest || 1, [1, 1.5, 2, 3, 4, 5, 6, 8, 10]);
   const scale = (CHART * FULL * SECOND) / most;
   const pen = openChart($("rate"), ticks, most);
   fillSteps(pen, bins, (bin) => pace(run.total.ended, bin) * scale, colour("--good"), 0.5);
@@ -407,11 +409,11 @@ function nameLanes(pen, { first, last, scroll }) {
 /** Picks the way to draw, by how much there is and by what is known; says which. */
 function fillLanes(pen, shown) {
   const bucket = (run.density.width / (view.to - view.from)) * place.width;
-  if (shown.count > MOST_MIXED || (!run.complete && bucket <= 2)) return drawDensity(pen, shown);
+  if (shown.count > MOST_MIXED || (!run.complete && bucket <= 2)) return paintLanes(pen, shown, "density", mixDensity);
   pen.globalAlpha = 0.35;
-  if (!run.complete) drawDensity(pen, shown);
+  if (!run.complete) paintLanes(pen, shown, "density", mixDensity);
   pen.globalAlpha = 1;
-  return shown.count > MOST_BARS ? drawMixed(pen, shown) : drawBars(pen, shown);
+  return shown.count > MOST_BARS ? paintLanes(pen, shown, "mixed", mixSpans) : drawBars(pen, shown);
 }
 
 /** What goes on in each column of pixels of one lane: shares of the time, by outcome and waiting, and the worst end. */
@@ -434,7 +436,7 @@ function cover({ shares, width, used }, kind, from, to, amount = 1) {
   }
 }
 
-function mixSpans(columns, [low, high]) {
+function mixSpans(columns, lane, [low, high]) {
   const { spans, rows } = run;
   const { width, worst } = columns;
   const scale = width / (view.to - view.from);
@@ -462,29 +464,20 @@ function mixDensity(columns, lane) {
   }
 }
 
-function drawDensity(pen, shown) {
-  paintLanes(pen, shown, mixDensity);
-  return "density";
-}
-
-function drawMixed(pen, shown) {
-  paintLanes(pen, shown, (columns, lane) => mixSpans(columns, shown.slots[lane - shown.first]));
-  return "mixed";
-}
-
 /** Paints two rows of a picture for each lane, how busy it was and what ended badly, and stretches them onto the lane. */
-function paintLanes(pen, shown, mix) {
+function paintLanes(pen, shown, mode, mix) {
   const width = Math.round(place.width * place.ratio);
   const lanes = shown.last - shown.first;
   const columns = columnsOf(width);
   const picture = new ImageData(width, 2 * lanes);
   for (let n = 0; n < lanes; n++) {
     clear(columns);
-    mix(columns, shown.first + n);
+    mix(columns, shown.first + n, shown.slots[n]);
     paintShares(picture.data, columns, 2 * n * width * 4);
     paintEnds(picture.data, columns, (2 * n + 1) * width * 4);
   }
   stretch(pen, picture, shown, lanes);
+  return mode;
 }
 
 function stretch(pen, picture, shown, lanes) {
@@ -561,7 +554,7 @@ function fillBars(pen, bars, style, least) {
 
 function nameBars(pen, bars, [red, green, blue]) {
   if (place.bar < 13) return;
-  pen.fillStyle = 0.299 * red + 0.587 * green + 0.114 * blue > 135 ? "#10151b" : "#ffffff";
+  pen.fillStyle = 0.299 * red + 0.587 * green + 0.114 * blue > 120 ? "#10151b" : "#ffffff";
   pen.textAlign = "left";
   for (const { i, x, y, right } of bars) {
     const left = Math.max(x, place.left) + 5;
@@ -579,7 +572,7 @@ function shorten(pen, text, room) {
   const cut = (n) => `…${letters.slice(letters.length - n).join("")}`;
   let fit = Math.min(letters.length, Math.floor(room / 5));
   while (fit > 0 && pen.measureText(cut(fit)).width > room) fit--;
-  return fit >= 5 ? cut(fit) : "";
+  return fit >= 10 ? cut(fit) : "";
 }
 
 // ---------------------------------------------------------------- What the page says of the view
@@ -604,10 +597,11 @@ function tellCharts() {
   const [bin, wide] = [binsOf(1.5).find(here), rateBins().find(here)];
   if (!bin || !wide) return tellMeans();
   const limit = run.limit.filter(([since]) => since <= at).pop()?.[1];
-  const waits = run.stats.permit.max > 0 ? `, ${pace(run.total.waits, bin).toFixed(1)} waiting for a permit` : "";
-  const failed = run.total.failed.length && pace(run.total.failed, wide) * SECOND;
-  $("busy-now").textContent = `${pace(run.total.busy, bin).toFixed(1)} of ${whole.format(limit ?? run.workers)}${waits} at ${time(at)}`;
-  $("rate-now").textContent = `${rate(pace(run.total.ended, wide) * SECOND)}${failed ? `, ${rate(failed)} not succeeded,` : ""} at ${time(at)}`;
+  const waits = run.stats.permit.max > 0 ? `, ${workers(pace(run.total.waits, bin))} waiting for a permit` : "";
+  const failed = pace(run.total.failed, wide) * SECOND;
+  const when = tickLabel(at, roundTime((view.to - view.from) / 1000), view.to);
+  $("busy-now").textContent = `${workers(pace(run.total.busy, bin))} of ${whole.format(limit ?? run.workers)}${waits} at ${when}`;
+  $("rate-now").textContent = `${rate(pace(run.total.ended, wide) * SECOND)}${failed ? `, ${rate(failed)} not succeeded,` : ""} at ${when}`;
 }
 
 function tellMeans() {
@@ -615,7 +609,7 @@ function tellMeans() {
   $("rate-now").textContent = `${rate(run.elapsed > 0 ? (run.attempts * SECOND) / run.elapsed : 0)} on average`;
 }
 
-const meanBusy = () => (run.stats.utilisation * run.workers).toFixed(1);
+const meanBusy = () => workers(run.stats.utilisation * run.workers);
 
 /** The frame around the span that the pointer is on, or that was chosen. */
 function placeMark() {
@@ -646,13 +640,14 @@ function spanAt(x, y) {
 
 function factsOf(i) {
   const { spans, notes } = run;
+  const step = roundTime(Math.max(spans.run[i], run.end / 10000) / 100);
   const facts = [
     ["Outcome", OUTCOMES[spans.end[i]].name],
     ["Item", `${whole.format(spans.index[i])}, attempt ${whole.format(spans.attempt[i])}, worker ${spans.worker[i]}`],
     ["Queue wait", time(spans.queue[i])],
     ["Permit wait", time(spans.permit[i])],
     ["Run", time(spans.run[i])],
-    ["When", `${time(spans.started[i])} to ${time(endOf(i))}`],
+    ["When", `${tickLabel(spans.started[i], step, endOf(i))} to ${tickLabel(endOf(i), step, endOf(i))}`],
   ];
   return notes[i] === undefined ? facts : [...facts, ["Note", notes[i]]];
 }
@@ -699,18 +694,17 @@ function placeTip(x, y) {
 
 /** The tip beside the chosen span; none where that is out of sight. */
 function tipOfChosen() {
-  $("tip").hidden = chosen < 0 || !isVisible(chosen);
+  placeMark();
+  const { left, right, top, bottom } = $("mark").getBoundingClientRect();
+  $("tip").hidden = chosen < 0 || $("mark").hidden || bottom < 0 || top > innerHeight;
   if ($("tip").hidden) return;
   fillTip(chosen, 1);
-  placeMark();
-  const { left, right, bottom } = $("mark").getBoundingClientRect();
   placeTip(Math.min((left + right) / 2, left + 60) - 16, bottom - 12);
 }
 
 function choose(i) {
   chosen = i;
   for (const row of document.querySelectorAll("tr[data-span]")) row.ariaCurrent = Number(row.dataset.span) === i ? "true" : null;
-  placeMark();
   tipOfChosen();
 }
 
@@ -798,7 +792,6 @@ function hover(event, x) {
 function leave() {
   pointer = null;
   $("cursor").hidden = true;
-  placeMark();
   tellCharts();
   tipOfChosen();
 }
@@ -901,11 +894,16 @@ function fillLegend() {
 }
 
 function fillStats() {
-  const head = make("tr", ["", "Median", "90%", "99%", "Longest"].map((name) => make("th", name, { scope: "col" })));
-  const row = ([name, { p50, p90, p99, max }]) =>
-    make("tr", [make("th", name, { scope: "row" }), ...[p50, p90, p99, max].map((ns) => make("td", time(ns)))]);
-  const rows = [["Run", run.stats.run], ["Permit wait", run.stats.permit], ["Queue wait", run.stats.queue]].map(row);
-  $("stats").replaceChildren(make("thead", head), make("tbody", rows));
+  const { run: runs, permit, queue } = run.stats;
+  const head = ["Time", "Median", "90%", "99%", "Longest"].map((name) => make("th", name, { scope: "col" }));
+  const meaning = (text, name = "td") => make(name, text, { className: "text less", scope: "col" });
+  const row = (name, { p50, p90, p99, max }, text) =>
+    make("tr", [make("th", name, { scope: "row" }), ...[p50, p90, p99, max].map((ns) => make("td", time(ns))), meaning(text)]);
+  $("stats").replaceChildren(make("thead", make("tr", [...head, meaning("What it is", "th")])), make("tbody", [
+    row("Run", runs, "From the start of an attempt to its end"),
+    row("Permit wait", permit, "At the rate limiter or in a pause, just before the start, holding a worker"),
+    row("Queue wait", queue, "Before that, for a worker to be free"),
+  ]));
 }
 
 /** The columns of a list of spans; those of the class `less` have no room on a narrow screen. */
@@ -943,7 +941,8 @@ function fillLists() {
   $("failed-part").hidden = failed.length === 0;
   $("slowest-part").hidden = slowest.length === 0;
   $("failed-note").textContent = failed.length < all ? `${whole.format(failed.length)} of ${plural(all, "attempt")}.` : `${plural(all, "attempt")}.`;
-  fillList($("failed"), failed, failed.some((i) => notes[i] !== undefined) ? [...COLUMNS, NOTE] : COLUMNS);
+  const noted = failed.some((i) => notes[i] !== undefined);
+  fillList($("failed"), failed, noted ? [...COLUMNS.filter(({ name }) => !name.endsWith("wait")), NOTE] : COLUMNS);
   fillList($("slowest"), slowest, COLUMNS);
 }
 
@@ -1003,7 +1002,7 @@ function listenToWindow() {
   let before;
   // Not at once: measuring changes the height of what is observed.
   new ResizeObserver(() => requestAnimationFrame(refit)).observe($("time"));
-  addEventListener("scroll", () => ($("tip").hidden = true), { passive: true });
+  addEventListener("scroll", leave, { passive: true });
   system.addEventListener("change", dress);
   addEventListener("beforeprint", () => {
     before = document.documentElement.dataset.theme;
