@@ -11,6 +11,9 @@ use crate::engine::{
     Control, Engine, Flow, Init, ItemName, Observers, OnProgress, Order, Outcome, Record, Steps, collect,
     debug_name,
 };
+#[cfg(feature = "journal")]
+use crate::journal::{Journal, Journaled, Serialized};
+use crate::keep::{JournalPolicy, NoJournal};
 use crate::panic::{self, Panic};
 use crate::progress::Progress;
 use crate::result::{BatchResult, discard_each};
@@ -26,7 +29,7 @@ use crate::sync::{Instant, Mutex};
 /// Steps may come in any order. [`retry`](Batch::retry) and [`state`](Batch::state) change the type of the batch (`R`, what is
 /// done about errors, and `S`, what each worker keeps), which only shows where a batch is stored or returned half-made.
 #[must_use = "a batch does nothing until it is run"]
-pub struct Batch<'a, It: Iterator, R = NoRetry, S = ()> {
+pub struct Batch<'a, It: Iterator, R = NoRetry, S = (), K = NoJournal> {
     engine: &'a Engine,
     items: It,
     asked: Asked<'a>,
@@ -34,6 +37,7 @@ pub struct Batch<'a, It: Iterator, R = NoRetry, S = ()> {
     id: Option<ItemName<'a, It::Item>>,
     retry: R,
     init: Init<'a, S>,
+    keep: K,
 }
 
 /// What was asked for, whatever the types are.
@@ -55,12 +59,12 @@ impl<'a, It: Iterator> Batch<'a, It> {
         let flow = Flow { window: None, order: Order::Input };
         let (on_progress, tokens, deadline, timeout) = (None, Vec::new(), None, None);
         let asked = Asked { on_progress, tokens, deadline, timeout, flow, spans: SPANS };
-        Batch { engine, items, asked, id: None, retry: NoRetry, init: Box::new(|| ()) }
+        Batch { engine, items, asked, id: None, retry: NoRetry, init: Box::new(|| ()), keep: NoJournal }
     }
 }
 
 /// Steps.
-impl<'a, It: Iterator, R, S> Batch<'a, It, R, S> {
+impl<'a, It: Iterator, R, S, K> Batch<'a, It, R, S, K> {
     /// Calls `callback` after every item that was run or refused by the rate limiter.
     ///
     /// The calls come on the calling thread, one at a time, with [`completed`](Progress::completed) rising by one. With
@@ -186,9 +190,9 @@ impl<'a, It: Iterator, R, S> Batch<'a, It, R, S> {
     /// assert!(result.is_success());
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    pub fn retry<B, W>(self, retry: Retry<B, W>) -> Batch<'a, It, Retry<B, W>, S> {
-        let Batch { engine, items, asked, id, retry: _, init } = self;
-        Batch { engine, items, asked, id, retry, init }
+    pub fn retry<B, W>(self, retry: Retry<B, W>) -> Batch<'a, It, Retry<B, W>, S, K> {
+        let Batch { engine, items, asked, id, retry: _, init, keep } = self;
+        Batch { engine, items, asked, id, retry, init, keep }
     }
 
     /// Gives each worker something of its own, such as a connection or a buffer: [`ItemContext::state`] in
@@ -212,9 +216,81 @@ impl<'a, It: Iterator, R, S> Batch<'a, It, R, S> {
     /// assert!(connections.into_inner() <= 3);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    pub fn state<Q>(self, init: impl Fn() -> Q + Sync + 'a) -> Batch<'a, It, R, Q> {
-        let Batch { engine, items, asked, id, retry, init: _ } = self;
-        Batch { engine, items, asked, id, retry, init: Box::new(init) }
+    pub fn state<Q>(self, init: impl Fn() -> Q + Sync + 'a) -> Batch<'a, It, R, Q, K> {
+        let Batch { engine, items, asked, id, retry, init: _, keep } = self;
+        Batch { engine, items, asked, id, retry, init: Box::new(init), keep }
+    }
+
+    /// Keeps what becomes of each item in a [`Journal`](crate::Journal), and runs only what is not there as done: the result has all
+    /// items in order, old and new. The last call wins.
+    ///
+    /// An item that is done is not run, asks for no permit, and counts as completed at once. Its value is read from the file; its
+    /// [`attempts`](BatchResult::attempts) are those of the run in which it was decided.
+    ///
+    /// Items and values are [`Serialize`](serde::Serialize), values are `DeserializeOwned` too, and errors have a text. Before anything runs, all items
+    /// are compared with the plan, and two with the same id are refused; in a stream, each as it comes. If the journal cannot
+    /// be written, the batch stops with [`StopReason::Journal`](crate::StopReason::Journal), and
+    /// [`journal_error`](BatchResult::journal_error) says why; outcomes are all there, also those that are not in the file.
+    ///
+    /// Costs a line written for each item (3 µs), and [now and then](crate::Journal) a sync.
+    ///
+    /// ```
+    /// use batch_executor::{BatchExecutor, Journal, Plan};
+    ///
+    /// # let path = std::env::temp_dir().join(format!("journal-step-{}.jsonl", std::process::id()));
+    /// let rows = ["a", "b", "c", "d"];
+    /// let executor = BatchExecutor::builder().stop_on_error(false).build()?;
+    /// let mut done = Vec::new();
+    /// for power in ["fails", "is back"] {
+    ///     let journal = Journal::open(&path, Plan::of(rows)?)?;
+    ///     let result = executor.batch(rows).journal(&journal).run(|row| {
+    ///         if power == "fails" && *row > "b" { Err("no power") } else { Ok(format!("{row} while power {power}")) }
+    ///     })?;
+    ///     done = result.values().cloned().collect();
+    /// }
+    /// let (old, new) = ("while power fails", "while power is back");
+    /// assert_eq!(done, [format!("a {old}"), format!("b {old}"), format!("c {new}"), format!("d {new}")]);
+    /// # std::fs::remove_file(path)?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[cfg(feature = "journal")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "journal")))]
+    pub fn journal(self, journal: &'a Journal) -> Batch<'a, It, R, S, Journaled<'a>> {
+        self.keep(Journaled::new(journal, Serialized))
+    }
+
+    /// Keeps a [journal](Batch::journal) in which items are called what `id` makes of them: for items that cannot be written as JSON, or
+    /// are too large for that. The plan is then made of the same texts.
+    ///
+    /// ```
+    /// use batch_executor::{BatchExecutor, Journal, Plan};
+    ///
+    /// # let path = std::env::temp_dir().join(format!("journal-as-{}.jsonl", std::process::id()));
+    /// struct Upload { name: String, bytes: Vec<u8> }
+    /// let uploads = [Upload { name: "a.png".into(), bytes: vec![0; 100] }];
+    ///
+    /// let journal = Journal::open(&path, Plan::of(uploads.iter().map(|upload| &upload.name))?)?;
+    /// let result = BatchExecutor::new()
+    ///     .batch(uploads)
+    ///     .journal_as(&journal, |upload| upload.name.clone())
+    ///     .run(|upload| Ok::<_, String>(upload.bytes.len()))?;
+    /// assert!(result.is_success());
+    /// # std::fs::remove_file(path)?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[cfg(feature = "journal")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "journal")))]
+    pub fn journal_as<F>(self, journal: &'a Journal, id: F) -> Batch<'a, It, R, S, Journaled<'a, F>>
+    where
+        F: Fn(&It::Item) -> String + Sync,
+    {
+        self.keep(Journaled::new(journal, id))
+    }
+
+    #[cfg(feature = "journal")]
+    fn keep<L>(self, keep: L) -> Batch<'a, It, R, S, L> {
+        let Batch { engine, items, asked, id, retry, init, keep: _ } = self;
+        Batch { engine, items, asked, id, retry, init, keep }
     }
 
     /// Records when each attempt at each item was queued, waited for a permit, started and ended, on which worker, and how: for
@@ -349,7 +425,7 @@ impl<'a, It: Iterator, R, S> Batch<'a, It, R, S> {
 }
 
 /// Verbs.
-impl<It: Iterator, R, S> Batch<'_, It, R, S> {
+impl<It: Iterator, R, S, K> Batch<'_, It, R, S, K> {
     /// Runs `op` on every item and waits for all of them.
     ///
     /// All items are taken out of the iterator first, on this thread. Outcomes come back in input order. The first
@@ -398,6 +474,7 @@ impl<It: Iterator, R, S> Batch<'_, It, R, S> {
         T: Send,
         E: Send,
         R: RetryPolicy<E>,
+        K: JournalPolicy<I, T, E>,
     {
         self.go(Instant::now(), false, move |item: &I, _: &mut ItemContext<'_, S>| op(item))
             .unwrap_or_else(|panic| panic.resume())
@@ -433,6 +510,7 @@ impl<It: Iterator, R, S> Batch<'_, It, R, S> {
         T: Send,
         E: Send,
         R: RetryPolicy<E>,
+        K: JournalPolicy<I, T, E>,
     {
         self.go(Instant::now(), true, op).unwrap_or_else(|panic| panic.resume())
     }
@@ -500,6 +578,7 @@ impl<It: Iterator, R, S> Batch<'_, It, R, S> {
         T: Send,
         E: Send,
         R: RetryPolicy<E>,
+        K: JournalPolicy<I, T, E>,
     {
         self.flow(false, move |item: &I, _: &mut ItemContext<'_, S>| op(item), consume)
     }
@@ -535,6 +614,7 @@ impl<It: Iterator, R, S> Batch<'_, It, R, S> {
         T: Send,
         E: Send,
         R: RetryPolicy<E>,
+        K: JournalPolicy<I, T, E>,
     {
         self.flow(true, op, consume)
     }
@@ -551,12 +631,13 @@ impl<It: Iterator, R, S> Batch<'_, It, R, S> {
         T: Send,
         E: Send,
         R: RetryPolicy<E>,
+        K: JournalPolicy<I, T, E>,
     {
         let since = Instant::now();
-        let Batch { engine, items, asked, id, retry, init } = self;
+        let Batch { engine, items, asked, id, retry, init, keep } = self;
         let flow = asked.flow;
         let (observers, control) = asked.parts(id, since, numbered);
-        let steps = Steps { op, init, retry, types: PhantomData };
+        let steps = Steps { op, init, retry, keep, types: PhantomData };
         let ended = engine.stream(items, flow, observers, &control, steps, consume);
         ended.unwrap_or_else(|panic| panic.resume())
     }
@@ -574,10 +655,11 @@ impl<It: Iterator, R, S> Batch<'_, It, R, S> {
         T: Send,
         E: Send,
         R: RetryPolicy<E>,
+        K: JournalPolicy<I, T, E>,
     {
-        let Batch { engine, items, asked, id, retry, init } = self;
+        let Batch { engine, items, asked, id, retry, init, keep } = self;
         let (observers, control) = asked.parts(id, since, numbered);
-        let steps = Steps { op, init, retry, types: PhantomData };
+        let steps = Steps { op, init, retry, keep, types: PhantomData };
         engine.run(items, observers, &control, steps)
     }
 }
@@ -634,7 +716,7 @@ impl<It: Iterator> Batch<'_, It> {
         E: Send,
     {
         let since = Instant::now();
-        let Batch { engine, items, asked, id, retry, init } = self;
+        let Batch { engine, items, asked, id, retry, init, keep } = self;
         let (Ok(ids), Ok(tasks)) = (collect(items), collect(tasks.into_iter().map(Some).map(Mutex::new)))
         else {
             return Err(BatchError::out_of_memory());
@@ -643,7 +725,7 @@ impl<It: Iterator> Batch<'_, It> {
             return refuse(tasks, ids);
         }
         let items = ids.into_iter();
-        let batch = Batch { engine, items, asked, id, retry, init };
+        let batch = Batch { engine, items, asked, id, retry, init, keep };
         let ended = batch.go(since, false, |_: &I, context| take(&tasks[context.index()])());
         let unstarted = panic::drop_each(tasks);
         match (ended, unstarted) {
@@ -677,7 +759,7 @@ fn take<F>(slot: &Mutex<Option<F>>) -> F {
     task.unwrap_or_else(|| unreachable!("an item was run twice"))
 }
 
-impl<It: Iterator, R, S> fmt::Debug for Batch<'_, It, R, S> {
+impl<It: Iterator, R, S, K> fmt::Debug for Batch<'_, It, R, S, K> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Batch")
             .field("reports_progress", &self.asked.on_progress.is_some())

@@ -30,6 +30,9 @@ pub enum StopReason {
     Cancelled,
     /// The batch's deadline or timeout passed before everything had run.
     DeadlineExceeded,
+    /// The batch has a journal that could not be written, or does not belong to its items; only with feature `journal`. What was wrong says
+    /// [`BatchResult::journal_error`].
+    Journal,
     /// There was no memory for the items and their outcomes. Nothing was started; the items are dropped.
     OutOfMemory,
 }
@@ -42,6 +45,7 @@ impl fmt::Display for StopReason {
             StopReason::TooManyFailures { limit } => write!(f, "stopped after {limit} failures"),
             StopReason::Cancelled => f.write_str("cancelled"),
             StopReason::DeadlineExceeded => f.write_str("the deadline has passed"),
+            StopReason::Journal => f.write_str("the journal cannot go on"),
             StopReason::OutOfMemory => f.write_str("there is no memory for so many items"),
         }
     }
@@ -154,7 +158,10 @@ impl<I, T, E: fmt::Display> fmt::Display for BatchError<I, T, E> {
                 write!(f, "{tasks} tasks but {item_ids} item ids; nothing was run")
             }
             BatchError::Stopped { reason, partial } => {
-                reason.fmt(f)?;
+                match partial.journal_error() {
+                    Some(words) => f.write_str(words)?,
+                    None => reason.fmt(f)?,
+                }
                 if let Some(error) = self.first_failure().and_then(BatchItem::error) {
                     let which = match reason {
                         StopReason::ItemFailed { .. } => "",

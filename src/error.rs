@@ -156,6 +156,8 @@ pub enum ItemError<E> {
     Panicked(Panic),
     /// The rate limiter gave no permit; the operation was not called, or not again.
     RateLimiter(LimiterError),
+    /// It failed in an earlier run, and was not run again: what the journal has of it. Only with feature `journal`.
+    Recorded(Box<str>),
     /// The batch stopped before this item was started.
     Skipped,
 }
@@ -181,6 +183,7 @@ impl<E: fmt::Display> fmt::Display for ItemError<E> {
             ItemError::Failed(error) => error.fmt(f),
             ItemError::Panicked(panic) => write!(f, "panicked: {panic}"),
             ItemError::RateLimiter(error) => write!(f, "no permit from the rate limiter: {error}"),
+            ItemError::Recorded(text) => f.write_str(text),
             ItemError::Skipped => f.write_str("skipped: the batch stopped before this item started"),
         }
     }

@@ -81,6 +81,9 @@ mod error;
 mod executor;
 #[cfg(any(doc, doctest))]
 pub mod guide;
+#[cfg(feature = "journal")]
+mod journal;
+mod keep;
 #[cfg(all(test, any(loom, shuttle)))]
 mod models;
 mod panic;
@@ -106,6 +109,10 @@ pub use cancel::CancelToken;
 pub use context::ItemContext;
 pub use error::{ConfigError, ItemError, LimiterError};
 pub use executor::{BatchExecutor, BatchExecutorBuilder};
+#[cfg(feature = "journal")]
+#[cfg_attr(docsrs, doc(cfg(feature = "journal")))]
+pub use journal::{Journal, JournalError, Journaled, Merged, Plan, Serialized};
+pub use keep::{JournalPolicy, NoJournal};
 pub use panic::Panic;
 pub use progress::Progress;
 #[cfg(feature = "indicatif")]

@@ -116,6 +116,8 @@ pub(crate) struct Summary {
     pub(crate) trials: Vec<Trials>,
     /// If it was to be recorded.
     pub(crate) timeline: Option<Box<Timeline>>,
+    /// Why the journal could not go on, if it could not.
+    pub(crate) journal_error: Option<String>,
 }
 
 /// What there is to tell of an item beside its outcome, where it was tried more than once.
@@ -230,6 +232,13 @@ impl<I, T, E> BatchResult<I, T, E> {
     #[must_use]
     pub fn timeline(&self) -> Option<&Timeline> {
         self.summary.timeline.as_deref()
+    }
+
+    /// What was wrong with the journal, where the batch stopped for that: [`StopReason::Journal`](crate::StopReason::Journal). The text of the
+    /// [`BatchError`](crate::BatchError) has it, too.
+    #[must_use]
+    pub fn journal_error(&self) -> Option<&str> {
+        self.summary.journal_error.as_deref()
     }
 
     /// The [timeline](BatchResult::timeline) with the errors of failed items as [notes](crate::Span::note), so that a page shows

@@ -6,7 +6,7 @@ use std::iter::FusedIterator;
 use std::mem;
 
 use crate::batch_error::StopReason;
-use crate::result::{BatchItem, Counts};
+use crate::result::{BatchItem, Counts, Summary};
 use crate::timeline::Timeline;
 
 /// The outcomes of a stream: an ordinary iterator, which waits for what is still being worked on. Lent by
@@ -131,16 +131,20 @@ pub struct Streamed<O> {
     pub failed: usize,
     #[cfg_attr(feature = "serde", serde(skip))]
     timeline: Option<Box<Timeline>>,
+    #[cfg_attr(feature = "serde", serde(skip_serializing_if = "Option::is_none"))]
+    journal_error: Option<String>,
 }
 
 impl<O> Streamed<O> {
-    pub(crate) fn new(
-        output: O,
-        stopped: Option<StopReason>,
-        counts: Counts,
-        timeline: Option<Box<Timeline>>,
-    ) -> Self {
-        Streamed { output, stopped, succeeded: counts.succeeded, failed: counts.failed, timeline }
+    pub(crate) fn new(output: O, stopped: Option<StopReason>, summary: Summary) -> Self {
+        let Summary { counts: Counts { succeeded, failed }, timeline, journal_error, .. } = summary;
+        Streamed { output, stopped, succeeded, failed, timeline, journal_error }
+    }
+
+    /// What was wrong with the journal, where the stream stopped for that: [`StopReason::Journal`].
+    #[must_use]
+    pub fn journal_error(&self) -> Option<&str> {
+        self.journal_error.as_deref()
     }
 
     /// What the stream did over time, if it was to [`record_timeline`](crate::Batch::record_timeline): of all items that were tried,

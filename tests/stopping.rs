@@ -25,6 +25,7 @@ fn after_a_cancel_nothing_starts_and_what_ran_is_kept() {
             let (reason, partial) = stopped(batch.run_with(|(n, _), cx| {
                 census.count(*n);
                 if *n == 1 {
+                    assert!(comes(|| census.runs()[0] == 1), "item 0 is started, too");
                     token.cancel();
                 }
                 // Nobody gets on before the cancel.

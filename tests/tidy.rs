@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 /// The modules from the ground up. Each may import those of earlier rows; none its own row's, none a later one's.
 const ROWS: &[&[&str]] = &[
     &["sync::real", "adaptive::number", "seconds"],
-    &["timeline::span", "timeline::json"],
+    &["timeline::span", "timeline::json", "journal::error", "journal::line"],
     &[
         "sync",
         "adaptive::crowd",
@@ -23,7 +23,11 @@ const ROWS: &[&[&str]] = &[
     &["timeline::page"],
     &["timeline"],
     &["error", "cancel", "context", "retry", "adaptive::cohort"],
-    &["result", "workers", "rate_limit", "shard", "adaptive"],
+    &["result", "workers", "rate_limit", "shard", "adaptive", "keep", "journal::disk", "journal::recovery"],
+    &["journal::plan", "journal::writer"],
+    &["journal::notebook"],
+    &["journal::merge", "journal::journaled"],
+    &["journal"],
     &["batch_error", "progress", "pool::latch", "adaptive::trial"],
     &["pool::roster", "stream", "progress_bar"],
     &["pool"],

@@ -13,6 +13,7 @@ use std::mem;
 use std::time::Duration;
 
 use crate::adaptive::{Activity, Controller, Sample, Ticket};
+use crate::keep::Halt;
 use crate::result::{Counts, Summary, Trials};
 use crate::senses::{Meter, Usage};
 use crate::sync::{Instant, Mutex, MutexGuard};
@@ -69,11 +70,17 @@ pub(super) struct Told {
 }
 
 impl Told {
-    /// Of a batch that took so long, and was recorded or not.
-    pub(super) fn summary(self, elapsed: Duration, recorded: Option<Recorded>) -> Summary {
+    /// Of a batch that took so long, was recorded or not, and stopped for its journal or not.
+    pub(super) fn summary(
+        self,
+        elapsed: Duration,
+        recorded: Option<Recorded>,
+        halted: Option<Halt>,
+    ) -> Summary {
         let Told { counts, most_running: workers, trials, limits } = self;
         let timeline = recorded.map(|recorded| Box::new(Timeline::new(recorded, limits, elapsed, workers)));
-        Summary { counts, elapsed, workers, trials, timeline }
+        let journal_error = halted.map(|Halt(words)| words);
+        Summary { counts, elapsed, workers, trials, timeline, journal_error }
     }
 }
 

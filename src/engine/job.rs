@@ -3,8 +3,11 @@
 use std::cell::Cell;
 use std::time::Duration;
 
+use crate::batch_error::StopReason;
 use crate::context::ItemContext;
 use crate::error::ItemError;
+use crate::keep::policy::Keep;
+use crate::keep::{Halt, Recalled};
 use crate::panic::{self, Panic};
 use crate::rate_limit::RateLimiter;
 use crate::result::{Counts, Trials};
@@ -24,7 +27,7 @@ use super::pace::Pace;
 use super::record::{End, Queued, Recorder, Scribe};
 use super::stop::Stop;
 use super::supply::{Pulled, Supply};
-use super::work::{DelaysOf, Memory, Past, Work, retries};
+use super::work::{DelaysOf, Memory, Past, Work, keeps, retries};
 
 /// What is kept of an item that failed and is tried again.
 pub(super) type PastOf<W> = Past<<W as Work>::Error, DelaysOf<W>>;
@@ -59,6 +62,8 @@ pub(super) struct Job<'a, W: Work, S: SupplyFor<W>> {
     pub(super) events: Events,
     /// Where every attempt is noted, if that is wanted.
     pub(super) recorder: Option<Recorder<'a, W::Item>>,
+    /// Why the journal cannot go on, if it cannot.
+    pub(super) halted: Mutex<Option<Halt>>,
     /// A panic that is nobody's outcome, for the caller.
     pub(super) panicked: Mutex<Option<Panic>>,
 }
@@ -330,24 +335,31 @@ impl<W: Work, S: SupplyFor<W>> Job<'_, W, S> {
     /// The way without retries. One catch serves until something fails.
     fn run_once(
         &self,
-        worker: &Worker<'_, S, PastOf<W>>,
+        worker: &mut Worker<'_, S, PastOf<W>>,
         desk: &mut Desk<'_, W>,
         chunk: &mut ChunkOf<'_, S>,
         most: usize,
     ) -> Counts {
         let (mut left, mut counts) = (most.min(chunk.len()), Counts::default());
         while left > 0 {
-            let before = chunk.len();
-            let ended = panic::catch(|| self.decide(worker, desk, chunk, left, || 1));
+            if let Some(recalled) = self.recall(worker, chunk) {
+                counts.add(recalled);
+                left -= 1;
+                continue;
+            }
+            let (before, size) = (chunk.len(), if keeps::<W>() { 1 } else { left });
+            let ended = panic::catch(|| self.decide(worker, desk, chunk, size, || 1));
             let decided = before - chunk.len();
             counts.succeeded += decided;
             left -= decided;
             let error = match ended {
                 Ok(Some(NoValue::Error(error))) => error,
-                Ok(Some(NoValue::Stopped) | None) => break,
+                Ok(Some(NoValue::Stopped)) => break,
+                Ok(None) => continue,
                 Err(panic) => ItemError::Panicked(panic),
             };
             self.note(worker, desk, chunk, 1, || End::with(&error));
+            self.keep_failure(chunk, 1, &error);
             self.stop.failed(chunk.decide(error));
             counts.failed += 1;
             left -= 1;
@@ -367,6 +379,11 @@ impl<W: Work, S: SupplyFor<W>> Job<'_, W, S> {
         if chunk.len() == 0 {
             return Counts::default();
         }
+        if past.is_none() {
+            if let Some(recalled) = self.recall(worker, chunk) {
+                return recalled;
+            }
+        }
         let (attempt, mut memory) = Attempt::after(past);
         let (index, is_another) = (chunk.next(), memory.is_some());
         let begin = || {
@@ -381,6 +398,7 @@ impl<W: Work, S: SupplyFor<W>> Job<'_, W, S> {
         };
         if let Some(error) = error.as_ref().filter(|error| !attempt.is_given_up(error)) {
             self.note(worker, desk, chunk, attempt.which, || End::with(error));
+            self.keep_failure(chunk, attempt.number.get(), error);
         }
         if is_another || panic.is_some() {
             worker.tried(Trials { index, attempts: attempt.number.get(), panic });
@@ -407,7 +425,7 @@ impl<W: Work, S: SupplyFor<W>> Job<'_, W, S> {
         }
         let Desk { state, scribe } = desk;
         let state = state.get_or_insert_with(|| self.work.state());
-        if scribe.is_some() || self.events.hears_successes() {
+        if scribe.is_some() || self.events.hears_successes() || keeps::<W>() {
             return self.decide_and_note(worker, state, scribe, chunk, most, begin);
         }
         let (number, end, deadline) = (worker.number, self.stop.end_itself(), self.stop.deadline());
@@ -457,6 +475,9 @@ impl<W: Work, S: SupplyFor<W>> Job<'_, W, S> {
                 (Err(_), Some(scribe)) => scribe.fails(),
                 (_, None) => {}
             }
+            if let Ok(value) = &outcome {
+                self.heed(self.work.keep().record(index, item, attempt, Ok(value)));
+            }
             if outcome.is_ok() && self.events.hears_successes() {
                 self.events.tell(Event {
                     index,
@@ -491,6 +512,62 @@ impl<W: Work, S: SupplyFor<W>> Job<'_, W, S> {
         drop(paced);
         worker.is_permitted();
         Ok(())
+    }
+}
+
+/// What an earlier run has left, and what this one leaves.
+impl<W: Work, S: SupplyFor<W>> Job<'_, W, S> {
+    /// Decides the first item of a chunk as an earlier run did, if it has.
+    fn recall(&self, worker: &mut Worker<'_, S, PastOf<W>>, chunk: &mut ChunkOf<'_, S>) -> Option<Counts> {
+        if !keeps::<W>() || !self.stop.allows(chunk.next()) {
+            return None;
+        }
+        let item = chunk.first()?;
+        let recalled = self.attend(panic::catch(|| self.work.keep().recall(chunk.next(), item)));
+        let Recalled { outcome, attempts } = recalled.flatten()?;
+        if attempts != 1 {
+            worker.tried(Trials { index: chunk.next(), attempts, panic: None });
+        }
+        let has_failed = outcome.is_err();
+        let index = chunk.settle(outcome);
+        if has_failed {
+            self.stop.failed(index);
+            return Some(Counts { succeeded: 0, failed: 1 });
+        }
+        Some(Counts { succeeded: 1, failed: 0 })
+    }
+
+    /// Keeps what the first item of a chunk has come to.
+    fn keep_failure(&self, chunk: &ChunkOf<'_, S>, attempts: usize, error: &ItemError<W::Error>) {
+        let Some(item) = chunk.first().filter(|_| keeps::<W>()) else { return };
+        let (keep, index) = (self.work.keep(), chunk.next());
+        self.attend(panic::catch(|| keep.record(index, item, attempts, Err(error))));
+    }
+
+    /// Sees to it that what was recorded stays.
+    pub(super) fn finish(&self) {
+        self.attend(panic::catch(|| self.work.keep().finish()));
+    }
+
+    /// What came of asking the journal. If it cannot go on, the batch stops.
+    pub(super) fn attend<V>(&self, answer: Result<Result<V, Halt>, Panic>) -> Option<V> {
+        match answer {
+            Ok(answer) => self.heed(answer),
+            Err(panic) => {
+                self.fail(panic);
+                None
+            }
+        }
+    }
+
+    fn heed<V>(&self, answer: Result<V, Halt>) -> Option<V> {
+        answer.map_err(|halt| self.halt(halt)).ok()
+    }
+
+    #[cold]
+    fn halt(&self, halt: Halt) {
+        self.stop.close(Some(StopReason::Journal));
+        self.halted.lock().get_or_insert(halt);
     }
 }
 
@@ -675,6 +752,7 @@ mod tests {
     use super::super::stop::OnFailure;
     use super::super::work::Steps;
     use super::*;
+    use crate::keep::NoJournal;
     use crate::rate_limit::RateLimit;
     use crate::retry::{NoRetry, Retry, RetryPolicy};
 
@@ -683,7 +761,7 @@ mod tests {
         let mut slots = Slots::<(), (), ()>::new(vec![(); 9]).unwrap();
         let op = |(): &(), _: &mut ItemContext<'_>| Ok(());
         let job = Job {
-            work: &Steps { op, init: Box::new(|| ()), retry, types: PhantomData },
+            work: &Steps { op, init: Box::new(|| ()), retry, keep: NoJournal, types: PhantomData },
             limiter,
             stop: &Stop::new(OnFailure::GoOn, None, None),
             carve: Carve::new(
@@ -696,6 +774,7 @@ mod tests {
             reports: false,
             events: Events::begin("batch", None, 1),
             recorder: None,
+            halted: Mutex::default(),
             panicked: Mutex::default(),
         };
         let (first, mut quick) = (Pace::new(), Pace::new());

@@ -29,9 +29,10 @@ mod work;
 use std::thread;
 
 use crate::adaptive::{Controller, Setup};
-use crate::batch_error::BatchError;
+use crate::batch_error::{BatchError, StopReason};
 use crate::cancel::CancelToken;
 use crate::error::ItemError;
+use crate::keep::policy::Keep;
 use crate::panic::{self, Panic};
 use crate::pool::{Invitation, Pool};
 use crate::rate_limit::RateLimiter;
@@ -114,9 +115,9 @@ impl Engine {
         control: &Control,
         work: W,
     ) -> Result<OutcomeOf<W>, Panic> {
-        let Ok(mut slots) = collect(items).and_then(Slots::new) else {
-            return Ok(Err(BatchError::out_of_memory()));
-        };
+        let Ok(items) = collect(items) else { return Ok(Err(BatchError::out_of_memory())) };
+        let admitted = panic::catch(|| work.keep().admit(&items));
+        let Ok(mut slots) = Slots::new(items) else { return Ok(Err(BatchError::out_of_memory())) };
         let controller = self.controller(Some(slots.len()), slots.len());
         let workers = self.workers_to_begin_with(controller.as_deref(), slots.len());
         let Observers { on_progress, record } = observers;
@@ -126,13 +127,16 @@ impl Engine {
         let bell = (report.is_some() || controller.is_some()).then(Bell::new);
         let stop = Watched::new(Stop::new(self.on_failure, control.deadline, bell), &control.tokens);
         let stop = stop.stop();
-        let (ended, told, recorder) = {
+        let (ended, told, recorder, halted) = {
             let team = control.team(workers, controller);
             let mut job = self.job(&work, stop, slots.rest(), team, report.is_some(), recorder);
+            job.attend(admitted);
             let ended = self.work_on(&job, workers, report);
+            job.finish();
             let (waiting, told) = job.carve.left();
             job.events.end(told.counts);
-            (ended.and(job.panicked()).and(forget_each(waiting)), told, job.recorder)
+            let ended = ended.and(job.panicked()).and(forget_each(waiting));
+            (ended, told, job.recorder, job.halted.get_mut().take())
         };
         let (recorded, unrecorded) = recorder.map(Recorder::finish).unzip();
         let ended = ended.and(work.discard()).and(unrecorded.unwrap_or(Ok(())));
@@ -144,7 +148,8 @@ impl Engine {
         }
         let is_skipped = |item: &BatchItem<_, _, _>| matches!(item.error(), Some(ItemError::Skipped));
         let reason = stop.reason(|end| items[..end.min(items.len())].iter().any(is_skipped));
-        let result = BatchResult::new(items, told.summary(control.since.elapsed(), recorded));
+        let reason = halted.as_ref().map(|_| StopReason::Journal).or(reason);
+        let result = BatchResult::new(items, told.summary(control.since.elapsed(), recorded, halted));
         Ok(match reason {
             None => Ok(result),
             Some(reason) => Err(BatchError::stopped(reason, result)),
@@ -191,6 +196,7 @@ impl Engine {
             reports,
             events,
             recorder,
+            halted: Mutex::default(),
             panicked: Mutex::default(),
         }
     }

@@ -237,7 +237,7 @@ impl End {
         let (ending, note) = match error {
             ItemError::Panicked(panic) => (Ending::Panicked, Some(panic.message().to_owned())),
             ItemError::RateLimiter(error) => (Ending::Refused, Some(error.to_string())),
-            ItemError::Failed(_) | ItemError::Skipped => (Ending::Failed, None),
+            ItemError::Failed(_) | ItemError::Recorded(_) | ItemError::Skipped => (Ending::Failed, None),
         };
         End { ending, note }
     }

@@ -116,18 +116,21 @@ impl<W: Work, O> Consumed<W, O> {
         since: Instant,
     ) -> Result<Streamed<O>, Panic> {
         let Consumed { output, counts, is_over, is_complete, ready } = self;
+        job.finish();
         let (waiting, told) = job.carve.left();
         job.events.end(told.counts);
         let source = job.carve.rest().left();
         let ended = job.panicked().and(forget_each(waiting)).and(panic::catch(|| drop(source)));
         let (recorded, unrecorded) = job.recorder.map(Recorder::finish).unzip();
         let ended = ended.and(unrecorded.unwrap_or(Ok(())));
+        let halted = job.halted.get_mut().take();
         let (unstarted, outcomes) = channel.outlet.left();
         let ended = ended.and(panic::drop_each(unstarted));
         let ended = ended.and(discard_each(outcomes)).and(discard_each(ready));
         let stopped = channel.stopped(counts.decided(), is_over, is_complete);
-        let Summary { timeline, .. } = told.summary(since.elapsed(), recorded);
-        and(output, ended).map(|output| Streamed::new(output, stopped, counts, timeline))
+        let stopped = halted.as_ref().map(|_| StopReason::Journal).or(stopped);
+        let summary = Summary { counts, ..told.summary(since.elapsed(), recorded, halted) };
+        and(output, ended).map(|output| Streamed::new(output, stopped, summary))
     }
 }
 

@@ -115,7 +115,7 @@ mod tests {
         let now = Instant::now();
         let mut waiting = waiting(now, &[3, 1, 9, 1]);
         assert_eq!(waiting.next_due(), Some(now + SECOND));
-        assert_eq!(take_due(&mut waiting, now), []);
+        assert!(take_due(&mut waiting, now).is_empty());
         assert_eq!(take_due(&mut waiting, now + 3 * SECOND), [1, 3, 0]);
         assert_eq!((waiting.len(), waiting.next_due()), (1, Some(now + 9 * SECOND)));
     }
@@ -130,7 +130,7 @@ mod tests {
         waiting.push(now + SECOND, 7, 7);
         assert_eq!(waiting.len(), 3);
         assert_eq!(waiting.take_stopped(2), [7]);
-        assert_eq!(take_due(&mut waiting, now), []);
+        assert!(take_due(&mut waiting, now).is_empty());
         assert_eq!(waiting.take_stopped(0).len(), 2);
         assert_eq!((waiting.len(), waiting.next_due()), (0, None));
     }

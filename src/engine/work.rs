@@ -4,6 +4,7 @@ use std::marker::PhantomData;
 use std::time::Duration;
 
 use crate::context::ItemContext;
+use crate::keep::policy::Keep;
 use crate::panic::{self, Panic};
 use crate::retry::RetryPolicy;
 use crate::retry::policy::Policy;
@@ -17,6 +18,7 @@ pub(crate) trait Work: Sync {
     /// Each worker has its own.
     type State;
     type Retry: RetryPolicy<Self::Error>;
+    type Keep: Keep<Self::Item, Self::Value, Self::Error>;
 
     fn state(&self) -> Self::State;
 
@@ -27,6 +29,8 @@ pub(crate) trait Work: Sync {
     ) -> Result<Self::Value, Self::Error>;
 
     fn retry(&self) -> &Self::Retry;
+
+    fn keep(&self) -> &Self::Keep;
 
     /// Drops its parts one by one, whatever their destructors do.
     fn discard(self) -> Result<(), Panic>;
@@ -40,26 +44,33 @@ pub(super) const fn retries<W: Work>() -> bool {
     <W::Retry as Policy<W::Error>>::RETRIES
 }
 
+/// Whether outcomes are recorded, and those that are need no run.
+pub(super) const fn keeps<W: Work>() -> bool {
+    <W::Keep as Keep<W::Item, W::Value, W::Error>>::KEEPS
+}
+
 /// Makes what a worker keeps.
 pub(crate) type Init<'a, S> = Box<dyn Fn() -> S + Sync + 'a>;
 
 /// The steps that a user gives.
-pub(crate) struct Steps<'a, I, T, E, S, R, F> {
+pub(crate) struct Steps<'a, I, T, E, S, R, K, F> {
     pub(crate) op: F,
     pub(crate) init: Init<'a, S>,
     pub(crate) retry: R,
+    pub(crate) keep: K,
     pub(crate) types: Types<I, T, E>,
 }
 
 /// Names the types of a batch and holds none of them.
 pub(crate) type Types<I, T, E> = PhantomData<fn(&I) -> Result<T, E>>;
 
-impl<I, T, E, S, R, F> Work for Steps<'_, I, T, E, S, R, F>
+impl<I, T, E, S, R, K, F> Work for Steps<'_, I, T, E, S, R, K, F>
 where
     I: Send,
     T: Send,
     E: Send,
     R: RetryPolicy<E>,
+    K: Keep<I, T, E>,
     F: Fn(&I, &mut ItemContext<'_, S>) -> Result<T, E> + Sync,
 {
     type Item = I;
@@ -67,6 +78,7 @@ where
     type Error = E;
     type State = S;
     type Retry = R;
+    type Keep = K;
 
     fn state(&self) -> S {
         (self.init)()
@@ -81,11 +93,16 @@ where
         &self.retry
     }
 
+    fn keep(&self) -> &K {
+        &self.keep
+    }
+
     fn discard(self) -> Result<(), Panic> {
-        let Steps { op, init, retry, .. } = self;
+        let Steps { op, init, retry, keep, .. } = self;
         let ended = panic::catch(|| drop(op));
         let ended = ended.and(panic::catch(|| drop(init)));
-        ended.and(panic::catch(|| drop(retry)))
+        let ended = ended.and(panic::catch(|| drop(retry)));
+        ended.and(panic::catch(|| drop(keep)))
     }
 }
 

@@ -1,0 +1,104 @@
+//! A file to which lines are appended, and from which they are read: locked, so that there is one writer.
+
+use std::fmt::Debug;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+
+use fs4::{FileExt, TryLockError};
+
+use crate::sync::Mutex;
+
+use super::error::JournalError;
+
+/// What a journal needs of a file. Apart, so that a test can have one that fails.
+pub(super) trait Disk: Debug + Send + Sync {
+    fn append(&self, bytes: &[u8]) -> io::Result<()>;
+
+    fn read(&self, offset: u64, length: usize) -> io::Result<Vec<u8>>;
+
+    /// What was appended before stays, whatever happens to the machine.
+    fn sync(&self) -> io::Result<()>;
+
+    /// Cuts off what is behind the first so many bytes.
+    fn cut(&self, length: u64) -> io::Result<()>;
+}
+
+#[derive(Debug)]
+pub(super) struct FileDisk {
+    path: PathBuf,
+    /// Opened for appending: reading moves nothing that matters to writing.
+    file: Mutex<File>,
+    /// The same file, to be synced while others append.
+    synced: File,
+}
+
+impl FileDisk {
+    /// Opens the file, or makes one, for this run alone.
+    pub(super) fn open(path: &Path) -> Result<Self, JournalError> {
+        let mut options = OpenOptions::new();
+        let file = options.read(true).append(true).create(true).open(path);
+        let file = file.map_err(JournalError::io(path, "open it"))?;
+        FileExt::try_lock(&file).map_err(|error| match error {
+            TryLockError::WouldBlock => JournalError::InUse { path: path.to_owned() },
+            TryLockError::Error(error) => JournalError::io(path, "lock it")(error),
+        })?;
+        let synced = file.try_clone().map_err(JournalError::io(path, "open it"))?;
+        Ok(FileDisk { path: path.to_owned(), file: Mutex::new(file), synced })
+    }
+
+    /// A reader of its own, from the beginning.
+    pub(super) fn reader(&self) -> io::Result<File> {
+        File::open(&self.path)
+    }
+
+    /// That there is such a file stays, too.
+    pub(super) fn sync_folder(&self) -> io::Result<()> {
+        self.synced.sync_all()?;
+        if cfg!(unix) {
+            let folder = self.path.parent().filter(|folder| !folder.as_os_str().is_empty());
+            File::open(folder.unwrap_or(Path::new(".")))?.sync_all()?;
+        }
+        Ok(())
+    }
+
+    /// Whether what is written goes where it will be looked for.
+    #[cfg(unix)]
+    fn check_place(&self) -> io::Result<()> {
+        use std::os::unix::fs::MetadataExt;
+
+        let (own, there) = (self.synced.metadata()?, self.path.metadata()?);
+        if (own.dev(), own.ino()) == (there.dev(), there.ino()) {
+            return Ok(());
+        }
+        Err(io::Error::other("another file has taken its place"))
+    }
+
+    #[cfg(not(unix))]
+    fn check_place(&self) -> io::Result<()> {
+        self.path.metadata().map(drop)
+    }
+}
+
+impl Disk for FileDisk {
+    fn append(&self, bytes: &[u8]) -> io::Result<()> {
+        self.file.lock().write_all(bytes)
+    }
+
+    fn read(&self, offset: u64, length: usize) -> io::Result<Vec<u8>> {
+        let mut bytes = vec![0; length];
+        let mut file = self.file.lock();
+        file.seek(SeekFrom::Start(offset))?;
+        file.read_exact(&mut bytes)?;
+        Ok(bytes)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.synced.sync_data()?;
+        self.check_place()
+    }
+
+    fn cut(&self, length: u64) -> io::Result<()> {
+        self.synced.set_len(length)
+    }
+}

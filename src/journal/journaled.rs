@@ -1,0 +1,100 @@
+//! A batch with a journal: what items are called in it, and what passes between the two.
+
+use std::fmt;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::error::ItemError;
+use crate::keep::policy::Keep;
+use crate::keep::{Halt, Recalled};
+use crate::sync::Mutex;
+use crate::sync::atomic::{AtomicBool, Ordering};
+
+use super::error::JournalError;
+use super::notebook::Journal;
+use super::plan::{Ids, id_of};
+
+/// A batch keeps a [`Journal`]. In the type of a [`Batch`](crate::Batch), where one is stored half-made.
+#[derive(Debug)]
+pub struct Journaled<'j, N = Serialized> {
+    journal: &'j Journal,
+    names: N,
+    /// Whether all items were looked at before the first started.
+    is_admitted: AtomicBool,
+    /// The ids that came so far, otherwise.
+    seen: Mutex<Ids>,
+}
+
+impl<'j, N> Journaled<'j, N> {
+    pub(crate) fn new(journal: &'j Journal, names: N) -> Self {
+        Journaled { journal, names, is_admitted: AtomicBool::new(false), seen: Mutex::default() }
+    }
+}
+
+/// Items are called in a journal what they are as JSON.
+#[derive(Debug, Clone, Copy)]
+#[non_exhaustive]
+pub struct Serialized;
+
+/// What an item is called in the journal, as JSON.
+pub trait Names<I>: Sync {
+    fn id(&self, index: usize, item: &I) -> Result<String, JournalError>;
+}
+
+impl<I: Serialize> Names<I> for Serialized {
+    fn id(&self, index: usize, item: &I) -> Result<String, JournalError> {
+        id_of(index, item)
+    }
+}
+
+impl<I, F: Fn(&I) -> String + Sync> Names<I> for F {
+    fn id(&self, index: usize, item: &I) -> Result<String, JournalError> {
+        id_of(index, &self(item))
+    }
+}
+
+impl<N> Journaled<'_, N> {
+    fn id<I>(&self, position: usize, item: &I) -> Result<String, Halt>
+    where
+        N: Names<I>,
+    {
+        self.names.id(position, item).map_err(|error| Halt(error.to_string()))
+    }
+}
+
+impl<I, T, E, N> Keep<I, T, E> for Journaled<'_, N>
+where
+    N: Names<I>,
+    T: Serialize + DeserializeOwned,
+    E: fmt::Display,
+{
+    const KEEPS: bool = true;
+
+    fn admit(&self, items: &[I]) -> Result<(), Halt> {
+        self.is_admitted.store(true, Ordering::Relaxed);
+        self.journal.admit(items.iter().enumerate().map(|(position, item)| self.names.id(position, item)))
+    }
+
+    fn recall(&self, position: usize, item: &I) -> Result<Option<Recalled<T, E>>, Halt> {
+        let id = self.id(position, item)?;
+        if !self.is_admitted.load(Ordering::Relaxed) {
+            self.journal.check_twin(&mut self.seen.lock(), position, &id)?;
+        }
+        self.journal.recall(position, &id)
+    }
+
+    fn record(
+        &self,
+        position: usize,
+        item: &I,
+        attempts: usize,
+        outcome: Result<&T, &ItemError<E>>,
+    ) -> Result<(), Halt> {
+        self.journal.record(position, self.id(position, item)?, attempts, outcome)
+    }
+
+    fn finish(&self) -> Result<(), Halt> {
+        self.journal.finish()
+    }
+}

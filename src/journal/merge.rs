@@ -1,0 +1,133 @@
+//! Several journals as one result.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::BufReader;
+use std::path::Path;
+
+use serde::de::DeserializeOwned;
+
+use crate::error::{ItemError, LimiterError};
+use crate::result::{BatchItem, BatchResult, Counts, Summary, Trials};
+
+use super::error::JournalError;
+use super::line::{Header, Kept, Read};
+use super::notebook::{Journal, unreadable};
+use super::recovery::Contents;
+
+/// What [`Journal::merge`] makes of the journals of all shards.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Merged<I, T> {
+    /// All items that are in a journal, in the order of their indices, with what they came to. Errors are their texts; a panic is
+    /// [`ItemError::Recorded`].
+    pub result: BatchResult<I, T, String>,
+    /// The indices of items that are in none, in order: of shards that are missing, or have not come so far.
+    pub missing: Vec<usize>,
+}
+
+/// An item as a journal has it.
+struct Found<I, T> {
+    at: f64,
+    attempts: usize,
+    item: BatchItem<I, T, String>,
+}
+
+type FoundByIndex<I, T> = BTreeMap<usize, Found<I, T>>;
+
+impl Journal {
+    /// The outcomes of all shards of a run, from their journals, in the order of the items. Of several lines for one item, be it
+    /// that a shard was run twice, the one that was written last counts.
+    ///
+    /// Journals are only read, and need not be whole: what is torn at the end is left out. All is in memory.
+    ///
+    /// # Errors
+    ///
+    /// [`JournalError`], if a file cannot be read, is damaged further up, or belongs to another run than the first: other items, or another
+    /// number of shards. Also if an id or a value in it is no `I` or `T`.
+    ///
+    /// ```
+    /// use batch_executor::{BatchExecutor, Journal, Plan, Shard};
+    ///
+    /// # let folder = std::env::temp_dir().join(format!("merge-doc-{}", std::process::id()));
+    /// # std::fs::create_dir_all(&folder)?;
+    /// let words = ["one", "two", "three", "four", "five"];
+    /// let mut paths = Vec::new();
+    /// for shard in [Shard::new(0, 3)?, Shard::new(1, 3)?] {                   // the third has not come yet
+    ///     let path = folder.join(format!("{}.jsonl", shard.index()));
+    ///     let journal = Journal::open(&path, Plan::of(words)?.shard(shard))?;
+    ///     let mine = shard.select(words).map(|(_, word)| word);
+    ///     let result = BatchExecutor::new().batch(mine).journal(&journal).run(|word| Ok::<_, String>(word.len()))?;
+    ///     assert!(result.is_success());
+    ///     paths.push(path);
+    /// }
+    ///
+    /// let merged = Journal::merge::<String, usize>(&paths)?;
+    /// let ids: Vec<&str> = merged.result.iter().map(|item| item.id.as_str()).collect();
+    /// assert_eq!((ids, merged.missing), (vec!["one", "two", "four", "five"], vec![2]));
+    /// # std::fs::remove_dir_all(folder)?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn merge<I: DeserializeOwned, T: DeserializeOwned>(
+        paths: impl IntoIterator<Item: AsRef<Path>>,
+    ) -> Result<Merged<I, T>, JournalError> {
+        let (mut first, mut found) = (None, FoundByIndex::new());
+        for path in paths {
+            add(path.as_ref(), &mut first, &mut found)?;
+        }
+        let items = first.and_then(|header: Header| header.items);
+        let count = items.or_else(|| found.keys().next_back().map(|last| last + 1)).unwrap_or(0);
+        let missing = (0..count).filter(|index| !found.contains_key(index)).collect();
+        Ok(Merged { result: result(found), missing })
+    }
+}
+
+/// Adds what is in this journal, if it is of the same run as the first.
+fn add<I: DeserializeOwned, T: DeserializeOwned>(
+    path: &Path,
+    first: &mut Option<Header>,
+    found: &mut FoundByIndex<I, T>,
+) -> Result<(), JournalError> {
+    let file = File::open(path).map_err(JournalError::io(path, "open it"))?;
+    let mut lines = Vec::new();
+    let contents = Contents::read(BufReader::new(file), |_, line| {
+        lines.push((line.index, read(line).map_err(|error| error.to_string())?));
+        Ok(())
+    });
+    let contents = contents.map_err(|problem| unreadable(path, problem))?;
+    let Some(header) = contents.header else { return Ok(()) };
+    let expected = first.get_or_insert_with(|| header.clone());
+    if let Some(problem) = header.differs_from(&Header { shard: header.shard, ..expected.clone() }) {
+        return Err(JournalError::other(path, problem));
+    }
+    for (index, line) in lines {
+        if found.get(&index).is_none_or(|before| before.at <= line.at) {
+            found.insert(index, line);
+        }
+    }
+    Ok(())
+}
+
+fn read<I: DeserializeOwned, T: DeserializeOwned>(line: &Read<'_>) -> Result<Found<I, T>, serde_json::Error> {
+    let id = serde_json::from_str(line.id.get())?;
+    let outcome = match &line.outcome {
+        Kept::Value(value) => Ok(serde_json::from_str(value.get())?),
+        Kept::Failed(text) => Err(ItemError::Failed(text.clone())),
+        Kept::Panicked(text) => Err(ItemError::Recorded(format!("panicked: {text}").into())),
+        Kept::Refused(text) => Err(ItemError::RateLimiter(LimiterError::new(text.clone()))),
+    };
+    Ok(Found { at: line.at, attempts: line.attempts, item: BatchItem { id, outcome } })
+}
+
+fn result<I, T>(found: FoundByIndex<I, T>) -> BatchResult<I, T, String> {
+    let (mut items, mut trials, mut counts) = (Vec::new(), Vec::new(), Counts::default());
+    for (index, Found { attempts, item, .. }) in found.into_values().enumerate() {
+        match item.outcome {
+            Ok(_) => counts.succeeded += 1,
+            Err(_) => counts.failed += 1,
+        }
+        items.push(item);
+        trials.push(Trials { index, attempts, panic: None });
+    }
+    BatchResult::new(items, Summary { counts, trials, ..Summary::default() })
+}

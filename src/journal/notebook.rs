@@ -1,0 +1,319 @@
+//! A journal: a plan, and what its file has of each item.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::io::{self, BufReader};
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::value::RawValue;
+
+use crate::error::ItemError;
+use crate::keep::{Halt, Recalled};
+use crate::sync::Mutex;
+
+use super::disk::{Disk, FileDisk};
+use super::error::JournalError;
+use super::line::{Header, Kept, Read, Written, to_bytes};
+use super::plan::{Ids, Items, Plan};
+use super::recovery::{Contents, Entry, State, Tail, Unreadable};
+use super::writer::Writer;
+
+/// What has become of the items of a run, in a file: a line of JSON for each item that is decided. A run that is started again with
+/// the same file runs only what is not there as done. Given to [`Batch::journal`](crate::Batch::journal).
+///
+/// Items that failed are run again, unless [`retry_failed`](Journal::retry_failed) says otherwise; those that got no permit always are.
+///
+/// # What a crash can lose
+///
+/// A line is written as soon as its item is decided, and synced to the disk together with others: by default when 100 have come
+/// together, or with the first line a second after the last time, and when the batch ends. So a process that is killed loses nothing
+/// that was decided; a machine that loses its power loses what was decided since the last sync, and that is done again. What is
+/// synced is never done again. If a write or a sync fails, the batch stops with
+/// [`StopReason::Journal`](crate::StopReason::Journal), and the journal is not written to again: after a failed sync nobody knows what is
+/// on the disk.
+///
+/// # The file
+///
+/// The first line has the version of the format, the plan and the shard; a file that was begun with others is refused. A last
+/// line that is torn is cut off before anything is written; damage further up is refused with the number of the line. The file
+/// is locked while the journal is open.
+///
+/// ```
+/// use batch_executor::{BatchExecutor, Journal, Plan};
+///
+/// # let path = std::env::temp_dir().join(format!("journal-doc-{}.jsonl", std::process::id()));
+/// let words = ["one", "two", "three"];
+/// for run in 1..=2 {
+///     let journal = Journal::open(&path, Plan::of(words)?)?;
+///     println!("run {run}: {} are done already", journal.done());     // 0, and then 3
+///     let result = BatchExecutor::new().batch(words).journal(&journal).run(|word| {
+///         assert_eq!(run, 1, "nothing is done twice");
+///         Ok::<_, String>(word.len())
+///     })?;
+///     assert_eq!(result.into_values().unwrap(), [3, 3, 5]);
+/// }
+/// # std::fs::remove_file(path)?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct Journal {
+    plan: Plan,
+    retries_failed: bool,
+    /// By the index of the item.
+    entries: Mutex<HashMap<usize, Entry>>,
+    writer: Writer,
+}
+
+impl Journal {
+    /// Opens the journal in this file, or begins one, for a run of this plan.
+    ///
+    /// Reads and checks all of the file, about a microsecond a line, and keeps some 50 bytes in memory for each item in it.
+    ///
+    /// # Errors
+    ///
+    /// [`JournalError`]: for a file that cannot be opened or locked, that is no journal, or is one of another plan, shard or version, or
+    /// is damaged. The file is then as it was.
+    pub fn open(path: impl AsRef<Path>, plan: Plan) -> Result<Self, JournalError> {
+        let path = path.as_ref();
+        let disk = FileDisk::open(path)?;
+        let reader = disk.reader().map_err(JournalError::io(path, "read it"))?;
+        let contents = contents(path, &plan, BufReader::new(reader))?;
+        if contents.header.is_none() {
+            disk.sync_folder().map_err(JournalError::io(path, "sync its folder"))?;
+        }
+        Journal::recovered(path, plan, Box::new(disk), contents)
+    }
+
+    /// Brings the file in order, so that lines can be appended.
+    fn recovered(
+        path: &Path,
+        plan: Plan,
+        disk: Box<dyn Disk>,
+        contents: Contents,
+    ) -> Result<Self, JournalError> {
+        let end = mend(&*disk, &plan, &contents).map_err(JournalError::io(path, "write it"))?;
+        let entries = Mutex::new(contents.entries);
+        Ok(Journal { plan, retries_failed: true, entries, writer: Writer::new(path, disk, end) })
+    }
+
+    /// Whether items that failed or panicked in an earlier run are run again; `true` unless set. If not, their outcome is
+    /// [`ItemError::Recorded`].
+    #[must_use]
+    pub fn retry_failed(mut self, retry_failed: bool) -> Self {
+        self.retries_failed = retry_failed;
+        self
+    }
+
+    /// Lines are synced when so many have come together; 100 unless set. With 1, each item is synced before its worker goes on to the
+    /// next, and workers that wait for that have one sync for all.
+    ///
+    /// # Panics
+    ///
+    /// If `lines` is 0.
+    #[must_use]
+    pub fn sync_every(mut self, lines: usize) -> Self {
+        assert!(lines > 0, "lines cannot be synced when 0 have come together");
+        self.writer.rule.lines = lines;
+        self
+    }
+
+    /// Lines are synced with the first one so long after the last time, however few they are; a second unless set.
+    #[must_use]
+    pub fn sync_interval(mut self, interval: Duration) -> Self {
+        self.writer.set_interval(interval);
+        self
+    }
+
+    /// How many items have a value.
+    #[must_use]
+    pub fn done(&self) -> usize {
+        self.entries.lock().values().filter(|entry| entry.state == State::Value).count()
+    }
+
+    /// The file.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        self.writer.path()
+    }
+
+    /// Whether a batch of items with these ids may run.
+    pub(super) fn admit(
+        &self,
+        ids: impl ExactSizeIterator<Item = Result<String, JournalError>>,
+    ) -> Result<(), Halt> {
+        if let Some(own) = self.plan.own().filter(|own| *own != ids.len()) {
+            return Err(
+                self.halt(format!("the plan has {own} items for this batch, which has {}", ids.len()))
+            );
+        }
+        let mut seen = Ids::default();
+        for (position, id) in ids.enumerate() {
+            let id = id.map_err(|error| self.halt(error))?;
+            self.check_id(position, &id)?;
+            self.check_twin(&mut seen, position, &id)?;
+        }
+        Ok(())
+    }
+
+    /// Whether this is the only item with this id, where the plan does not say so.
+    pub(super) fn check_twin(&self, seen: &mut Ids, position: usize, id: &str) -> Result<(), Halt> {
+        match self.plan.items {
+            Items::Known { .. } => Ok(()),
+            Items::Named(_) => seen.add(self.plan.index(position), id).map_err(|error| self.halt(error)),
+        }
+    }
+
+    fn check_id(&self, position: usize, id: &str) -> Result<(), Halt> {
+        let index = self.plan.index(position);
+        if self.plan.has(index, id) {
+            return Ok(());
+        }
+        Err(self.halt(format!("item {index} is {id}, and another one in the plan")))
+    }
+
+    /// What the item has come to in an earlier run, if that is its outcome.
+    pub(super) fn recall<T: DeserializeOwned, E>(
+        &self,
+        position: usize,
+        id: &str,
+    ) -> Result<Option<Recalled<T, E>>, Halt> {
+        self.check_id(position, id)?;
+        let index = self.plan.index(position);
+        let Some(entry) = self.entries.lock().get(&index).copied() else { return Ok(None) };
+        let bytes = self.writer.read(entry.offset, entry.length)?;
+        let damaged = |error: serde_json::Error| self.halt(format!("what it has of item {index}: {error}"));
+        let line: Read<'_> = serde_json::from_slice(&bytes).map_err(damaged)?;
+        if line.id.get() != id {
+            return Err(self.halt(format!("item {index} is {id}, and was {} when it was recorded", line.id)));
+        }
+        let outcome = match line.outcome {
+            Kept::Value(value) => Ok(serde_json::from_str(value.get()).map_err(damaged)?),
+            Kept::Failed(text) | Kept::Panicked(text) if !self.retries_failed => {
+                Err(ItemError::Recorded(text.into()))
+            }
+            _ => return Ok(None),
+        };
+        Ok(Some(Recalled { outcome, attempts: line.attempts }))
+    }
+
+    /// Keeps what the item has come to.
+    pub(super) fn record<T: Serialize, E: fmt::Display>(
+        &self,
+        position: usize,
+        id: String,
+        attempts: usize,
+        outcome: Result<&T, &ItemError<E>>,
+    ) -> Result<(), Halt> {
+        let index = self.plan.index(position);
+        let outcome = match outcome {
+            Ok(value) => Kept::Value(value),
+            Err(ItemError::Failed(error)) => Kept::Failed(error.to_string()),
+            Err(ItemError::Panicked(panic)) => Kept::Panicked(panic.message().to_owned()),
+            Err(ItemError::RateLimiter(error)) => Kept::Refused(error.to_string()),
+            Err(ItemError::Recorded(_) | ItemError::Skipped) => return Ok(()),
+        };
+        let state = State::of(&outcome);
+        let unwritable =
+            |error: serde_json::Error| self.halt(format!("item {index} cannot be written: {error}"));
+        let id = RawValue::from_string(id).map_err(unwritable)?;
+        let line = Written { index, id: &id, attempts, at: now(), outcome };
+        let bytes = to_bytes(&line).map_err(unwritable)?;
+        let offset = self.writer.append(&bytes)?;
+        self.entries.lock().insert(index, Entry { offset, length: bytes.len(), state });
+        Ok(())
+    }
+
+    pub(super) fn finish(&self) -> Result<(), Halt> {
+        self.writer.finish()
+    }
+
+    fn halt(&self, problem: impl fmt::Display) -> Halt {
+        Halt(JournalError::other(self.path(), problem.to_string()).to_string())
+    }
+}
+
+impl fmt::Debug for Journal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Journal")
+            .field("path", &self.path())
+            .field("shard", &self.plan.shard)
+            .field("recorded", &self.entries.lock().len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Plan {
+    fn header(&self) -> Header {
+        let plan = match &self.items {
+            Items::Known { fingerprint, .. } => fingerprint.clone(),
+            Items::Named(name) => name.clone(),
+        };
+        Header::new(plan, self.total(), self.shard.index(), self.shard.count())
+    }
+
+    /// Whether a line may be in the journal of this plan.
+    fn check(&self, line: &Read<'_>) -> Result<(), String> {
+        let (index, shard) = (line.index, self.shard);
+        if index % shard.count() != shard.index() {
+            return Err(format!("item {index} is not of shard {shard}"));
+        }
+        if !self.has(index, line.id.get()) {
+            return Err(format!("item {index} is {}, and another one in the plan", line.id));
+        }
+        Ok(())
+    }
+}
+
+/// What is in the file, if it is a journal of this plan.
+fn contents(path: &Path, plan: &Plan, file: impl io::BufRead) -> Result<Contents, JournalError> {
+    let expected = plan.header();
+    let check = |header: &Header, line: &Read<'_>| {
+        if header.differs_from(&expected).is_some() { Ok(()) } else { plan.check(line) }
+    };
+    let contents = Contents::read(file, check).map_err(|problem| unreadable(path, problem))?;
+    match (&contents.header, &contents.tail) {
+        (Some(header), _) => match header.differs_from(&expected) {
+            None => Ok(contents),
+            Some(problem) => Err(JournalError::other(path, problem)),
+        },
+        // All that a crash can leave of a journal without a whole line is the beginning of its first.
+        (None, Tail::Torn(torn)) if !to_bytes(&expected).is_ok_and(|line| line.starts_with(torn)) => {
+            Err(JournalError::other(path, "it is no journal"))
+        }
+        (None, _) => Ok(contents),
+    }
+}
+
+pub(super) fn unreadable(path: &Path, problem: Unreadable) -> JournalError {
+    match problem {
+        Unreadable::Io(error) => JournalError::io(path, "read it")(error),
+        Unreadable::Damaged { line: 1, .. } => JournalError::other(path, "it is no journal"),
+        Unreadable::Damaged { line, problem } => {
+            JournalError::Damaged { path: path.to_owned(), line, problem }
+        }
+    }
+}
+
+/// Leaves nothing but whole lines, and a first one; how many bytes there are then.
+fn mend(disk: &dyn Disk, plan: &Plan, contents: &Contents) -> io::Result<u64> {
+    if let Tail::Torn(_) = contents.tail {
+        disk.cut(contents.length)?;
+    }
+    let missing = match (&contents.header, &contents.tail) {
+        (None, _) => to_bytes(&plan.header())?,
+        (Some(_), Tail::Unended) => b"\n".to_vec(),
+        (Some(_), _) => Vec::new(),
+    };
+    disk.append(&missing)?;
+    if contents.tail != Tail::Nothing || !missing.is_empty() {
+        disk.sync()?;
+    }
+    Ok(contents.length + missing.len() as u64)
+}
+
+/// Seconds since 1970.
+fn now() -> f64 {
+    SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default().as_secs_f64()
+}

@@ -1,0 +1,134 @@
+//! What a run is to do, as far as another run has to know to go on with it: which items there are, and which of them are this
+//! shard's.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+
+use serde::Serialize;
+use siphasher::sip128::{Hasher128, SipHasher};
+use std::hash::Hasher;
+
+use crate::shard::Shard;
+
+use super::error::JournalError;
+
+/// What a run is to do: a fingerprint of its items, and which shard of them it takes. A [`Journal`](crate::Journal) that was
+/// begun with one plan is refused with another.
+///
+/// ```
+/// use batch_executor::{Plan, Shard};
+///
+/// let files = ["a.txt", "b.txt", "c.txt"];
+/// let all = Plan::of(files)?;                                     // these items, in this order
+/// let some = Plan::of(files)?.shard(Shard::new(1, 3)?);           // of them, what is this shard's
+/// let unknown = Plan::named("orders of 2026-11");                 // whatever the items are
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug, Clone)]
+pub struct Plan {
+    pub(super) items: Items,
+    pub(super) shard: Shard,
+}
+
+#[derive(Debug, Clone)]
+pub(super) enum Items {
+    /// Known by the hashes of their ids, in order.
+    Known { fingerprint: String, hashes: Vec<u64> },
+    /// Not known before they come.
+    Named(String),
+}
+
+impl Plan {
+    /// The plan to run these items, in this order; their ids are what they are as JSON. All items, also those of other shards.
+    ///
+    /// Takes 8 bytes an item for as long as there is the journal, and some 50 until this returns.
+    ///
+    /// # Errors
+    ///
+    /// [`JournalError::DuplicateId`], or [`JournalError::Id`] for an item that cannot be written as JSON, such as a path that is not
+    /// UTF-8.
+    pub fn of<I: Serialize>(items: impl IntoIterator<Item = I>) -> Result<Self, JournalError> {
+        let (mut ids, mut whole, mut hashes) = (Ids::default(), SipHasher::new(), Vec::new());
+        for (index, item) in items.into_iter().enumerate() {
+            let id = id_of(index, &item)?;
+            ids.add(index, &id)?;
+            whole.write(&(id.len() as u64).to_le_bytes());
+            whole.write(id.as_bytes());
+            hashes.push(hash(&id).0);
+        }
+        let whole = whole.finish128();
+        let fingerprint = format!("{:016x}{:016x}", whole.h1, whole.h2);
+        Ok(Plan { items: Items::Known { fingerprint, hashes }, shard: Shard::default() })
+    }
+
+    /// A plan whose items are not looked at: the name stands for them. For items that are not known before they come, as in an endless
+    /// stream. That an item has the id that was recorded at its index, and that no two have the same, is seen as they come.
+    pub fn named(name: impl Into<String>) -> Self {
+        Plan { items: Items::Named(name.into()), shard: Shard::default() }
+    }
+
+    /// Only this shard's items are run: those that [`Shard::select`] gives.
+    #[must_use]
+    pub fn shard(mut self, shard: Shard) -> Self {
+        self.shard = shard;
+        self
+    }
+
+    /// The index among all items of one that has this position in the batch.
+    pub(super) fn index(&self, position: usize) -> usize {
+        self.shard.index() + position * self.shard.count()
+    }
+
+    /// How many items there are in all, if that is known.
+    pub(super) fn total(&self) -> Option<usize> {
+        match &self.items {
+            Items::Known { hashes, .. } => Some(hashes.len()),
+            Items::Named(_) => None,
+        }
+    }
+
+    /// How many of them are this shard's.
+    pub(super) fn own(&self) -> Option<usize> {
+        self.total().map(|total| total.saturating_sub(self.shard.index()).div_ceil(self.shard.count()))
+    }
+
+    /// Whether the item at this index has this id, as far as the plan knows.
+    pub(super) fn has(&self, index: usize, id: &str) -> bool {
+        match &self.items {
+            Items::Known { hashes, .. } => hashes.get(index) == Some(&hash(id).0),
+            Items::Named(_) => true,
+        }
+    }
+}
+
+/// Ids that have been seen, by hashes of 128 bits, of which no two are the same in practice.
+#[derive(Debug, Default)]
+pub(super) struct Ids(HashMap<(u64, u64), usize>);
+
+impl Ids {
+    pub(super) fn add(&mut self, index: usize, id: &str) -> Result<(), JournalError> {
+        match self.0.entry(hash(id)) {
+            Entry::Vacant(place) => {
+                place.insert(index);
+                Ok(())
+            }
+            Entry::Occupied(first) => {
+                let (first, id) = (*first.get(), id.to_owned());
+                Err(JournalError::DuplicateId { first, second: index, id })
+            }
+        }
+    }
+}
+
+/// What an item is called in a journal: itself, as JSON.
+pub(super) fn id_of(index: usize, item: &impl Serialize) -> Result<String, JournalError> {
+    serde_json::to_string(item).map_err(|error| JournalError::Id { index, problem: error.to_string() })
+}
+
+/// `SipHash` with 128 bits, whose results do not change from one version of Rust to the next.
+fn hash(id: &str) -> (u64, u64) {
+    let mut hasher = SipHasher::new();
+    hasher.write(id.as_bytes());
+    let hash = hasher.finish128();
+    (hash.h1, hash.h2)
+}

@@ -1,0 +1,186 @@
+//! What a journal holds when it is opened: which lines are whole, and what a crash has left of the last one.
+
+use std::collections::HashMap;
+use std::io::{self, BufRead};
+
+use super::line::{Header, Kept, Read};
+
+/// Where the line of an item is, and what it says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Entry {
+    pub(super) offset: u64,
+    pub(super) length: usize,
+    pub(super) state: State,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum State {
+    Value,
+    /// It ran, and has no value.
+    Failure,
+    /// It never ran.
+    Refused,
+}
+
+impl State {
+    pub(super) fn of<V, M>(kept: &Kept<V, M>) -> Self {
+        match kept {
+            Kept::Value(_) => State::Value,
+            Kept::Failed(_) | Kept::Panicked(_) => State::Failure,
+            Kept::Refused(_) => State::Refused,
+        }
+    }
+}
+
+/// What there is in the file.
+#[derive(Debug, Default)]
+pub(super) struct Contents {
+    /// None if there is not even a whole first line.
+    pub(super) header: Option<Header>,
+    /// By the index of the item; of several lines for one, the last.
+    pub(super) entries: HashMap<usize, Entry>,
+    /// How many bytes of whole lines there are.
+    pub(super) length: u64,
+    pub(super) tail: Tail,
+}
+
+/// What stands behind the last line end.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(super) enum Tail {
+    #[default]
+    Nothing,
+    /// A whole line that has no end yet.
+    Unended,
+    /// The first part of a line.
+    Torn(Vec<u8>),
+}
+
+/// Why the contents cannot be told.
+#[derive(Debug)]
+pub(super) enum Unreadable {
+    Io(io::Error),
+    Damaged { line: usize, problem: String },
+}
+
+impl From<io::Error> for Unreadable {
+    fn from(error: io::Error) -> Self {
+        Unreadable::Io(error)
+    }
+}
+
+impl Contents {
+    /// Reads all of a file. Calls `each` for the lines of items, in their order, with the first one.
+    pub(super) fn read(
+        mut file: impl BufRead,
+        mut each: impl FnMut(&Header, &Read<'_>) -> Result<(), String>,
+    ) -> Result<Self, Unreadable> {
+        let (mut contents, mut bytes) = (Contents::default(), Vec::new());
+        for line in 1.. {
+            bytes.clear();
+            let length = file.read_until(b'\n', &mut bytes)?;
+            let is_ended = bytes.last() == Some(&b'\n');
+            if length == 0 {
+                break;
+            }
+            match contents.add(&bytes, &mut each) {
+                Ok(()) if is_ended => {}
+                Ok(()) => contents.tail = Tail::Unended,
+                Err(_) if !is_ended => {
+                    contents.tail = Tail::Torn(bytes);
+                    break;
+                }
+                Err(problem) => return Err(Unreadable::Damaged { line, problem }),
+            }
+            contents.length += length as u64;
+        }
+        Ok(contents)
+    }
+
+    fn add(
+        &mut self,
+        bytes: &[u8],
+        each: &mut impl FnMut(&Header, &Read<'_>) -> Result<(), String>,
+    ) -> Result<(), String> {
+        let Some(header) = &self.header else {
+            self.header = Some(serde_json::from_slice(bytes).map_err(|error| error.to_string())?);
+            return Ok(());
+        };
+        let line: Read<'_> = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
+        each(header, &line)?;
+        let entry = Entry { offset: self.length, length: bytes.len(), state: State::of(&line.outcome) };
+        self.entries.insert(line.index, entry);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::line::{Line, to_bytes};
+    use super::*;
+
+    fn header() -> Vec<u8> {
+        to_bytes(&Header::new("x".into(), Some(3), 0, 1)).unwrap()
+    }
+
+    fn line(index: usize, value: u32) -> Vec<u8> {
+        let outcome = Kept::<_, String>::Value(value);
+        to_bytes(&Line { index, id: format!("item {index}"), attempts: 1, at: 0.0, outcome }).unwrap()
+    }
+
+    fn whole() -> Vec<u8> {
+        [header(), line(0, 10), line(2, 12), line(0, 20)].concat()
+    }
+
+    fn read(bytes: &[u8]) -> Result<Contents, Unreadable> {
+        Contents::read(bytes, |_, _| Ok(()))
+    }
+
+    #[test]
+    fn of_several_lines_for_an_item_the_last_counts() {
+        let contents = read(&whole()).unwrap();
+        assert_eq!((contents.entries.len(), &contents.tail), (2, &Tail::Nothing));
+        assert_eq!(contents.length, whole().len() as u64);
+        let Entry { offset, length, .. } = contents.entries[&0];
+        let start = usize::try_from(offset).unwrap();
+        assert_eq!(whole()[start..start + length], line(0, 20));
+    }
+
+    #[test]
+    fn wherever_the_file_is_cut_whole_lines_stay_and_the_rest_is_a_tail() {
+        let whole = whole();
+        for cut in 0..=whole.len() {
+            let contents = read(&whole[..cut]).unwrap();
+            let ends = whole[..cut].split(|byte| *byte == b'\n').count() - 1;
+            // A line that lacks nothing but its end is whole.
+            let is_whole = cut < whole.len() && whole[cut] == b'\n';
+            let lines = ends + usize::from(is_whole);
+            assert_eq!(contents.header.is_some(), lines > 0, "cut at {cut}");
+            assert_eq!(contents.entries.len(), [0, 0, 1, 2, 2][lines], "cut at {cut}");
+            assert_eq!(contents.tail == Tail::Unended, is_whole, "cut at {cut}");
+            let torn = if let Tail::Torn(torn) = &contents.tail { torn.len() } else { 0 };
+            assert_eq!(contents.length + torn as u64, cut as u64, "cut at {cut}");
+        }
+    }
+
+    #[test]
+    fn damage_that_has_a_line_end_is_told_with_its_number() {
+        for (at, bytes) in [
+            (3, [&header()[..], &line(0, 1), b"\x00\x00\n", &line(1, 1)].concat()),
+            (2, [&header()[..], b"\n", &line(1, 1)].concat()),
+            (1, [b"PK\x03\x04\n", &line(1, 1)[..]].concat()),
+            (2, [&header()[..], &line(0, 1)[..20], b"\n"].concat()),
+        ] {
+            let Err(Unreadable::Damaged { line, .. }) = read(&bytes) else { panic!("line {at} is damaged") };
+            assert_eq!(line, at);
+        }
+    }
+
+    #[test]
+    fn a_line_that_is_not_wanted_is_damage_too() {
+        let refused = Contents::read(&whole()[..], |_, line| {
+            if line.index == 2 { Err("no such item".to_owned()) } else { Ok(()) }
+        });
+        let Err(Unreadable::Damaged { line: 3, problem }) = refused else { panic!("{refused:?}") };
+        assert_eq!(problem, "no such item");
+    }
+}

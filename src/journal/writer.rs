@@ -1,0 +1,281 @@
+//! Appends lines to a disk, and syncs them in groups. After a write or a sync that failed it does neither again.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use crate::keep::Halt;
+use crate::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use crate::sync::{Instant, Mutex, later};
+
+use super::disk::Disk;
+use super::error::JournalError;
+
+/// When lines are synced: whichever comes first.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Rule {
+    /// When so many have come together.
+    pub(super) lines: usize,
+    /// With the first line so long after the last time.
+    pub(super) interval: Duration,
+}
+
+#[derive(Debug)]
+pub(super) struct Writer {
+    path: PathBuf,
+    disk: Box<dyn Disk>,
+    pub(super) rule: Rule,
+    state: Mutex<State>,
+    /// How many lines were appended, and how many of them are synced.
+    appended: AtomicUsize,
+    synced: AtomicUsize,
+    /// Held by whoever syncs.
+    syncing: Mutex<()>,
+    /// Whether somebody does, for those who need not wait for it.
+    is_syncing: AtomicBool,
+    /// Why nothing is written any more.
+    failure: OnceLock<String>,
+}
+
+#[derive(Debug)]
+struct State {
+    /// Where the next line goes.
+    end: u64,
+    /// When the next line is to be synced, however few there are.
+    due: Instant,
+}
+
+impl Writer {
+    /// For a disk that has so many bytes.
+    pub(super) fn new(path: &Path, disk: Box<dyn Disk>, end: u64) -> Self {
+        let rule = Rule { lines: 100, interval: Duration::from_secs(1) };
+        let state = State { end, due: later(Instant::now(), rule.interval) };
+        Writer {
+            path: path.to_owned(),
+            disk,
+            rule,
+            state: Mutex::new(state),
+            appended: AtomicUsize::new(0),
+            synced: AtomicUsize::new(0),
+            syncing: Mutex::new(()),
+            is_syncing: AtomicBool::new(false),
+            failure: OnceLock::new(),
+        }
+    }
+
+    pub(super) fn set_interval(&mut self, interval: Duration) {
+        self.rule.interval = interval;
+        self.state.get_mut().due = later(Instant::now(), interval);
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Appends a line, and syncs if it is time to; where the line is.
+    pub(super) fn append(&self, line: &[u8]) -> Result<u64, Halt> {
+        let (offset, number, is_late) = self.write(line)?;
+        if self.rule.lines <= 1 {
+            self.sync_up_to(number)?;
+        } else if is_late || number - self.synced.load(Ordering::Relaxed) >= self.rule.lines {
+            self.sync_unless_somebody_does(number)?;
+        }
+        Ok(offset)
+    }
+
+    /// Where the line is, which it is, and whether the time to sync has come.
+    fn write(&self, line: &[u8]) -> Result<(u64, usize, bool), Halt> {
+        let now = Instant::now();
+        let mut state = self.state.lock();
+        self.check()?;
+        self.disk.append(line).map_err(|error| self.fail("write it", error))?;
+        let offset = state.end;
+        state.end += line.len() as u64;
+        let is_late = now >= state.due;
+        if is_late {
+            state.due = later(now, self.rule.interval);
+        }
+        // Release: whoever syncs up to this number syncs this line.
+        let number = self.appended.fetch_add(1, Ordering::Release) + 1;
+        Ok((offset, number, is_late))
+    }
+
+    fn sync_unless_somebody_does(&self, number: usize) -> Result<(), Halt> {
+        if self.is_syncing.swap(true, Ordering::Relaxed) {
+            return Ok(());
+        }
+        let synced = self.sync_up_to(number);
+        self.is_syncing.store(false, Ordering::Relaxed);
+        synced
+    }
+
+    /// Until so many lines are synced. Those that wait for one another have one sync for all.
+    fn sync_up_to(&self, number: usize) -> Result<(), Halt> {
+        let _syncing = self.syncing.lock();
+        self.check()?;
+        if self.synced.load(Ordering::Relaxed) >= number {
+            return Ok(());
+        }
+        let appended = self.appended.load(Ordering::Acquire);
+        self.disk.sync().map_err(|error| self.fail("sync it", error))?;
+        self.synced.store(appended, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Syncs what is not synced.
+    pub(super) fn finish(&self) -> Result<(), Halt> {
+        self.sync_up_to(self.appended.load(Ordering::Acquire))
+    }
+
+    pub(super) fn read(&self, offset: u64, length: usize) -> Result<Vec<u8>, Halt> {
+        self.disk.read(offset, length).map_err(|error| Halt(self.words("read it", error)))
+    }
+
+    fn check(&self) -> Result<(), Halt> {
+        self.failure.get().map_or(Ok(()), |words| Err(Halt(words.clone())))
+    }
+
+    /// Nothing is written any more.
+    fn fail(&self, what: &'static str, error: io::Error) -> Halt {
+        Halt(self.failure.get_or_init(|| self.words(what, error)).clone())
+    }
+
+    fn words(&self, what: &'static str, error: io::Error) -> String {
+        JournalError::io(&self.path, what)(error).to_string()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    /// What is in memory, and what would be there after the power was lost.
+    #[derive(Debug, Default, Clone)]
+    struct Image {
+        live: Vec<u8>,
+        durable: Vec<u8>,
+        appends: usize,
+        syncs: usize,
+    }
+
+    #[derive(Debug, Default)]
+    struct Faulty {
+        image: Arc<Mutex<Image>>,
+        /// Which call fails: of the appends, after so many bytes of it; of the syncs.
+        append_fails: Option<(usize, usize)>,
+        sync_fails: Option<usize>,
+    }
+
+    impl Disk for Faulty {
+        fn append(&self, bytes: &[u8]) -> io::Result<()> {
+            let mut image = self.image.lock();
+            image.appends += 1;
+            if let Some((_, written)) = self.append_fails.filter(|(call, _)| *call == image.appends) {
+                image.live.extend_from_slice(&bytes[..written]);
+                return Err(io::ErrorKind::StorageFull.into());
+            }
+            image.live.extend_from_slice(bytes);
+            Ok(())
+        }
+
+        fn read(&self, _: u64, _: usize) -> io::Result<Vec<u8>> {
+            unreachable!("nothing is read")
+        }
+
+        fn sync(&self) -> io::Result<()> {
+            let mut image = self.image.lock();
+            image.syncs += 1;
+            if self.sync_fails == Some(image.syncs) {
+                return Err(io::Error::other("the disk is on fire"));
+            }
+            image.durable = image.live.clone();
+            Ok(())
+        }
+
+        fn cut(&self, _: u64) -> io::Result<()> {
+            unreachable!("nothing is cut")
+        }
+    }
+
+    fn writer(disk: Faulty, lines: usize, interval: Duration) -> (Writer, Arc<Mutex<Image>>) {
+        let image = Arc::clone(&disk.image);
+        let mut writer = Writer::new(Path::new("j"), Box::new(disk), 0);
+        writer.rule = Rule { lines, interval };
+        writer.state.get_mut().due = later(Instant::now(), interval);
+        (writer, image)
+    }
+
+    const LONG: Duration = Duration::from_secs(3600);
+
+    #[test]
+    fn lines_are_synced_in_groups_and_at_the_end() {
+        let (writer, image) = writer(Faulty::default(), 3, LONG);
+        let synced = (0..7).map(|_| {
+            writer.append(b"x\n").unwrap();
+            image.lock().durable.len() / 2
+        });
+        assert_eq!(synced.collect::<Vec<_>>(), [0, 0, 3, 3, 3, 6, 6]);
+        writer.finish().unwrap();
+        writer.finish().unwrap();
+        let image = image.lock().clone();
+        assert_eq!((image.durable.len() / 2, image.syncs), (7, 3));
+    }
+
+    #[test]
+    fn one_by_one_each_line_is_synced_before_its_worker_goes_on() {
+        let (writer, image) = writer(Faulty::default(), 1, LONG);
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    for _ in 0..50 {
+                        let end = writer.append(b"x\n").unwrap() + 2;
+                        assert!(image.lock().durable.len() as u64 >= end);
+                    }
+                });
+            }
+        });
+        assert_eq!(image.lock().durable.len(), 400);
+    }
+
+    #[test]
+    fn the_first_line_after_the_interval_is_synced() {
+        let (writer, image) = writer(Faulty::default(), 1_000, Duration::from_millis(5));
+        std::thread::sleep(Duration::from_millis(10));
+        writer.append(b"x\n").unwrap();
+        assert_eq!(image.lock().syncs, 1);
+    }
+
+    #[test]
+    fn lines_get_the_offsets_at_which_they_are() {
+        let (writer, _) = writer(Faulty::default(), 10, LONG);
+        assert_eq!([&b"one\n"[..], b"twelve\n", b"x\n"].map(|line| writer.append(line).unwrap()), [0, 4, 11]);
+    }
+
+    #[test]
+    fn after_a_sync_that_failed_nothing_is_written_or_synced_again() {
+        let (writer, image) = writer(Faulty { sync_fails: Some(2), ..Faulty::default() }, 2, LONG);
+        let ended: Vec<bool> = (0..6).map(|_| writer.append(b"x\n").is_ok()).collect();
+        assert_eq!(ended, [true, true, true, false, false, false]);
+        let Err(Halt(words)) = writer.finish() else { panic!("it must not be forgotten") };
+        assert_eq!(words, "journal j: cannot sync it: the disk is on fire");
+        let image = image.lock().clone();
+        assert_eq!((image.live.len(), image.durable.len(), image.syncs), (8, 4, 2));
+    }
+
+    #[test]
+    fn after_a_write_that_failed_half_way_nothing_is_written_behind_it() {
+        for written in 0..2 {
+            let disk = Faulty { append_fails: Some((2, written)), ..Faulty::default() };
+            let (writer, image) = writer(disk, 10, LONG);
+            writer.append(b"x\n").unwrap();
+            for _ in 0..3 {
+                assert!(writer.append(b"x\n").is_err());
+            }
+            assert!(writer.finish().is_err());
+            assert_eq!(image.lock().live.len(), 2 + written);
+        }
+    }
+}

@@ -1,0 +1,80 @@
+//! Whether a batch keeps a record of its outcomes, so that another run need not come to them again: the place where a journal
+//! goes, and what stands there without one.
+
+use crate::error::ItemError;
+
+/// A batch without a journal.
+#[derive(Debug, Clone, Copy)]
+#[non_exhaustive]
+pub struct NoJournal;
+
+/// What a batch does with its outcomes beside handing them back: nothing, or it records them in a journal, which takes items and
+/// values that can be written and values that can be read. For bounds; it is not to be implemented elsewhere.
+#[diagnostic::on_unimplemented(
+    message = "this journal cannot keep outcomes of items `{I}`, values `{T}` and errors `{E}`",
+    note = "in a journal, items and values are `serde::Serialize`, values `serde::de::DeserializeOwned` too, and errors `Display`",
+    note = "for items that are not, there is `journal_as`"
+)]
+pub trait JournalPolicy<I, T, E>: policy::Keep<I, T, E> {}
+
+impl<I, T, E, K: policy::Keep<I, T, E>> JournalPolicy<I, T, E> for K {}
+
+/// The journal cannot go on, and with it the batch; in words.
+#[derive(Debug, Clone)]
+pub struct Halt(pub(crate) String);
+
+/// What an earlier run has left of an item.
+#[derive(Debug)]
+pub struct Recalled<T, E> {
+    pub(crate) outcome: Result<T, ItemError<E>>,
+    pub(crate) attempts: usize,
+}
+
+pub(crate) mod policy {
+    use crate::error::ItemError;
+    use crate::keep::{Halt, Recalled};
+
+    /// Positions are those in the batch.
+    pub trait Keep<I, T, E>: Sync {
+        /// Whether anything is kept at all.
+        const KEEPS: bool;
+
+        /// Whether this batch may run. All items are there, and none has started.
+        fn admit(&self, items: &[I]) -> Result<(), Halt>;
+
+        /// What the item has come to in an earlier run, if that is its outcome.
+        fn recall(&self, position: usize, item: &I) -> Result<Option<Recalled<T, E>>, Halt>;
+
+        /// Keeps what the item has come to.
+        fn record(
+            &self,
+            position: usize,
+            item: &I,
+            attempts: usize,
+            outcome: Result<&T, &ItemError<E>>,
+        ) -> Result<(), Halt>;
+
+        /// Sees to it that what was recorded stays.
+        fn finish(&self) -> Result<(), Halt>;
+    }
+}
+
+impl<I, T, E> policy::Keep<I, T, E> for NoJournal {
+    const KEEPS: bool = false;
+
+    fn admit(&self, _: &[I]) -> Result<(), Halt> {
+        Ok(())
+    }
+
+    fn recall(&self, _: usize, _: &I) -> Result<Option<Recalled<T, E>>, Halt> {
+        Ok(None)
+    }
+
+    fn record(&self, _: usize, _: &I, _: usize, _: Result<&T, &ItemError<E>>) -> Result<(), Halt> {
+        Ok(())
+    }
+
+    fn finish(&self) -> Result<(), Halt> {
+        Ok(())
+    }
+}
