@@ -34,7 +34,9 @@ pub enum Away {
 ///
 /// `reserve` is one round trip, on a connection of its own for each thread that asks at the same time. It waits for it: at most the two
 /// time-outs, and a batch that is cancelled meanwhile ends so much later. A permit that is given, but whose answer is lost, is lost too; none
-/// is given twice. It is a little late by the way back from the server, never early.
+/// is given twice. Permits are used a little late, by the way back from the server and by what a thread takes to wake up, and never
+/// early. So a service that counts what arrives may find in one period the rate, the burst and one for each worker, as with
+/// [`RateLimit`].
 ///
 /// The key expires by itself once nothing of it is needed. If Redis loses it, in a restart or because a replica that had not seen the last
 /// permits took over, the schedule begins anew, and permits that are waited for come on top, once. If the server's clock is set back, all wait so

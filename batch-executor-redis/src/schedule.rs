@@ -6,7 +6,7 @@ use redis::{Cmd, Connection, ErrorKind, RedisResult, Script, ServerErrorKind};
 
 const SOURCE: &str = include_str!("reserve.lua");
 
-/// A hundred years: longer times are cut off, so that the sums in the script stay exact.
+/// A hundred years: longer times are cut off, so that the sums in the script stay far below where its numbers end.
 const LONGEST: u64 = 100 * 365 * 86_400 * 1_000_000;
 
 /// Times are microseconds, the unit of the server's clock.

@@ -7,12 +7,12 @@
 )]
 
 use std::env;
+use std::hash::{BuildHasher, RandomState};
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::thread;
 use std::time::{Duration, Instant};
+use std::{iter, thread};
 
 use batch_executor_redis::{RedisLimit, redis};
 
@@ -42,26 +42,31 @@ impl Server {
             eprintln!("SKIP: there is no redis-server; .ci/redis fetches one");
             return None;
         };
-        let port = free_port();
-        let child = spawn(&program, port);
-        let mut server = Server { program, child, port };
-        server.wait_until_there();
-        Some(server)
+        // Somebody else may have taken the port in between.
+        let started = iter::repeat_with(|| {
+            let port = free_port();
+            let mut server = Server { child: spawn(&program, port), program: program.clone(), port };
+            server.gets_there().then_some(server)
+        });
+        Some(started.take(5).find_map(|server| server).expect("redis-server ends as soon as it is started"))
     }
 
     /// Again, on the same port, with nothing in it.
     pub(crate) fn start_again(&mut self) {
         self.child = spawn(&self.program, self.port);
-        self.wait_until_there();
+        assert!(self.gets_there(), "redis-server has ended");
     }
 
-    fn wait_until_there(&mut self) {
+    fn gets_there(&mut self) -> bool {
         let since = Instant::now();
         while self.client().get_connection_with_timeout(MS(500)).is_err() {
-            assert!(self.child.try_wait().unwrap().is_none(), "redis-server has ended");
+            if self.child.try_wait().unwrap().is_some() {
+                return false;
+            }
             assert!(since.elapsed() < MS(30_000), "redis-server does not answer");
             thread::sleep(MS(10));
         }
+        true
     }
 
     pub(crate) fn url(&self) -> String {
@@ -139,15 +144,13 @@ impl Drop for Server {
 fn spawn(program: &Path, port: u16) -> Child {
     let mut command = Command::new(program);
     command.args(["--bind", "127.0.0.1", "--port", &port.to_string(), "--save", "", "--appendonly", "no"]);
-    command.args(["--enable-debug-command", "yes"]);
     command.stdout(Stdio::null()).spawn().unwrap()
 }
 
-/// Not one that another test of this process was just given.
+/// Below those that the system gives to whoever connects, so that it is free again for a server that was killed.
 fn free_port() -> u16 {
-    static GIVEN: AtomicU32 = AtomicU32::new(0);
-    let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
-    if GIVEN.swap(u32::from(port), Ordering::Relaxed) == u32::from(port) { free_port() } else { port }
+    let random = || 20_000 + u16::try_from(RandomState::new().hash_one(()) % 12_000).unwrap();
+    iter::repeat_with(random).find(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok()).unwrap()
 }
 
 /// About so long: at most, and not less by more than a machine under load takes for what was in between.
