@@ -160,14 +160,21 @@ fn a_pause_is_known_to_the_local_limit_if_redis_dies_in_it() {
     assert!(limit.is_away());
 }
 
+/// What a setter panics with.
+fn refused(set: fn(RedisLimit) -> RedisLimit) -> Option<String> {
+    let limit = RedisLimit::new(nowhere(), KEY, 1, MINUTE).unwrap();
+    let panic = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| drop(set(limit)))).err()?;
+    panic.downcast_ref::<&str>().map(|text| (*text).to_owned())
+}
+
 #[test]
-fn a_time_out_without_length_is_refused() {
-    let refused = |set: fn(RedisLimit) -> RedisLimit| {
-        let limit = RedisLimit::new(nowhere(), KEY, 1, MINUTE).unwrap();
-        std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| drop(set(limit)))).is_err()
-    };
-    assert!(refused(|limit| limit.read_timeout(Duration::ZERO)));
-    assert!(refused(|limit| limit.connect_timeout(Duration::ZERO)));
-    assert!(refused(|limit| limit.burst(0)));
-    assert!(!refused(|limit| limit.burst(1).read_timeout(MS(1)).connect_timeout(MS(1))));
+fn a_time_out_without_length_and_a_burst_of_nothing_are_refused() {
+    let (no_time, no_burst) = (
+        Some("a time-out of no length would let nothing be answered"),
+        Some("a burst of 0 permits would never let anything start"),
+    );
+    assert_eq!(refused(|limit| limit.read_timeout(Duration::ZERO)).as_deref(), no_time);
+    assert_eq!(refused(|limit| limit.connect_timeout(Duration::ZERO)).as_deref(), no_time);
+    assert_eq!(refused(|limit| limit.burst(0)).as_deref(), no_burst);
+    assert_eq!(refused(|limit| limit.burst(1).read_timeout(MS(1)).connect_timeout(MS(1))), None);
 }
