@@ -116,7 +116,7 @@ impl<I, T, E> fmt::Debug for Results<'_, I, T, E> {
 /// assert_eq!(streamed.stopped, Some(StopReason::ItemFailed { index: 2 }));
 /// assert_eq!((streamed.succeeded, streamed.failed), (2, 1));
 /// ```
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[must_use = "a stream that stopped early says so here and nowhere else"]
 #[non_exhaustive]
@@ -152,5 +152,17 @@ impl<O> Streamed<O> {
     #[must_use]
     pub fn timeline(&self) -> Option<&Timeline> {
         self.timeline.as_deref()
+    }
+}
+
+/// Without the timeline, which is long.
+impl<O: fmt::Debug> fmt::Debug for Streamed<O> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Streamed")
+            .field("output", &self.output)
+            .field("stopped", &self.stopped)
+            .field("succeeded", &self.succeeded)
+            .field("failed", &self.failed)
+            .finish_non_exhaustive()
     }
 }
