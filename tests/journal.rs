@@ -1,0 +1,495 @@
+//! The journal of a batch: what is done is not done again, whatever the batch was and however it ended, and what does not belong
+//! together is refused in words before anything runs.
+
+#![cfg(feature = "journal")]
+#![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
+
+mod common;
+
+use std::collections::HashMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use batch_executor::{
+    BatchError, BatchExecutor, BatchResult, CancelToken, ItemError, Journal, JournalError, LimiterError,
+    Plan, Retry, Shard, StopReason, limiter_fn,
+};
+use common::{Census, Way, assert_survived, collecting, stopped, stopping};
+
+/// A folder of the test's own, gone when the test is.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new() -> Self {
+        static NUMBER: AtomicUsize = AtomicUsize::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::SeqCst);
+        let path = std::env::temp_dir().join(format!("journal-{}-{number}", std::process::id()));
+        fs::create_dir_all(&path).unwrap();
+        Folder(path)
+    }
+
+    fn file(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+fn open(path: &Path, items: usize) -> Journal {
+    Journal::open(path, Plan::of(0..items).unwrap()).unwrap()
+}
+
+fn lines(path: &Path) -> Vec<serde_json::Value> {
+    let text = fs::read_to_string(path).unwrap();
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+/// Fails at first for every third.
+fn fails_first(n: usize, run: usize) -> Result<usize, String> {
+    if run == 1 && n % 3 == 1 { Err(format!("not {n}")) } else { Ok(n * 10 + run) }
+}
+
+#[test]
+fn a_second_run_does_what_is_not_done_and_its_result_has_everything() {
+    for way in Way::with_threads() {
+        let (folder, executor) = (Folder::new(), way.collecting());
+        let path = folder.file("j");
+        for run in 1..=3 {
+            let (journal, census) = (open(&path, 100), Census::of(100));
+            let result = way.batch(&executor, 0..100).journal(&journal).run(|n| {
+                census.count(*n);
+                fails_first(*n, run)
+            });
+            let result = result.unwrap();
+            let expected = |n: &usize| match (run, n % 3) {
+                (1, 1) => None,
+                (_, 1) => Some(n * 10 + 2),
+                _ => Some(n * 10 + 1),
+            };
+            common::assert_each_outcome_at_its_index(&result, expected);
+            let ran: Vec<usize> = (0..100).filter(|n| run == 1 || run == 2 && n % 3 == 1).collect();
+            assert_eq!(census.ran(), ran, "{way:?}, run {run}");
+            assert_eq!((result.successful(), result.failed()), if run == 1 { (67, 33) } else { (100, 0) });
+            assert_eq!(journal.done(), result.successful());
+        }
+        assert_eq!(lines(&path).len(), 1 + 100 + 33);
+        assert_survived(executor);
+    }
+}
+
+#[test]
+fn what_is_done_asks_for_no_permit_and_has_no_span() {
+    let folder = Folder::new();
+    for (run, expected) in [(1, 30), (2, 10)] {
+        let permits = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&permits);
+        let limiter = limiter_fn(move || {
+            counted.fetch_add(1, Ordering::SeqCst);
+            Ok::<_, LimiterError>(Duration::ZERO)
+        });
+        let executor = BatchExecutor::builder().workers(2).stop_on_error(false).rate_limiter(limiter);
+        let (executor, journal) = (executor.build().unwrap(), open(&folder.file("j"), 30));
+        let batch = executor.batch(0..30).journal(&journal).record_timeline();
+        let result = batch.run(|n| fails_first(*n, run)).unwrap();
+        assert_eq!(
+            (permits.load(Ordering::SeqCst), result.timeline().unwrap().attempts()),
+            (expected, expected)
+        );
+    }
+}
+
+#[test]
+fn failures_of_an_earlier_run_stay_if_that_is_wanted_and_refusals_never_do() {
+    let folder = Folder::new();
+    let path = folder.file("j");
+    let calls = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&calls);
+    let limiter = limiter_fn(move || match counted.fetch_add(1, Ordering::SeqCst) {
+        3 => Err(LimiterError::new("no")),
+        _ => Ok(Duration::ZERO),
+    });
+    let executor = BatchExecutor::builder().stop_on_error(false).rate_limiter(limiter).build().unwrap();
+    let run = |journal: &Journal| {
+        let batch = executor.batch(0..5).journal(journal);
+        batch.run(|n| match n {
+            1 => Err("one"),
+            2 => panic!("two"),
+            n => Ok(*n),
+        })
+    };
+    let first = run(&open(&path, 5)).unwrap();
+    assert!(matches!(first.items()[3].error(), Some(ItemError::RateLimiter(_))));
+    let second = run(&open(&path, 5).retry_failed(false)).unwrap();
+    let texts: Vec<_> = second.failures().map(|item| (item.id, item.error().unwrap().to_string())).collect();
+    assert_eq!(texts, [(1, "one".to_owned()), (2, "two".to_owned())]);
+    assert!(second.failures().all(|item| matches!(item.error(), Some(ItemError::Recorded(_)))));
+    assert_eq!(calls.load(Ordering::SeqCst), 5 + 1, "only the one without a permit asked again");
+    let third = run(&open(&path, 5)).unwrap();
+    assert!(
+        matches!(third.items()[2].error(), Some(ItemError::Panicked(_))),
+        "they are run again by default"
+    );
+}
+
+#[test]
+fn a_recorded_failure_stops_a_batch_that_stops_on_failures() {
+    let folder = Folder::new();
+    let path = folder.file("j");
+    let op = |n: &usize| if *n == 4 { Err("four") } else { Ok(*n) };
+    let (reason, _) = stopped(stopping(2).batch(0..50).journal(&open(&path, 50)).run(op));
+    assert_eq!(reason, StopReason::ItemFailed { index: 4 });
+    let journal = open(&path, 50).retry_failed(false);
+    let (reason, partial) = stopped(stopping(2).batch(0..50).journal(&journal).run(op));
+    assert_eq!(reason, StopReason::ItemFailed { index: 4 });
+    assert!(matches!(partial.items()[4].error(), Some(ItemError::Recorded(text)) if &**text == "four"));
+}
+
+#[test]
+fn attempts_are_those_of_the_run_in_which_an_item_was_decided() {
+    let folder = Folder::new();
+    let path = folder.file("j");
+    for run in 1..=2 {
+        let retry = Retry::new(|| [Duration::ZERO; 3].into_iter());
+        let journal = open(&path, 6);
+        let result = collecting(2)
+            .batch(0..6_usize)
+            .retry(retry)
+            .journal(&journal)
+            .run_with(|n, cx| {
+                assert_eq!(run, 1, "all is done");
+                if cx.attempt() <= n % 3 { Err("again") } else { Ok(*n) }
+            })
+            .unwrap();
+        assert_eq!((0..6).map(|n| result.attempts(n)).collect::<Vec<_>>(), [1, 2, 3, 1, 2, 3]);
+    }
+    assert_eq!(lines(&path).len(), 7, "a line an item, not an attempt");
+}
+
+#[test]
+fn steps_come_in_any_order() {
+    let folder = Folder::new();
+    let journal = open(&folder.file("j"), 3);
+    let retry = || Retry::new(|| [Duration::ZERO].into_iter());
+    let executor = collecting(2);
+    let one = executor.batch(0..3_usize).journal(&journal).retry(retry()).state(String::new);
+    let other = executor.batch(0..3_usize).state(String::new).retry(retry()).journal(&journal);
+    assert_eq!(one.run(|n| Ok::<_, String>(*n)).unwrap().successful(), 3);
+    assert_eq!(
+        other.run(|_| Err::<usize, _>("nothing is left")).unwrap().successful(),
+        3,
+        "on the same journal"
+    );
+}
+
+#[test]
+fn a_stream_goes_on_where_it_was_however_long_its_input() {
+    for way in Way::with_threads() {
+        let (folder, executor) = (Folder::new(), way.stopping());
+        let path = folder.file("j");
+        let mut ran = 0;
+        for (run, wanted) in [(1, 40), (2, 100)] {
+            let journal = Journal::open(&path, Plan::named("endless")).unwrap();
+            let (census, done) = (Census::of(10_000), journal.done());
+            let streamed = way.batch(&executor, 0..10_000_usize).window(20).journal(&journal).stream(
+                |n| {
+                    census.count(*n);
+                    Ok::<_, String>((*n, run))
+                },
+                |results| results.take(wanted).map(|item| item.outcome.unwrap()).collect::<Vec<_>>(),
+            );
+            assert!(streamed.output.iter().map(|(n, _)| *n).eq(0..wanted), "{way:?}");
+            assert!(streamed.output.iter().take(done).all(|(_, run)| *run == 1));
+            assert!(streamed.stopped.is_none());
+            census.assert_none_ran_twice();
+            ran += census.total();
+            assert_eq!(journal.done(), ran, "nothing is done twice");
+        }
+    }
+}
+
+#[test]
+fn of_two_items_with_one_id_the_plan_says_so_and_so_does_a_batch_whose_plan_knows_none() {
+    let error = Plan::of(["a", "b", "c", "b"]).unwrap_err();
+    assert!(matches!(error, JournalError::DuplicateId { first: 1, second: 3, .. }), "{error}");
+
+    let (folder, census) = (Folder::new(), Census::of(1));
+    let journal = Journal::open(folder.file("j"), Plan::named("words")).unwrap();
+    let executor = stopping(2);
+    let op = |_: &&str| {
+        census.count(0);
+        Ok::<_, String>(())
+    };
+    let outcome = executor.batch(["a", "b", "c", "b"]).journal(&journal).run(op);
+    let words = outcome.as_ref().unwrap_err().to_string();
+    let (reason, partial) = stopped(outcome);
+    assert_eq!((reason, partial.skipped(), census.total()), (StopReason::Journal, 4, 0), "nothing has run");
+    let expected = r#"items 1 and 3 have the same id "b"; a journal needs one of its own for each"#;
+    assert!(partial.journal_error().unwrap().ends_with(expected), "{words}");
+    assert!(words.contains(expected), "{words}");
+
+    let streamed =
+        executor.batch(["a", "b", "c", "b"]).journal(&journal).stream(op, |results| results.count());
+    assert_eq!((streamed.output, streamed.stopped), (3, Some(StopReason::Journal)));
+    assert!(streamed.journal_error().unwrap().ends_with(expected));
+    drop(journal);
+    assert_survived(executor);
+}
+
+/// Why this batch of a journal for five numbers does not run.
+#[track_caller]
+fn refusal(items: impl IntoIterator<Item = usize>) -> String {
+    let folder = Folder::new();
+    let journal = open(&folder.file("j"), 5);
+    let outcome = stopping(2).batch(items).journal(&journal).run(|_| panic!("it runs") as Result<(), String>);
+    let (reason, partial) = stopped(outcome);
+    assert_eq!((reason, partial.total()), (StopReason::Journal, partial.skipped()));
+    let words = partial.journal_error().unwrap().to_owned();
+    words.rsplit_once("/j: ").map_or(words.clone(), |(_, problem)| problem.to_owned())
+}
+
+#[test]
+fn a_batch_of_other_items_than_the_plans_is_refused() {
+    assert_eq!(refusal(0..4), "the plan has 5 items for this batch, which has 4");
+    assert_eq!(refusal(0..6), "the plan has 5 items for this batch, which has 6");
+    assert_eq!(refusal([0, 1, 3, 2, 4]), "item 2 is 3, and another one in the plan");
+    assert_eq!(refusal([0, 1, 2, 3, 9]), "item 4 is 9, and another one in the plan");
+}
+
+#[test]
+fn where_the_plan_knows_no_ids_those_that_were_recorded_are_compared() {
+    let folder = Folder::new();
+    let path = folder.file("j");
+    let run = |items: [&'static str; 3]| {
+        let journal = Journal::open(&path, Plan::named("n")).unwrap();
+        collecting(1).batch(items).journal(&journal).run(|item| Ok::<_, String>(item.len()))
+    };
+    assert_eq!(run(["a", "b", "c"]).unwrap().successful(), 3);
+    let (_, partial) = stopped(run(["a", "x", "c"]));
+    assert!(partial.journal_error().unwrap().ends_with(r#"item 1 is "x", and was "b" when it was recorded"#));
+}
+
+/// What is said of a file that was begun with one plan and is opened with another; and it stays as it is.
+#[track_caller]
+fn conflict(one: Plan, other: Plan) -> String {
+    let folder = Folder::new();
+    let path = folder.file("j");
+    drop(Journal::open(&path, one).unwrap());
+    let before = fs::read(&path).unwrap();
+    let error = Journal::open(&path, other).unwrap_err();
+    assert!(matches!(error, JournalError::Other { .. }), "{error}");
+    assert_eq!(fs::read(&path).unwrap(), before);
+    error.to_string().rsplit_once("/j: ").unwrap().1.to_owned()
+}
+
+#[test]
+fn another_plan_another_shard_and_another_number_of_shards_are_refused() {
+    let plan = |items: usize| Plan::of(0..items).unwrap();
+    let shard = |index, count| plan(9).shard(Shard::new(index, count).unwrap());
+    assert_eq!(conflict(shard(0, 3), shard(0, 4)), "it is one of 3 shards, and this run one of 4");
+    assert_eq!(conflict(shard(0, 3), shard(1, 3)), "it is that of shard 0/3, and this run is shard 1/3");
+    let words = conflict(plan(9), plan(8));
+    assert!(
+        words.starts_with("it was begun for other items: its plan is ") && words.contains("(9 items)"),
+        "{words}"
+    );
+    let swapped = Plan::of([1, 0, 2, 3, 4, 5, 6, 7, 8]).unwrap();
+    assert!(conflict(plan(9), swapped).starts_with("it was begun for other items"), "the order counts");
+    let words = conflict(Plan::named("may"), Plan::named("june"));
+    assert_eq!(words, "it was begun for other items: its plan is may, that of this run june");
+}
+
+#[test]
+fn a_fingerprint_is_the_same_for_ever() {
+    let folder = Folder::new();
+    drop(Journal::open(folder.file("j"), Plan::of(["a", "b"]).unwrap()).unwrap());
+    let header = &lines(&folder.file("j"))[0];
+    // What other versions have written has to be found again.
+    assert_eq!(header["plan"], "e4b11f58e350f504641cad98223aa543");
+    assert_eq!((&header["version"], &header["items"]), (&1.into(), &2.into()));
+}
+
+#[test]
+fn one_has_it_open_at_a_time() {
+    let folder = Folder::new();
+    let path = folder.file("j");
+    let first = open(&path, 3);
+    let error = Journal::open(&path, Plan::of(0..3).unwrap()).unwrap_err();
+    assert!(error.to_string().ends_with("/j: another run has it open"), "{error}");
+    drop(first);
+    drop(open(&path, 3));
+}
+
+#[test]
+fn a_value_that_cannot_be_written_stops_the_batch_in_words_and_is_in_the_result() {
+    let folder = Folder::new();
+    let journal = open(&folder.file("j"), 3);
+    let map = |n: &usize| Ok::<_, String>(HashMap::from([((1_u8, 2_u8), *n)]));
+    let (reason, partial) = stopped(stopping(1).batch(0..3).journal(&journal).run(map));
+    assert_eq!((reason, partial.successful(), partial.skipped()), (StopReason::Journal, 1, 2));
+    let words = partial.journal_error().unwrap();
+    assert!(words.contains("item 0 cannot be written: key must be a string"), "{words}");
+}
+
+#[test]
+fn values_of_another_type_than_those_recorded_stop_the_batch_in_words() {
+    let folder = Folder::new();
+    let path = folder.file("j");
+    let texts = stopping(1).batch(0..3).journal(&open(&path, 3)).run(|n| Ok::<_, String>(n.to_string()));
+    assert!(texts.unwrap().is_success());
+    let numbers = stopping(1).batch(0..3).journal(&open(&path, 3)).run(|n| Ok::<_, String>(*n));
+    let (reason, partial) = stopped(numbers);
+    assert_eq!((reason, partial.skipped()), (StopReason::Journal, 3));
+    assert!(
+        partial.journal_error().unwrap().contains("what it has of item 0: invalid type: string"),
+        "{partial:?}"
+    );
+}
+
+#[test]
+fn a_batch_that_is_cancelled_again_and_again_does_each_item_once() {
+    for way in Way::with_threads() {
+        let (folder, executor, census) = (Folder::new(), way.collecting(), Census::of(200));
+        let path = folder.file("j");
+        let (mut runs, mut last) = (0, None);
+        while last.is_none() {
+            let (journal, token, started) = (open(&path, 200), CancelToken::new(), AtomicUsize::new(0));
+            let batch = way.batch(&executor, 0..200_usize).cancel_on(&token).journal(&journal);
+            let outcome = batch.run(|n| {
+                if started.fetch_add(1, Ordering::SeqCst) == 30 {
+                    token.cancel();
+                }
+                census.count(*n);
+                Ok::<_, String>(n + 1)
+            });
+            runs += 1;
+            last = outcome.ok().filter(BatchResult::is_success);
+            assert!(runs < 100, "{way:?} never ends");
+        }
+        census.assert_each_ran_once();
+        common::assert_each_outcome_at_its_index(&last.unwrap(), |n| Some(n + 1));
+        assert!(runs > 1, "{way:?}");
+    }
+}
+
+#[test]
+fn shards_together_are_one_run_and_what_is_missing_is_told() {
+    let folder = Folder::new();
+    let mut paths = Vec::new();
+    let op = |n: &usize| if *n == 5 { Err(format!("not {n}")) } else { Ok(n * n) };
+    for index in 0..3 {
+        let shard = Shard::new(index, 3).unwrap();
+        let path = folder.file(&format!("{shard}").replace('/', "-"));
+        let journal = Journal::open(&path, Plan::of(0..20).unwrap().shard(shard)).unwrap();
+        let mine = shard.select(0..20_usize).map(|(_, n)| n);
+        let result = collecting(2).batch(mine).journal(&journal).run(op).unwrap();
+        assert_eq!(result.total(), if index < 2 { 7 } else { 6 });
+        paths.push(path);
+    }
+    let merged = Journal::merge::<usize, usize>(&paths).unwrap();
+    assert!(merged.missing.is_empty());
+    let whole = collecting(1).batch(0..20_usize).run(op).unwrap();
+    let outcome = |item: &batch_executor::BatchItem<usize, usize, String>| {
+        (item.id, item.outcome.as_ref().map(|n| *n).map_err(ToString::to_string))
+    };
+    assert!(merged.result.iter().map(outcome).eq(whole.iter().map(outcome)));
+    assert_eq!((merged.result.successful(), merged.result.failed()), (19, 1));
+
+    let two = Journal::merge::<usize, usize>(&paths[..2]).unwrap();
+    assert_eq!(two.missing, [2, 5, 8, 11, 14, 17]);
+    assert_eq!(two.result.total(), 14);
+
+    let others = folder.file("others");
+    drop(open(&others, 20));
+    let error = Journal::merge::<usize, usize>([&paths[0], &others]).unwrap_err();
+    assert!(error.to_string().ends_with("others: it is one of 1 shards, and this run one of 3"), "{error}");
+}
+
+#[test]
+fn of_two_attempts_at_one_shard_the_later_line_of_each_item_counts() {
+    let folder = Folder::new();
+    let paths = ["first", "second"].map(|name| folder.file(name));
+    for (attempt, path) in paths.iter().enumerate() {
+        let items = if attempt == 0 { 4 } else { 2 }; // the second has not come as far
+        let journal = open(path, 4);
+        let token = CancelToken::new();
+        let _ = stopping(1).batch(0..4_usize).cancel_on(&token).journal(&journal).run(|n| {
+            if n + 1 == items {
+                token.cancel();
+            }
+            Ok::<_, String>(format!("attempt {attempt}"))
+        });
+    }
+    for order in [[0, 1], [1, 0]] {
+        let merged = Journal::merge::<usize, String>(order.map(|at| &paths[at])).unwrap();
+        let values: Vec<&String> = merged.result.values().collect();
+        assert_eq!(values, ["attempt 1", "attempt 1", "attempt 0", "attempt 0"]);
+    }
+}
+
+#[test]
+fn ids_may_be_made_for_items_that_have_none() {
+    struct Opaque(u32);
+    let folder = Folder::new();
+    let path = folder.file("j");
+    for run in 1..=2 {
+        let items = [Opaque(7), Opaque(8)];
+        let plan = Plan::of(items.iter().map(|item| format!("no {}", item.0))).unwrap();
+        let journal = Journal::open(&path, plan).unwrap();
+        let executor = stopping(2);
+        let batch = executor.batch(items).journal_as(&journal, |item| format!("no {}", item.0));
+        let result = batch.run(|item| if run == 1 { Ok(item.0) } else { Err("done before") });
+        assert_eq!(
+            result.map_err(|error| error.without_items()).unwrap().into_values().ok().unwrap(),
+            [7, 8]
+        );
+    }
+    assert_eq!(lines(&path)[1]["id"], "no 7");
+}
+
+#[test]
+fn a_path_that_is_no_utf8_has_no_id() {
+    #[cfg(unix)]
+    {
+        use std::os::unix::ffi::OsStrExt;
+        let odd = Path::new(std::ffi::OsStr::from_bytes(b"odd \xff"));
+        let error = Plan::of([Path::new("fine"), odd]).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "item 1 has no id that can be written: path contains invalid UTF-8 characters"
+        );
+    }
+}
+
+#[test]
+fn a_unit_is_a_value_like_any_other() {
+    let folder = Folder::new();
+    let path = folder.file("j");
+    for run in 1..=2 {
+        let result = stopping(1).batch(0..3).journal(&open(&path, 3)).run(|_| {
+            assert_eq!(run, 1);
+            Ok::<(), String>(())
+        });
+        assert!(result.unwrap().is_success());
+    }
+}
+
+#[test]
+fn a_batch_error_of_a_journal_is_told_like_any_other() {
+    let folder = Folder::new();
+    let journal = open(&folder.file("j"), 2);
+    let error: BatchError<usize, (), String> =
+        stopping(1).batch([5, 6]).journal(&journal).run(|_| Ok::<(), String>(())).unwrap_err();
+    let text = error.to_string();
+    assert!(
+        text.contains("/j: item 0 is 5, and another one in the plan (0 of 2 succeeded, 2 skipped in "),
+        "{text}"
+    );
+    assert_eq!(StopReason::Journal.to_string(), "the journal cannot go on");
+}
