@@ -6,6 +6,10 @@ pub mod machines {}
 #[doc = include_str!("guide/promises.md")]
 pub mod promises {}
 
+#[doc = include_str!("guide/resuming.md")]
+#[cfg(feature = "journal")]
+pub mod resuming {}
+
 #[doc = include_str!("guide/retries.md")]
 pub mod retries {}
 

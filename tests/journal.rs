@@ -445,10 +445,7 @@ fn ids_may_be_made_for_items_that_have_none() {
         let executor = stopping(2);
         let batch = executor.batch(items).journal_as(&journal, |item| format!("no {}", item.0));
         let result = batch.run(|item| if run == 1 { Ok(item.0) } else { Err("done before") });
-        assert_eq!(
-            result.map_err(|error| error.without_items()).unwrap().into_values().ok().unwrap(),
-            [7, 8]
-        );
+        assert_eq!(result.map_err(BatchError::without_items).unwrap().into_values().ok().unwrap(), [7, 8]);
     }
     assert_eq!(lines(&path)[1]["id"], "no 7");
 }
