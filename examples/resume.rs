@@ -12,7 +12,7 @@ use std::io::{self, BufWriter, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::{env, error::Error, fs::File, process::ExitCode, slice};
 
-use batch_executor::{BatchExecutor, Journal, Plan, Shard, Workers};
+use batch_executor::{BatchError, BatchExecutor, Journal, Plan, Shard, Workers};
 use sha2::{Digest, Sha256};
 use walkdir::WalkDir;
 
@@ -72,7 +72,7 @@ fn run(journal: &Path, shard: Shard, folder: &Path) -> Result<ExitCode, Box<dyn 
         .batch(shard.select(&files).map(|(_, file)| file))
         .journal_as(&journal, |file| id(file))
         .run(|file| checksum(file))
-        .map_err(|error| error.without_items())?;
+        .map_err(BatchError::without_items)?;
 
     let mut out = BufWriter::new(io::stdout().lock());
     let done = result.iter().zip(shard.select(&files));
