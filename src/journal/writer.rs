@@ -78,10 +78,15 @@ impl Writer {
         let (offset, number, is_late) = self.write(line)?;
         if self.rule.lines <= 1 {
             self.sync_up_to(number)?;
-        } else if is_late || number - self.synced.load(Ordering::Relaxed) >= self.rule.lines {
+        } else if is_late || self.unsynced_up_to(number) >= self.rule.lines {
             self.sync_unless_somebody_does(number)?;
         }
         Ok(offset)
+    }
+
+    /// How many lines up to this number wait for a sync. Somebody else may have synced this one and later ones meanwhile.
+    fn unsynced_up_to(&self, number: usize) -> usize {
+        number.saturating_sub(self.synced.load(Ordering::Relaxed))
     }
 
     /// Where the line is, which it is, and whether the time to sync has come.
@@ -238,6 +243,13 @@ mod tests {
             }
         });
         assert_eq!(image.lock().durable.len(), 400);
+    }
+
+    #[test]
+    fn a_line_that_was_synced_with_later_ones_does_not_wait_for_a_sync() {
+        let (writer, _) = writer(Faulty::default(), 3, LONG);
+        (0..3).for_each(|_| assert!(writer.append(b"x\n").is_ok()));
+        assert_eq!([2, 3, 4].map(|number| writer.unsynced_up_to(number)), [0, 0, 1]);
     }
 
     #[test]
