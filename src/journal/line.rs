@@ -26,6 +26,11 @@ impl Header {
         Header { kind: KIND.to_owned(), version: VERSION, plan, items, shard, shards }
     }
 
+    /// Whether its lines can be understood.
+    pub(super) fn is_of_this_version(&self) -> bool {
+        self.kind == KIND && self.version == VERSION
+    }
+
     /// Why a file that begins with this line is no journal for these; nothing if it is one.
     pub(super) fn differs_from(&self, expected: &Header) -> Option<String> {
         if self.kind != KIND {

@@ -69,7 +69,8 @@ impl From<io::Error> for Unreadable {
 }
 
 impl Contents {
-    /// Reads all of a file. Calls `each` for the lines of items, in their order, with the first one.
+    /// Reads all of a file, or the first line alone if it is of another version. Calls `each` for the lines of items, in their order,
+    /// with the first one.
     pub(super) fn read(
         mut file: impl BufRead,
         mut each: impl FnMut(&Header, &Read<'_>) -> Result<(), String>,
@@ -92,6 +93,9 @@ impl Contents {
                 Err(problem) => return Err(Unreadable::Damaged { line, problem }),
             }
             contents.length += length as u64;
+            if contents.header.as_ref().is_some_and(|header| !header.is_of_this_version()) {
+                break;
+            }
         }
         Ok(contents)
     }
@@ -173,6 +177,13 @@ mod tests {
             let Err(Unreadable::Damaged { line, .. }) = read(&bytes) else { panic!("line {at} is damaged") };
             assert_eq!(line, at);
         }
+    }
+
+    #[test]
+    fn of_another_version_only_the_first_line_is_read() {
+        let newer = String::from_utf8(header()).unwrap().replace(r#""version":1"#, r#""version":2"#);
+        let contents = read(format!("{newer}what version 2 has\n").as_bytes()).unwrap();
+        assert_eq!((contents.header.unwrap().version, contents.entries.len()), (2, 0));
     }
 
     #[test]
