@@ -4,9 +4,10 @@ mod common;
 
 use std::collections::HashMap;
 use std::panic::{self, AssertUnwindSafe};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use batch_executor::{
     AdaptiveWorkers, BatchExecutor, Ending, ItemError, LimiterError, Quantiles, Retry, RetryDecision, Span,
@@ -296,6 +297,29 @@ fn above_the_number_of_spans_a_sample_remains_with_exact_counts_and_the_slowest(
         assert!((decided - 20_000.0).abs() < 1e-3, "{decided}");
         assert_possible(timeline, 4);
     }
+}
+
+#[test]
+fn the_time_that_a_batch_took_ends_before_anything_is_made_of_what_was_recorded() {
+    /// Goes when the timeline is made.
+    struct Goes<'t>(&'t Mutex<Option<Instant>>);
+    impl Drop for Goes<'_> {
+        fn drop(&mut self) {
+            *self.0.lock().unwrap() = Some(Instant::now());
+            thread::sleep(20 * MS);
+        }
+    }
+    let (gone, since) = (Mutex::new(None), Instant::now());
+    let goes = Goes(&gone);
+    let executor = collecting(1);
+    let batch = executor.batch(0..3).record_timeline_as(move |n| {
+        let _ = &goes;
+        n.to_string()
+    });
+    let result = batch.run(|n| Ok::<_, String>(*n)).unwrap();
+    let gone = gone.lock().unwrap().unwrap();
+    assert!(result.elapsed() <= gone - since, "{:?}", result.elapsed());
+    assert_eq!(result.timeline().unwrap().elapsed(), result.elapsed());
 }
 
 #[test]

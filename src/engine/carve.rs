@@ -62,6 +62,8 @@ pub(super) type Waiter<S, P> = (Held<<S as Supply>::Places>, P);
 /// What there is to tell of a batch that is over.
 pub(super) struct Told {
     pub(super) counts: Counts,
+    /// How long it took.
+    pub(super) elapsed: Duration,
     pub(super) most_running: usize,
     /// Of some items, in their order.
     pub(super) trials: Vec<Trials>,
@@ -70,14 +72,9 @@ pub(super) struct Told {
 }
 
 impl Told {
-    /// Of a batch that took so long, was recorded or not, and stopped for its journal or not.
-    pub(super) fn summary(
-        self,
-        elapsed: Duration,
-        recorded: Option<Recorded>,
-        halted: Option<Halt>,
-    ) -> Summary {
-        let Told { counts, most_running: workers, trials, limits } = self;
+    /// Of a batch that was recorded or not, and stopped for its journal or not.
+    pub(super) fn summary(self, recorded: Option<Recorded>, halted: Option<Halt>) -> Summary {
+        let Told { counts, elapsed, most_running: workers, trials, limits } = self;
         let timeline = recorded.map(|recorded| Box::new(Timeline::new(recorded, limits, elapsed, workers)));
         let journal_error = halted.map(|Halt(words)| words);
         Summary { counts, elapsed, workers, trials, timeline, journal_error }
@@ -234,13 +231,15 @@ impl<S: Supply, P> Carve<S, P> {
         &mut self.state.get_mut().rest
     }
 
-    /// When nobody works any more: what is kept of items that still wait, and what there is to tell. The items are given up.
-    pub(super) fn left(&mut self) -> (Vec<P>, Told) {
+    /// When nobody works any more: what is kept of items that still wait, and what there is to tell of a
+    /// batch that took so long. The items are given up.
+    pub(super) fn left(&mut self, elapsed: Duration) -> (Vec<P>, Told) {
         let state = self.state.get_mut();
         let mut trials = mem::take(&mut state.trials);
         trials.sort_unstable_by_key(|trials| trials.index);
         let limits = state.limits.take().map_or_else(Vec::new, Limits::into_steps);
-        let told = Told { counts: state.counts, most_running: state.crew.most_running, trials, limits };
+        let (counts, most_running) = (state.counts, state.crew.most_running);
+        let told = Told { counts, elapsed, most_running, trials, limits };
         (state.waiting.take_stopped(0).into_iter().map(|(_, kept)| kept).collect(), told)
     }
 }
@@ -661,7 +660,7 @@ mod tests {
         let status = carve.status(EVERYTHING);
         assert_eq!((status.running, status.counts.decided()), (0, 1));
         drop((one, late));
-        assert_eq!(carve.left().1.most_running, 2);
+        assert_eq!(carve.left(Duration::ZERO).1.most_running, 2);
     }
 
     /// Takes the next item and has it wait until `due`.
@@ -698,7 +697,7 @@ mod tests {
         worker.tried(Trials { index: 0, attempts: 2, panic: None });
         assert!(matches!(worker.claim(due, 1, EVERYTHING, &mut buffer), Claim::Leave));
         drop(worker);
-        let trials = carve.left().1.trials;
+        let trials = carve.left(Duration::ZERO).1.trials;
         assert!(matches!(trials[..], [Trials { index: 0, attempts: 2, panic: None }]));
     }
 

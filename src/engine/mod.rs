@@ -133,7 +133,7 @@ impl Engine {
             job.attend(admitted);
             let ended = self.work_on(&job, workers, report);
             job.finish();
-            let (waiting, told) = job.carve.left();
+            let (waiting, told) = job.carve.left(control.since.elapsed());
             job.events.end(told.counts);
             let ended = ended.and(job.panicked()).and(forget_each(waiting));
             (ended, told, job.recorder, job.halted.get_mut().take())
@@ -149,7 +149,7 @@ impl Engine {
         let is_skipped = |item: &BatchItem<_, _, _>| matches!(item.error(), Some(ItemError::Skipped));
         let reason = stop.reason(|end| items[..end.min(items.len())].iter().any(is_skipped));
         let reason = halted.as_ref().map(|_| StopReason::Journal).or(reason);
-        let result = BatchResult::new(items, told.summary(control.since.elapsed(), recorded, halted));
+        let result = BatchResult::new(items, told.summary(recorded, halted));
         Ok(match reason {
             None => Ok(result),
             Some(reason) => Err(BatchError::stopped(reason, result)),

@@ -117,7 +117,7 @@ impl<W: Work, O> Consumed<W, O> {
     ) -> Result<Streamed<O>, Panic> {
         let Consumed { output, counts, is_over, is_complete, ready } = self;
         job.finish();
-        let (waiting, told) = job.carve.left();
+        let (waiting, told) = job.carve.left(since.elapsed());
         job.events.end(told.counts);
         let source = job.carve.rest().left();
         let ended = job.panicked().and(forget_each(waiting)).and(panic::catch(|| drop(source)));
@@ -129,7 +129,7 @@ impl<W: Work, O> Consumed<W, O> {
         let ended = ended.and(discard_each(outcomes)).and(discard_each(ready));
         let stopped = channel.stopped(counts.decided(), is_over, is_complete);
         let stopped = halted.as_ref().map(|_| StopReason::Journal).or(stopped);
-        let summary = Summary { counts, ..told.summary(since.elapsed(), recorded, halted) };
+        let summary = Summary { counts, ..told.summary(recorded, halted) };
         and(output, ended).map(|output| Streamed::new(output, stopped, summary))
     }
 }
