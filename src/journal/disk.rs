@@ -47,9 +47,11 @@ impl FileDisk {
         Ok(FileDisk { path: path.to_owned(), file: Mutex::new(file), synced })
     }
 
-    /// A reader of its own, from the beginning.
-    pub(super) fn reader(&self) -> io::Result<File> {
-        File::open(&self.path)
+    /// From the beginning. What is read is the file that is locked, whatever has its name by now.
+    pub(super) fn reader(&self) -> io::Result<impl Read> {
+        let mut file = self.synced.try_clone()?;
+        file.rewind()?;
+        Ok(file)
     }
 
     /// That there is such a file stays, too.
@@ -100,5 +102,30 @@ impl Disk for FileDisk {
 
     fn cut(&self, length: u64) -> io::Result<()> {
         self.synced.set_len(length)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn what_is_read_is_what_is_locked() {
+        let path = std::env::temp_dir().join(format!("disk-test-{}", std::process::id()));
+        fs::write(&path, "mine").unwrap();
+        let disk = FileDisk::open(&path).unwrap();
+        let moved = path.with_extension("moved");
+        fs::rename(&path, &moved).unwrap();
+        fs::write(&path, "another's").unwrap();
+        let text = io::read_to_string(disk.reader().unwrap());
+        disk.append(b" again").unwrap();
+        assert_eq!(
+            (text.unwrap(), fs::read_to_string(&moved).unwrap()),
+            ("mine".into(), "mine again".into())
+        );
+        fs::remove_file(path).unwrap();
+        fs::remove_file(moved).unwrap();
     }
 }
