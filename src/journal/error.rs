@@ -3,7 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// Why a journal, or a plan for one, cannot be used. Nothing was run, and the file is as it was.
+/// Why a journal, or a plan for one, cannot be used. Nothing was run, and every whole line of the file is as it was.
 ///
 /// ```
 /// use batch_executor::Plan;

@@ -74,7 +74,7 @@ impl Journal {
     /// # Errors
     ///
     /// [`JournalError`]: for a file that cannot be opened or locked, that is no journal, or is one of another plan, shard or version, or
-    /// is damaged. The file is then as it was.
+    /// is damaged. The file is then as it was. If the disk fails while a torn line is cut off, all whole lines are as they were.
     pub fn open(path: impl AsRef<Path>, plan: Plan) -> Result<Self, JournalError> {
         let path = path.as_ref();
         let disk = FileDisk::open(path)?;
@@ -93,7 +93,7 @@ impl Journal {
         disk: Box<dyn Disk>,
         contents: Contents,
     ) -> Result<Self, JournalError> {
-        let end = mend(&*disk, &plan, &contents).map_err(JournalError::io(path, "write it"))?;
+        let end = mend(path, &*disk, &plan, &contents)?;
         let entries = Mutex::new(contents.entries);
         Ok(Journal { plan, retries_failed: true, entries, writer: Writer::new(path, disk, end) })
     }
@@ -296,21 +296,23 @@ pub(super) fn unreadable(path: &Path, problem: Unreadable) -> JournalError {
     }
 }
 
-/// Leaves nothing but whole lines, and a first one; how many bytes there are then.
-fn mend(disk: &dyn Disk, plan: &Plan, contents: &Contents) -> io::Result<u64> {
-    if let Tail::Torn(_) = contents.tail {
-        disk.cut(contents.length)?;
-    }
-    let missing = match (&contents.header, &contents.tail) {
-        (None, _) => to_bytes(&plan.header())?,
-        (Some(_), Tail::Unended) => b"\n".to_vec(),
-        (Some(_), _) => Vec::new(),
+/// Leaves nothing but whole lines, and a first one, and sees to it that they stay, for those of a run that was killed count from now on; how
+/// many bytes there are then. If that fails, whole lines are as they were.
+fn mend(path: &Path, disk: &dyn Disk, plan: &Plan, contents: &Contents) -> Result<u64, JournalError> {
+    let first = || to_bytes(&plan.header()).map_err(|error| JournalError::io(path, "write it")(error.into()));
+    let (there, missing) = match (&contents.header, &contents.tail) {
+        (None, Tail::Torn(begun)) => (begun.len() as u64, first()?.split_off(begun.len())),
+        (None, _) => (0, first()?),
+        (Some(_), Tail::Unended) => (contents.length, b"\n".to_vec()),
+        (Some(_), Tail::Torn(_)) => {
+            disk.cut(contents.length).map_err(JournalError::io(path, "cut it"))?;
+            (contents.length, Vec::new())
+        }
+        (Some(_), Tail::Nothing) => (contents.length, Vec::new()),
     };
-    disk.append(&missing)?;
-    if contents.tail != Tail::Nothing || !missing.is_empty() {
-        disk.sync()?;
-    }
-    Ok(contents.length + missing.len() as u64)
+    disk.append(&missing).map_err(JournalError::io(path, "write it"))?;
+    disk.sync().map_err(JournalError::io(path, "sync it"))?;
+    Ok(there + missing.len() as u64)
 }
 
 /// Seconds since 1970.
