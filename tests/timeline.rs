@@ -133,21 +133,25 @@ fn attempts_at_an_item_follow_one_another_and_the_delay_is_no_wait_for_a_worker(
 fn the_wait_for_a_permit_and_for_a_pause_is_told_apart_from_the_run() {
     let executor =
         BatchExecutor::builder().workers(2).rate_limiter(limiter_fn(|| Ok(10 * MS))).build().unwrap();
-    let pause = Retry::new(|| [MS; 9].into_iter()).when(|_: &&str| RetryDecision::PauseAll(30 * MS));
-    let result = executor
-        .batch(0..4)
-        .retry(pause)
-        .record_timeline()
-        .run_with(|n, cx| {
-            thread::sleep(2 * MS);
-            if (*n, cx.attempt()) == (0, 1) { Err("too many") } else { Ok(()) }
-        })
-        .unwrap();
-    let timeline = result.timeline().unwrap();
-    assert!(timeline.spans().iter().all(|span| span.limiter_wait() >= 10 * MS), "{:?}", timeline.spans());
-    assert!(timeline.spans().iter().all(|span| span.run_time() >= 2 * MS), "{:?}", timeline.spans());
-    assert!(timeline.spans().iter().any(|span| span.limiter_wait() >= 20 * MS), "{:?}", timeline.spans());
-    assert_possible(timeline, 2);
+    let was_held_back = || {
+        let pause = Retry::new(|| [MS; 9].into_iter()).when(|_: &&str| RetryDecision::PauseAll(30 * MS));
+        let result = executor
+            .batch(0..4)
+            .retry(pause)
+            .record_timeline()
+            .run_with(|n, cx| {
+                thread::sleep(2 * MS);
+                if (*n, cx.attempt()) == (0, 1) { Err("too many") } else { Ok(()) }
+            })
+            .unwrap();
+        let timeline = result.timeline().unwrap();
+        assert!(timeline.spans().iter().all(|span| span.limiter_wait() >= 10 * MS), "{:?}", timeline.spans());
+        assert!(timeline.spans().iter().all(|span| span.run_time() >= 2 * MS), "{:?}", timeline.spans());
+        assert_possible(timeline, 2);
+        timeline.spans().iter().any(|span| span.limiter_wait() >= 20 * MS)
+    };
+    // On a busy machine the others may be done before anybody pauses.
+    assert!((0..50).any(|_| was_held_back()), "nobody waited for the end of the pause");
 }
 
 #[test]
