@@ -37,6 +37,9 @@
 //!   [More about streams](guide::streams).
 //! - [`Shard`]: which slice of the items this process works on, where several machines share them.
 //!   [More about that](guide::machines).
+//! - [`Timeline`]: what a batch did, attempt by attempt, as statistics, as a page to look at, and as a trace.
+//!   [More about it](guide::timelines).
+//! - [`Shard`]: the slice of the items that is this process's, where there are several. [More about machines](guide::machines).
 //! - [`BatchResult`], [`BatchItem`], [`ItemError`]: what comes out. [`BatchError`]: what comes out when the batch stopped,
 //!   everything done until then included.
 //!
@@ -59,6 +62,8 @@
 //! - `indicatif`: `progress_bar()`, a callback for `on_progress` that draws a progress bar, and `progress_bar_on(bar)` for one of your own.
 //! - `serde`: `Serialize` for [`BatchResult`] and everything in it, [`BatchError`], [`StopReason`], [`Progress`], [`Streamed`],
 //!   [`TimelineStats`], [`Span`] and [`Interval`].
+//! - `journal`: `Journal`, a record of what has become of each item, so that a run that died is gone on with. Its page in the guide
+//!   is `guide::resuming`.
 //! - `tracing`: a span for each batch, an event for each failure and retry. [More about it](guide::timelines).
 //!
 //! # What it is not for
