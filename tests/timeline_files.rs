@@ -148,7 +148,7 @@ fn the_trace_has_an_event_for_each_span_and_each_wait_and_its_counters() {
     let items = of("X", "cat", "item");
     assert_eq!(items.len(), timeline.spans().len());
     for (event, span) in items.iter().zip(timeline.spans()) {
-        assert_eq!((&event["name"], &event["tid"]), (&span.id().into(), &span.worker().into()));
+        assert_eq!((&event["name"], &event["tid"]), (&span.id().into(), &(span.worker() + 1).into()));
         let micros = |time: Duration| time.as_secs_f64() * 1e6;
         assert!((event["ts"].as_f64().unwrap() - micros(span.started())).abs() < 1e-3);
         assert!((event["dur"].as_f64().unwrap() - micros(span.run_time())).abs() < 1e-3);
@@ -169,6 +169,8 @@ fn the_trace_has_an_event_for_each_span_and_each_wait_and_its_counters() {
         let has = |key: &str| event[key].is_number();
         assert!(event["ph"].is_string() && event["name"].is_string() && has("pid") && has("tid"), "{event}");
         assert!(event["ph"] == "M" || has("ts"), "{event}");
+        // As Perfetto wants it: no thread 0, and none that looks like the main one.
+        assert!(event["tid"] != 0 && event["tid"] != event["pid"], "{event}");
         assert!(event["ph"] != "X" || event["dur"].as_f64().is_some_and(|time| time >= 0.0), "{event}");
     }
 }

@@ -8,8 +8,14 @@ use super::json::Text;
 use super::recording::Timeline;
 use super::span::{Span, nanos};
 
-/// All events belong to one process.
-const PROCESS: u32 = 1;
+/// All events belong to one process, whose number is no worker's: a thread with the number of its process would be taken for the main
+/// one.
+const PROCESS: u32 = 10_000;
+
+/// The number of a worker's thread. Perfetto has none with number 0, and would draw it over another.
+fn thread(worker: usize) -> usize {
+    worker + 1
+}
 
 impl Timeline {
     /// Writes the attempts in the trace event format of Chrome: for [Perfetto](https://ui.perfetto.dev) and `chrome://tracing`. With
@@ -51,14 +57,15 @@ fn write(timeline: &Timeline, out: impl Write) -> io::Result<()> {
 /// What the process and each worker's lane are called, and in which order the lanes stand.
 fn write_names(timeline: &Timeline, events: &mut Events<impl Write>) -> io::Result<()> {
     events.write(format_args!(
-        r#""ph":"M","name":"process_name","pid":{PROCESS},"tid":0,"args":{{"name":"batch"}}"#
+        r#""ph":"M","name":"process_name","pid":{PROCESS},"tid":1,"args":{{"name":"batch"}}"#
     ))?;
     for worker in 0..timeline.densities.len() {
+        let thread = thread(worker);
         events.write(format_args!(
-            r#""ph":"M","name":"thread_name","pid":{PROCESS},"tid":{worker},"args":{{"name":"worker {worker}"}}"#
+            r#""ph":"M","name":"thread_name","pid":{PROCESS},"tid":{thread},"args":{{"name":"worker {worker}"}}"#
         ))?;
         events.write(format_args!(
-            r#""ph":"M","name":"thread_sort_index","pid":{PROCESS},"tid":{worker},"args":{{"sort_index":{worker}}}"#
+            r#""ph":"M","name":"thread_sort_index","pid":{PROCESS},"tid":{thread},"args":{{"sort_index":{worker}}}"#
         ))?;
     }
     Ok(())
@@ -66,11 +73,11 @@ fn write_names(timeline: &Timeline, events: &mut Events<impl Write>) -> io::Resu
 
 /// The wait for its permit, if it waited, and the run.
 fn write_span(span: &Span, events: &mut Events<impl Write>) -> io::Result<()> {
-    let (times, worker) = (span.times(), span.worker());
+    let (times, thread) = (span.times(), thread(span.worker()));
     if times.limiter_wait() > 0 {
         let (since, time) = (Micros(times.taken), Micros(times.limiter_wait()));
         events.write(format_args!(
-            r#""ph":"X","name":"waits for a permit","cat":"limiter","pid":{PROCESS},"tid":{worker},"ts":{since},"dur":{time},"args":{{"index":{}}}"#,
+            r#""ph":"X","name":"waits for a permit","cat":"limiter","pid":{PROCESS},"tid":{thread},"ts":{since},"dur":{time},"args":{{"index":{}}}"#,
             span.index()
         ))?;
     }
@@ -78,16 +85,19 @@ fn write_span(span: &Span, events: &mut Events<impl Write>) -> io::Result<()> {
     let (index, attempt, ending) = (span.index(), span.attempt(), span.ending());
     let (queue_wait, note) = (Micros(times.queue_wait()), Text(span.note().unwrap_or_default()));
     events.write(format_args!(
-        r#""ph":"X","name":{id},"cat":"item","pid":{PROCESS},"tid":{worker},"ts":{since},"dur":{time},"args":{{"index":{index},"attempt":{attempt},"ending":"{ending}","queue_wait_us":{queue_wait},"note":{note}}}"#
+        r#""ph":"X","name":{id},"cat":"item","pid":{PROCESS},"tid":{thread},"ts":{since},"dur":{time},"args":{{"index":{index},"attempt":{attempt},"ending":"{ending}","queue_wait_us":{queue_wait},"note":{note}}}"#
     ))
 }
 
 /// Each counter holds its value until the next, so the last is followed by a zero where the batch ended.
 fn write_counters(timeline: &Timeline, events: &mut Events<impl Write>) -> io::Result<()> {
-    for part in timeline.intervals() {
-        let start = nanos(part.start);
-        write_counter(events, "busy workers", start, part.busy_workers)?;
-        write_counter(events, "items per second", start, part.rate)?;
+    let intervals = timeline.intervals();
+    let width = intervals.first().map_or(1.0, |part| part.length.as_secs_f64());
+    for part in &intervals {
+        // The last is short: one item in it would be a peak.
+        let (start, share) = (nanos(part.start), part.length.as_secs_f64() / width);
+        write_counter(events, "busy workers", start, part.busy_workers * share)?;
+        write_counter(events, "items per second", start, part.rate * share)?;
     }
     for &(since, limit) in timeline.limits() {
         write_counter(events, "worker limit", nanos(since), limit)?;
@@ -106,7 +116,7 @@ fn write_counter(
 ) -> io::Result<()> {
     let time = Micros(time);
     events.write(format_args!(
-        r#""ph":"C","name":"{name}","pid":{PROCESS},"tid":0,"ts":{time},"args":{{"{name}":{value}}}"#
+        r#""ph":"C","name":"{name}","pid":{PROCESS},"tid":1,"ts":{time},"args":{{"{name}":{value}}}"#
     ))
 }
 
