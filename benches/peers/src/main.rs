@@ -5,6 +5,7 @@ mod contest;
 mod contestant;
 #[path = "../../common/drawing.rs"]
 mod drawing;
+mod journal;
 #[path = "../../common/machine.rs"]
 mod machine;
 mod memory;
@@ -40,6 +41,9 @@ fn main() {
     }
     if options.wants(Part::Memory) {
         memory::print();
+    }
+    if options.wants(Part::Journal) {
+        journal::print(options.quick);
     }
 }
 

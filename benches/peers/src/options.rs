@@ -3,13 +3,14 @@
 use std::process;
 
 const USAGE: &str = "\
-usage: peers [--quick] [--row TEXT] [--only TEXT] [--ours | --streams | --memory] [--svg PATH]
+usage: peers [--quick] [--row TEXT] [--only TEXT] [--ours | --streams | --memory | --journal] [--svg PATH]
   --quick      fewer repetitions: half a minute instead of six
   --row TEXT   only rows whose name contains TEXT; may be given again
   --only TEXT  only peers whose name contains TEXT; may be given again
   --ours       only the second table, ours beside ours
   --streams    only the third table, streams
   --memory     no table, but what 50,000,000 items in a stream add to the peak of memory
+  --journal    only what a journal costs
   --svg PATH   write the picture of the first table there";
 
 #[derive(Debug, Default)]
@@ -28,6 +29,7 @@ pub enum Part {
     Ours,
     Streams,
     Memory,
+    Journal,
 }
 
 impl Options {
@@ -47,6 +49,7 @@ impl Options {
                 "--ours" => options.only = Some(Part::Ours),
                 "--streams" => options.only = Some(Part::Streams),
                 "--memory" => options.only = Some(Part::Memory),
+                "--journal" => options.only = Some(Part::Journal),
                 "--row" => options.rows.push(args.next()?),
                 "--only" => options.peers.push(args.next()?),
                 "--svg" => options.svg = Some(args.next()?),
@@ -69,7 +72,7 @@ impl Options {
         let by_default = match part {
             Part::Batches | Part::Streams => true,
             Part::Ours => self.rows.is_empty() && self.peers.is_empty(),
-            Part::Memory => false,
+            Part::Memory | Part::Journal => false,
         };
         self.only.map_or(by_default, |only| only == part)
     }
