@@ -72,9 +72,10 @@ fn without_cpu_times_or_runnable_threads_it_is_a_little_worse() {
 
 #[test]
 fn no_more_workers_run_than_the_limiter_lets_pass() {
-    let rows = score::run(&workloads::all(8), 8, Senses::All, |workload| oracle::look_up(workload, 8));
-    let paced =
-        |name: &str| rows.iter().find(|row| row.group == "limiter" && row.name == name).expect("a row");
+    let limited: Vec<_> =
+        workloads::all(8).into_iter().filter(|workload| workload.group == "limiter").collect();
+    let rows = score::run(&limited, 8, Senses::All, |workload| oracle::look_up(workload, 8));
+    let paced = |name: &str| rows.iter().find(|row| row.name == name).expect("a row");
     assert!(paced("500 a second, 20 ms").most <= 20, "10 would do: {:?}", paced("500 a second, 20 ms"));
 }
 
