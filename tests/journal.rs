@@ -46,6 +46,11 @@ fn open(path: &Path, items: usize) -> Journal {
     Journal::open(path, Plan::of(0..items).unwrap()).unwrap()
 }
 
+#[allow(clippy::cast_precision_loss, reason = "a few thousand")]
+fn number(count: usize) -> f64 {
+    count as f64
+}
+
 fn lines(path: &Path) -> Vec<serde_json::Value> {
     let text = fs::read_to_string(path).unwrap();
     text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
@@ -336,6 +341,54 @@ fn a_value_that_cannot_be_written_stops_the_batch_in_words_and_is_in_the_result(
     assert_eq!((reason, partial.successful(), partial.skipped()), (StopReason::Journal, 1, 2));
     let words = partial.journal_error().unwrap();
     assert!(words.contains("item 0 cannot be written: key must be a string"), "{words}");
+}
+
+#[test]
+fn a_value_that_could_not_be_read_again_is_not_recorded() {
+    let folder = Folder::new();
+    let path = folder.file("j");
+    let number = |n: &u8| Ok::<_, String>(if *n == 1 { f64::NAN } else { 0.5 });
+    let journal = Journal::open(&path, Plan::of(0..3_u8).unwrap()).unwrap();
+    let (reason, partial) = stopped(stopping(1).batch(0..3_u8).journal(&journal).run(number));
+    assert_eq!((reason, partial.successful()), (StopReason::Journal, 2), "it is in the result");
+    let words = partial.journal_error().unwrap();
+    assert!(words.contains("item 1 could not be read again: invalid type: null, expected f64"), "{words}");
+    drop(journal);
+    assert_eq!(lines(&path).len(), 2, "the first line, and item 0");
+    drop(Journal::open(&path, Plan::of(0..3_u8).unwrap()).unwrap());
+}
+
+#[test]
+fn numbers_come_back_to_the_last_digit() {
+    let folder = Folder::new();
+    let path = folder.file("j");
+    let op = |n: &usize| Ok::<_, String>((1.0 + number(*n)).sqrt() / 3e7);
+    let runs = [1, 2].map(|_| {
+        let result = stopping(1).batch(0..2_000).journal(&open(&path, 2_000)).run(op);
+        result.unwrap().into_values().unwrap()
+    });
+    assert_eq!(
+        runs[0].iter().map(|n| n.to_bits()).collect::<Vec<_>>(),
+        runs[1].iter().map(|n| n.to_bits()).collect::<Vec<_>>()
+    );
+}
+
+#[test]
+fn a_value_with_line_ends_in_it_is_one_line() {
+    let folder = Folder::new();
+    let path = folder.file("j");
+    for run in 1..=2 {
+        let result = stopping(1)
+            .batch(["a"])
+            .journal(&Journal::open(&path, Plan::of(["a"]).unwrap()).unwrap())
+            .run(|_| {
+                assert_eq!(run, 1);
+                serde_json::from_str::<Box<serde_json::value::RawValue>>("{\n  \"text\": \"two\\nlines\"\n}")
+            });
+        let value = result.unwrap().into_values().unwrap().remove(0);
+        assert_eq!(serde_json::from_str::<serde_json::Value>(value.get()).unwrap()["text"], "two\nlines");
+    }
+    assert_eq!(lines(&path).len(), 2);
 }
 
 #[test]

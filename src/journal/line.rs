@@ -94,9 +94,10 @@ pub(super) type Read<'l> = Line<&'l RawValue, &'l RawValue, String>;
 /// A line to be written.
 pub(super) type Written<'l, T> = Line<&'l RawValue, &'l T, String>;
 
-/// With its end.
+/// With its end, and no other: between the tokens of a value that is raw JSON there may be some.
 pub(super) fn to_bytes(line: &impl Serialize) -> Result<Vec<u8>, serde_json::Error> {
     let mut bytes = serde_json::to_vec(line)?;
+    bytes.iter_mut().filter(|byte| **byte == b'\n').for_each(|byte| *byte = b' ');
     bytes.push(b'\n');
     Ok(bytes)
 }

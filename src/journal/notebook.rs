@@ -199,7 +199,7 @@ impl Journal {
     }
 
     /// Keeps what the item has come to.
-    pub(super) fn record<T: Serialize, E: fmt::Display>(
+    pub(super) fn record<T: Serialize + DeserializeOwned, E: fmt::Display>(
         &self,
         position: usize,
         id: String,
@@ -220,6 +220,9 @@ impl Journal {
         let id = RawValue::from_string(id).map_err(unwritable)?;
         let line = Written { index, id: &id, attempts, at: now(), outcome };
         let bytes = to_bytes(&line).map_err(unwritable)?;
+        let unreadable =
+            |error: serde_json::Error| self.halt(format!("item {index} could not be read again: {error}"));
+        check_value::<T>(&bytes).map_err(unreadable)?;
         let offset = self.writer.append(&bytes)?;
         self.entries.lock().insert(index, Entry { offset, length: bytes.len(), state });
         Ok(())
@@ -294,6 +297,16 @@ pub(super) fn unreadable(path: &Path, problem: Unreadable) -> JournalError {
             JournalError::Damaged { path: path.to_owned(), line, problem }
         }
     }
+}
+
+/// Whether the value in this line can be read. A value that only can be written, such as a number that is none, would be found when
+/// the item is gone.
+fn check_value<T: DeserializeOwned>(line: &[u8]) -> Result<(), serde_json::Error> {
+    let line: Read<'_> = serde_json::from_slice(line)?;
+    if let Kept::Value(value) = line.outcome {
+        serde_json::from_str::<T>(value.get())?;
+    }
+    Ok(())
 }
 
 /// Leaves nothing but whole lines, and a first one, and sees to it that they stay, for those of a run that was killed count from now on; how

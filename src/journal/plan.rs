@@ -122,7 +122,9 @@ impl Ids {
 
 /// What an item is called in a journal: itself, as JSON.
 pub(super) fn id_of(index: usize, item: &impl Serialize) -> Result<String, JournalError> {
-    serde_json::to_string(item).map_err(|error| JournalError::Id { index, problem: error.to_string() })
+    let id = serde_json::to_string(item);
+    let id = id.map_err(|error| JournalError::Id { index, problem: error.to_string() })?;
+    Ok(id.replace('\n', " ")) // between the tokens of raw JSON there may be some
 }
 
 /// `SipHash` with 128 bits, whose results do not change from one version of Rust to the next.
