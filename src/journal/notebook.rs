@@ -31,9 +31,9 @@ use super::writer::Writer;
 /// A line is written as soon as its item is decided, and synced to the disk together with others: by default when 100 have come
 /// together, or with the first line a second after the last time, and when the batch ends. So a process that is killed loses nothing
 /// that was decided; a machine that loses its power loses what was decided since the last sync, and that is done again. What is
-/// synced is never done again. What a run that was killed has left is synced when the journal is opened. If a write or a sync fails, the batch stops with
-/// [`StopReason::Journal`](crate::StopReason::Journal), and the journal is not written to again: after a failed sync nobody knows what is
-/// on the disk.
+/// synced is never done again. What a run that was killed has left is synced when the journal is opened. If a write or a sync
+/// fails, the batch stops with [`StopReason::Journal`](crate::StopReason::Journal), and the journal is not written to again: after
+/// a failed sync nobody knows what is on the disk.
 ///
 /// # The file
 ///
