@@ -4,6 +4,7 @@ use std::fmt::Debug;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
+use std::process;
 
 use fs4::{FileExt, TryLockError};
 
@@ -31,6 +32,8 @@ pub(super) struct FileDisk {
     file: Mutex<File>,
     /// The same file, to be synced while others append.
     synced: File,
+    /// Of the process that locked it.
+    owner: u32,
 }
 
 impl FileDisk {
@@ -44,7 +47,7 @@ impl FileDisk {
             TryLockError::Error(error) => JournalError::io(path, "lock it")(error),
         })?;
         let synced = file.try_clone().map_err(JournalError::io(path, "open it"))?;
-        Ok(FileDisk { path: path.to_owned(), file: Mutex::new(file), synced })
+        Ok(FileDisk { path: path.to_owned(), file: Mutex::new(file), synced, owner: process::id() })
     }
 
     /// From the beginning. What is read is the file that is locked, whatever has its name by now.
@@ -82,6 +85,16 @@ impl FileDisk {
     }
 }
 
+/// A process that was started meanwhile has the same file open until it is another program, and would keep the lock for so long; one that was
+/// forked, for its life. It is for its owner to give it up.
+impl Drop for FileDisk {
+    fn drop(&mut self) {
+        if self.owner == process::id() {
+            let _ = FileExt::unlock(&self.synced);
+        }
+    }
+}
+
 impl Disk for FileDisk {
     fn append(&self, bytes: &[u8]) -> io::Result<()> {
         self.file.lock().write_all(bytes)
@@ -112,8 +125,30 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_lock_goes_with_its_owner_though_a_forked_process_has_the_file_open() {
+        let path = std::env::temp_dir().join(format!("disk-lock-{}", process::id()));
+        let disk = FileDisk::open(&path).unwrap();
+        let theirs = FileDisk {
+            path: path.clone(),
+            file: Mutex::new(disk.synced.try_clone().unwrap()),
+            synced: disk.synced.try_clone().unwrap(),
+            owner: 0,
+        };
+        let forked = disk.synced.try_clone().unwrap();
+        drop(theirs);
+        assert!(
+            matches!(FileDisk::open(&path), Err(JournalError::InUse { .. })),
+            "it is not theirs to give up"
+        );
+        drop(disk);
+        assert!(FileDisk::open(&path).is_ok());
+        drop(forked);
+        fs::remove_file(path).unwrap();
+    }
+
+    #[test]
     fn what_is_read_is_what_is_locked() {
-        let path = std::env::temp_dir().join(format!("disk-test-{}", std::process::id()));
+        let path = std::env::temp_dir().join(format!("disk-test-{}", process::id()));
         fs::write(&path, "mine").unwrap();
         let disk = FileDisk::open(&path).unwrap();
         let moved = path.with_extension("moved");
