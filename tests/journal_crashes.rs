@@ -307,6 +307,11 @@ fn a_journal_that_is_cut_at_any_byte_opens_and_nothing_recorded_runs_again() {
         let stays = &whole[..whole[..cut].iter().rposition(|byte| *byte == b'\n').map_or(0, |last| last + 1)];
         assert_eq!((ran, lines), (ITEMS - ends.saturating_sub(1), ITEMS + 1), "cut at {cut}");
         assert!(values == expected && after.starts_with(stays), "cut at {cut}");
+        assert_eq!(
+            run(&path).map_err(|error| error.to_string())?,
+            (0, values),
+            "cut at {cut}, and opened again"
+        );
         fs::remove_file(path).unwrap();
         Ok::<_, String>(())
     });
