@@ -221,7 +221,7 @@ impl<'a, It: Iterator, R, S, K> Batch<'a, It, R, S, K> {
         Batch { engine, items, asked, id, retry, init: Box::new(init), keep }
     }
 
-    /// Keeps what becomes of each item in a [`Journal`](crate::Journal), and runs only what is not there as done: the result has all
+    /// Keeps what becomes of each item in a [`Journal`], and runs only what is not there as done: the result has all
     /// items in order, old and new. The last call wins.
     ///
     /// An item that is done is not run, asks for no permit, and counts as completed at once. Its value is read from the file; its
