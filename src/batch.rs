@@ -26,8 +26,8 @@ use crate::sync::{Instant, Mutex};
 ///
 /// Items, operation and values may borrow from the caller: the batch is over when `run` returns.
 ///
-/// Steps may come in any order. [`retry`](Batch::retry) and [`state`](Batch::state) change the type of the batch (`R`, what is
-/// done about errors, and `S`, what each worker keeps), which only shows where a batch is stored or returned half-made.
+/// Steps may come in any order. [`retry`](Batch::retry), [`state`](Batch::state) and `journal` change the type of the batch (`R`, what is
+/// done about errors, `S`, what each worker keeps, and `K`, whether there is a journal), which only shows where a batch is stored or returned half-made.
 #[must_use = "a batch does nothing until it is run"]
 pub struct Batch<'a, It: Iterator, R = NoRetry, S = (), K = NoJournal> {
     engine: &'a Engine,
@@ -232,7 +232,10 @@ impl<'a, It: Iterator, R, S, K> Batch<'a, It, R, S, K> {
     /// be written, the batch stops with [`StopReason::Journal`](crate::StopReason::Journal), and
     /// [`journal_error`](BatchResult::journal_error) says why; outcomes are all there, also those that are not in the file.
     ///
-    /// Costs a line written for each item (3 µs), and [now and then](crate::Journal) a sync.
+    /// Of a [shard](crate::Shard), the batch gets the items without their indices: `shard.select(items).map(|(_, item)| item)`. A journal is kept by one
+    /// batch at a time.
+    ///
+    /// Costs a line written and read again for each item (3 to 6 µs), and [now and then](crate::Journal) a sync.
     ///
     /// ```
     /// use batch_executor::{BatchExecutor, Journal, Plan};
@@ -343,7 +346,8 @@ impl<'a, It: Iterator, R, S, K> Batch<'a, It, R, S, K> {
         self
     }
 
-    /// How many attempts a recorded timeline may keep. Default 100,000, which take about 10 MB and as long a page. Of more, a
+    /// How many attempts a recorded timeline may keep. Default 100,000, which take about 10 MB and as long a page; while it runs, each
+    /// worker keeps its 100 slowest and first 100 failures beside that. Of more, a
     /// [sample](crate::Timeline) remains, and counts stay exact. The last call wins; it does not ask for a timeline by itself.
     ///
     /// # Panics

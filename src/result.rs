@@ -369,14 +369,17 @@ fn readable(time: Duration) -> (f64, &'static str) {
 /// The counts, not the items: a batch may have a million of them, of types that have no text.
 impl<I, T, E> fmt::Debug for BatchResult<I, T, E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("BatchResult")
-            .field("total", &self.total())
-            .field("successful", &self.successful())
-            .field("failed", &self.failed())
-            .field("skipped", &self.skipped())
-            .field("elapsed", &self.summary.elapsed)
-            .field("workers", &self.summary.workers)
-            .finish_non_exhaustive()
+        let mut fields = f.debug_struct("BatchResult");
+        fields.field("total", &self.total());
+        fields.field("successful", &self.successful());
+        fields.field("failed", &self.failed());
+        fields.field("skipped", &self.skipped());
+        fields.field("elapsed", &self.elapsed());
+        fields.field("workers", &self.workers());
+        if let Some(error) = self.journal_error() {
+            fields.field("journal_error", &error);
+        }
+        fields.finish_non_exhaustive()
     }
 }
 
@@ -384,7 +387,8 @@ impl<I, T, E> fmt::Debug for BatchResult<I, T, E> {
 ///
 /// Every result has the same fields, whether anything was retried or not: an item that was tried once says so, and one that
 /// never started has 0. Of items, values and errors nothing is asked but [`Serialize`](serde::Serialize); an error that is no data
-/// can be its text: `.map_err(|error| error.to_string())`. [`retry_panic`](BatchResult::retry_panic) is left out.
+/// can be its text: `.map_err(|error| error.to_string())`. [`retry_panic`](BatchResult::retry_panic) is left out,
+/// and [`journal_error`](BatchResult::journal_error) is there if there was one.
 ///
 /// ```
 /// use batch_executor::BatchExecutor;
@@ -431,7 +435,8 @@ where
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         use serde::ser::SerializeStruct;
 
-        let mut fields = serializer.serialize_struct("BatchResult", 7)?;
+        let extra = usize::from(self.journal_error().is_some());
+        let mut fields = serializer.serialize_struct("BatchResult", 7 + extra)?;
         fields.serialize_field("total", &self.total())?;
         fields.serialize_field("successful", &self.successful())?;
         fields.serialize_field("failed", &self.failed())?;
@@ -439,6 +444,10 @@ where
         fields.serialize_field("elapsed_seconds", &self.elapsed().as_secs_f64())?;
         fields.serialize_field("workers", &self.workers())?;
         fields.serialize_field("items", &Rows(self))?;
+        match self.journal_error() {
+            Some(error) => fields.serialize_field("journal_error", error)?,
+            None => fields.skip_field("journal_error")?,
+        }
         fields.end()
     }
 }

@@ -163,6 +163,7 @@ impl<O: fmt::Debug> fmt::Debug for Streamed<O> {
             .field("stopped", &self.stopped)
             .field("succeeded", &self.succeeded)
             .field("failed", &self.failed)
+            .field("journal_error", &self.journal_error)
             .finish_non_exhaustive()
     }
 }

@@ -133,7 +133,7 @@ fn failures_of_an_earlier_run_stay_if_that_is_wanted_and_refusals_never_do() {
     assert!(matches!(first.items()[3].error(), Some(ItemError::RateLimiter(_))));
     let second = run(&open(&path, 5).retry_failed(false)).unwrap();
     let texts: Vec<_> = second.failures().map(|item| (item.id, item.error().unwrap().to_string())).collect();
-    assert_eq!(texts, [(1, "one".to_owned()), (2, "two".to_owned())]);
+    assert_eq!(texts, [(1, "one".to_owned()), (2, "panicked: two".to_owned())]);
     assert!(second.failures().all(|item| matches!(item.error(), Some(ItemError::Recorded(_)))));
     assert_eq!(calls.load(Ordering::SeqCst), 5 + 1, "only the one without a permit asked again");
     let third = run(&open(&path, 5)).unwrap();
@@ -264,8 +264,8 @@ fn refusal(items: impl IntoIterator<Item = usize>) -> String {
 fn a_batch_of_other_items_than_the_plans_is_refused() {
     assert_eq!(refusal(0..4), "the plan has 5 items for this batch, which has 4");
     assert_eq!(refusal(0..6), "the plan has 5 items for this batch, which has 6");
-    assert_eq!(refusal([0, 1, 3, 2, 4]), "item 2 is 3, and another one in the plan");
-    assert_eq!(refusal([0, 1, 2, 3, 9]), "item 4 is 9, and another one in the plan");
+    assert_eq!(refusal([0, 1, 3, 2, 4]), "item 2 is 3, which the plan does not have there");
+    assert_eq!(refusal([0, 1, 2, 3, 9]), "item 4 is 9, which the plan does not have there");
 }
 
 #[test]
@@ -539,8 +539,131 @@ fn a_batch_error_of_a_journal_is_told_like_any_other() {
         stopping(1).batch([5, 6]).journal(&journal).run(|_| Ok::<(), String>(())).unwrap_err();
     let text = error.to_string();
     assert!(
-        text.contains("/j: item 0 is 5, and another one in the plan (0 of 2 succeeded, 2 skipped in "),
+        text.contains("/j: item 0 is 5, which the plan does not have there (0 of 2 succeeded, 2 skipped in "),
         "{text}"
     );
     assert_eq!(StopReason::Journal.to_string(), "the journal cannot go on");
+}
+
+#[test]
+fn what_would_have_been_tried_again_and_what_never_ran_is_no_failure_for_the_next_run() {
+    let folder = Folder::new();
+    let path = folder.file("j");
+    let token = CancelToken::new();
+    let executor = collecting(1);
+    let retry = || Retry::new(|| [Duration::ZERO; 5].into_iter());
+    let journal = open(&path, 3);
+    let outcome = executor.batch(0..3).retry(retry()).cancel_on(&token).journal(&journal).run(|_| {
+        token.cancel();
+        Err::<usize, _>("flaky")
+    });
+    let (reason, partial) = stopped(outcome);
+    assert_eq!((reason, partial.failed()), (StopReason::Cancelled, 1));
+    drop(journal);
+
+    let journal = open(&path, 3).retry_failed(false);
+    let broken = executor.batch(0..3).state(|| panic!("no connection")).journal(&journal);
+    let result = broken.run_with(|n, _: &mut batch_executor::ItemContext<'_, ()>| Ok::<_, &str>(*n)).unwrap();
+    assert!(result.iter().all(|item| matches!(item.error(), Some(ItemError::Panicked(_)))), "{result:?}");
+    drop(journal);
+
+    let journal = open(&path, 3).retry_failed(false);
+    let result = executor.batch(0..3).journal(&journal).run(|n| Ok::<_, &str>(*n)).unwrap();
+    assert_eq!(result.into_values().unwrap(), [0, 1, 2]);
+}
+
+#[test]
+fn a_journal_is_kept_by_one_batch_at_a_time() {
+    let folder = Folder::new();
+    let (journal, executor) = (open(&folder.file("j"), 4), collecting(2));
+    let inner = AtomicUsize::new(0);
+    let result = executor.batch(0..4_usize).journal(&journal).run(|n| {
+        let (reason, partial) =
+            stopped(executor.batch(0..4).journal(&journal).run(|n| Ok::<usize, String>(*n)));
+        assert!(partial.journal_error().unwrap().ends_with("another batch keeps it at this time"));
+        inner.fetch_add(usize::from(reason == StopReason::Journal), Ordering::SeqCst);
+        Ok::<_, String>(*n)
+    });
+    assert_eq!((result.unwrap().successful(), inner.into_inner()), (4, 4));
+    let streamed =
+        executor.batch(0..4).journal(&journal).stream(|n| Ok::<usize, String>(*n), |results| results.count());
+    assert_eq!((streamed.output, streamed.stopped), (4, None), "it is free again");
+}
+
+#[test]
+fn within_a_file_the_last_line_counts_whatever_the_clock_said() {
+    let folder = Folder::new();
+    let path = folder.file("j");
+    let run = |fails: bool| {
+        let batch = collecting(1)
+            .batch(0..2_usize)
+            .journal(&open(&path, 2))
+            .run(|n| if fails { Err("down") } else { Ok(*n) });
+        batch.unwrap().successful()
+    };
+    assert_eq!((run(true), run(false)), (0, 2));
+    let text = fs::read_to_string(&path).unwrap();
+    let later = |line: &str| {
+        if line.contains("failed") { line.replace(r#""at":1"#, r#""at":9"#) } else { line.to_owned() }
+    };
+    fs::write(&path, text.lines().map(|line| later(line) + "\n").collect::<String>()).unwrap();
+    assert_eq!(Journal::merge::<usize, usize>([&path]).unwrap().result.successful(), 2);
+}
+
+#[test]
+fn what_cannot_be_in_a_journal_is_seen_when_it_is_merged() {
+    let folder = Folder::new();
+    let path = folder.file("j");
+    let shard = Shard::new(0, 2).unwrap();
+    let journal = Journal::open(&path, Plan::of(0..4).unwrap().shard(shard)).unwrap();
+    assert!(
+        collecting(1).batch([0, 2]).journal(&journal).run(|n| Ok::<usize, String>(*n)).unwrap().is_success()
+    );
+    drop(journal);
+    let text = fs::read_to_string(&path).unwrap();
+    for (from, to, words) in [
+        (r#""index":2"#, r#""index":1"#, "line 3 is damaged: item 1 is not of shard 0/2"),
+        (r#""index":2"#, r#""index":6"#, "line 3 is damaged: there is no item 6, there are 4"),
+        (
+            r#""id":2"#,
+            r#""id":0"#,
+            "items 0 and 2 have the same id 0; a journal needs one of its own for each",
+        ),
+    ] {
+        fs::write(&path, text.replace(from, to)).unwrap();
+        let error = Journal::merge::<usize, usize>([&path]).unwrap_err();
+        assert!(error.to_string().ends_with(words), "{error}");
+    }
+    fs::write(&path, "some notes").unwrap();
+    let error = Journal::merge::<usize, usize>([&path]).unwrap_err();
+    assert!(error.to_string().ends_with("it is no journal"), "{error}");
+    fs::write(&path, &text[..20]).unwrap();
+    assert_eq!(Journal::merge::<usize, usize>([&path]).unwrap().result.total(), 0, "the beginning of one");
+}
+
+#[test]
+fn the_time_that_a_line_takes_is_no_time_of_the_next_item() {
+    /// Takes its time to be written.
+    struct Slow;
+    impl serde::Serialize for Slow {
+        fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+            std::thread::sleep(Duration::from_millis(20));
+            serializer.serialize_unit()
+        }
+    }
+    impl<'de> serde::Deserialize<'de> for Slow {
+        fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+            <()>::deserialize(deserializer).map(|()| Slow)
+        }
+    }
+    let folder = Folder::new();
+    let journal = open(&folder.file("j"), 5);
+    let batch = collecting(1);
+    let batch = batch.batch(0..5).journal(&journal).record_timeline();
+    let result = batch.run(|_| Ok::<_, String>(Slow)).map_err(|error| error.to_string()).unwrap();
+    let spans = result.timeline().unwrap().spans();
+    assert!(
+        spans.windows(2).all(|pair| pair[1].taken() >= pair[0].ended() + Duration::from_millis(20)),
+        "{spans:?}"
+    );
 }

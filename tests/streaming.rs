@@ -428,7 +428,8 @@ fn results_and_how_a_stream_ended_can_be_printed() {
     assert_eq!(before, "Results { succeeded: 0, failed: 0, is_over: false, .. }");
     assert_eq!((*count, after.as_str()), (2, "Results { succeeded: 1, failed: 1, is_over: true, .. }"));
     assert!(
-        format!("{streamed:?}").ends_with("stopped: None, succeeded: 1, failed: 1, .. }"),
+        format!("{streamed:?}")
+            .ends_with("stopped: None, succeeded: 1, failed: 1, journal_error: None, .. }"),
         "{streamed:?}"
     );
 }

@@ -118,6 +118,8 @@ enum CameTo<E> {
     Value,
     /// There is no other attempt after this. The panic is that of the retry that was asked about it.
     Error(ItemError<E>, Option<Panic>),
+    /// There would have been another, had the batch not stopped.
+    GivenUp(ItemError<E>),
 }
 
 impl<W: Work, S: SupplyFor<W>> Job<'_, W, S> {
@@ -289,10 +291,7 @@ impl<W: Work, S: SupplyFor<W>> Job<'_, W, S> {
         let (index, end) = (chunk.next(), end());
         desk.scribe.iter_mut().for_each(|scribe| scribe.close(index, attempt, &end, chunk.first()));
         let (ending, note) = (end.ending, end.note.as_deref());
-        let event = Event { index, attempt, worker: worker.number, ending, note };
-        if let Err(panic) = panic::catch(|| self.events.tell(event)) {
-            self.fail(panic);
-        }
+        self.tell_others(Event { index, attempt, worker: worker.number, ending, note });
     }
 
     /// How long a caller may sleep before it looks around, if something is due, or it is to tick.
@@ -348,7 +347,14 @@ impl<W: Work, S: SupplyFor<W>> Job<'_, W, S> {
                 continue;
             }
             let (before, size) = (chunk.len(), if keeps::<W>() { 1 } else { left });
-            let ended = panic::catch(|| self.decide(worker, desk, chunk, size, || 1));
+            let has_begun = Cell::new(false);
+            let begin = || {
+                if keeps::<W>() {
+                    has_begun.set(true);
+                }
+                1
+            };
+            let ended = panic::catch(|| self.decide(worker, desk, chunk, size, begin));
             let decided = before - chunk.len();
             counts.succeeded += decided;
             left -= decided;
@@ -359,7 +365,7 @@ impl<W: Work, S: SupplyFor<W>> Job<'_, W, S> {
                 Err(panic) => ItemError::Panicked(panic),
             };
             self.note(worker, desk, chunk, 1, || End::with(&error));
-            self.keep_failure(chunk, 1, &error);
+            self.keep_failure(chunk, 1, has_begun.get(), &error);
             self.stop.failed(chunk.decide(error));
             counts.failed += 1;
             left -= 1;
@@ -391,14 +397,17 @@ impl<W: Work, S: SupplyFor<W>> Job<'_, W, S> {
             attempt.begin(self.stop.pauses())
         };
         let ended = panic::catch(|| self.decide(worker, desk, chunk, 1, begin));
-        let (error, panic) = match self.judge(worker, desk, chunk, &attempt, &mut memory, ended) {
+        let (error, panic, is_final) = match self.judge(worker, desk, chunk, &attempt, &mut memory, ended) {
             CameTo::Nothing => return Counts::default(),
-            CameTo::Value => (None, None),
-            CameTo::Error(error, panic) => (Some(error), panic),
+            CameTo::Value => (None, None, true),
+            CameTo::Error(error, panic) => (Some(error), panic, true),
+            CameTo::GivenUp(error) => (Some(error), None, false),
         };
-        if let Some(error) = error.as_ref().filter(|error| !attempt.is_given_up(error)) {
+        if let Some(error) = error.as_ref().filter(|_| is_final || attempt.has_begun()) {
             self.note(worker, desk, chunk, attempt.which, || End::with(error));
-            self.keep_failure(chunk, attempt.number.get(), error);
+        }
+        if let Some(error) = error.as_ref().filter(|_| is_final) {
+            self.keep_failure(chunk, attempt.number.get(), attempt.has_begun(), error);
         }
         if is_another || panic.is_some() {
             worker.tried(Trials { index, attempts: attempt.number.get(), panic });
@@ -453,6 +462,9 @@ impl<W: Work, S: SupplyFor<W>> Job<'_, W, S> {
         begin: impl Fn() -> usize,
     ) -> Option<NoValue<W::Error>> {
         let (number, end, deadline) = (worker.number, self.stop.end_itself(), self.stop.deadline());
+        if let Some(scribe) = scribe.as_mut().filter(|_| keeps::<W>()) {
+            scribe.goes_on();
+        }
         let admitted = Cell::new(None);
         let clock = scribe.as_ref().map(Scribe::clock);
         let admit = |index| {
@@ -470,26 +482,31 @@ impl<W: Work, S: SupplyFor<W>> Job<'_, W, S> {
             }
             let context = &mut ItemContext { state, index, attempt, worker: number, end, deadline };
             let outcome = self.work.run(item, context);
-            match (&outcome, &mut *scribe) {
-                (Ok(_), Some(scribe)) => scribe.succeeds(index, attempt, item),
-                (Err(_), Some(scribe)) => scribe.fails(),
-                (_, None) => {}
+            if let Some(scribe) = scribe.as_mut().filter(|_| keeps::<W>() || outcome.is_err()) {
+                scribe.stops();
             }
             if let Ok(value) = &outcome {
                 self.heed(self.work.keep().record(index, item, attempt, Ok(value)));
-            }
-            if outcome.is_ok() && self.events.hears_successes() {
-                self.events.tell(Event {
-                    index,
-                    attempt,
-                    worker: number,
-                    ending: Ending::Succeeded,
-                    note: None,
-                });
+                if let Some(scribe) = scribe {
+                    scribe.succeeds(index, attempt, item);
+                }
+                self.tell_of_success(index, attempt, number);
             }
             outcome
         };
         chunk.decide_while(most, admit, op)
+    }
+
+    fn tell_of_success(&self, index: usize, attempt: usize, worker: usize) {
+        if self.events.hears_successes() {
+            self.tell_others(Event { index, attempt, worker, ending: Ending::Succeeded, note: None });
+        }
+    }
+
+    fn tell_others(&self, event: Event<'_>) {
+        if let Err(panic) = panic::catch(|| self.events.tell(event)) {
+            self.fail(panic);
+        }
     }
 
     fn admit(&self, index: usize) -> Result<(), NoValue<W::Error>> {
@@ -537,9 +554,16 @@ impl<W: Work, S: SupplyFor<W>> Job<'_, W, S> {
         Some(Counts { succeeded: 1, failed: 0 })
     }
 
-    /// Keeps what the first item of a chunk has come to.
-    fn keep_failure(&self, chunk: &ChunkOf<'_, S>, attempts: usize, error: &ItemError<W::Error>) {
-        let Some(item) = chunk.first().filter(|_| keeps::<W>()) else { return };
+    /// Keeps what the first item of a chunk has come to. What has panicked before it was called has come to nothing.
+    fn keep_failure(
+        &self,
+        chunk: &ChunkOf<'_, S>,
+        attempts: usize,
+        has_begun: bool,
+        error: &ItemError<W::Error>,
+    ) {
+        let is_kept = keeps::<W>() && (has_begun || !matches!(error, ItemError::Panicked(_)));
+        let Some(item) = chunk.first().filter(|_| is_kept) else { return };
         let (keep, index) = (self.work.keep(), chunk.next());
         self.attend(panic::catch(|| keep.record(index, item, attempts, Err(error))));
     }
@@ -591,7 +615,7 @@ impl<W: Work, S: SupplyFor<W>> Job<'_, W, S> {
             Ok(Some(NoValue::Error(error))) => CameTo::Error(error, None),
             Ok(Some(NoValue::Stopped)) => attempt.last.take().map_or(CameTo::Nothing, |error| {
                 self.stop.gave_up(chunk.next());
-                CameTo::Error(ItemError::Failed(error), None)
+                CameTo::GivenUp(ItemError::Failed(error))
             }),
             Err(panic) => CameTo::Error(ItemError::Panicked(panic), None),
         }
@@ -615,7 +639,7 @@ impl<W: Work, S: SupplyFor<W>> Job<'_, W, S> {
         let index = chunk.next();
         if !self.stop.allows(index) {
             self.stop.gave_up(index);
-            return CameTo::Error(ItemError::Failed(error), None);
+            return CameTo::GivenUp(ItemError::Failed(error));
         }
         self.note(worker, desk, chunk, attempt.which, End::retried);
         let Some((held, memory)) = chunk.hold().zip(memory.take()) else {
@@ -704,9 +728,9 @@ impl<E> Attempt<E> {
         )
     }
 
-    /// Whether this error is that of an earlier attempt.
-    fn is_given_up(&self, error: &ItemError<E>) -> bool {
-        matches!(error, ItemError::Failed(_)) && self.number.get() < self.which
+    /// Whether the operation was called.
+    fn has_begun(&self) -> bool {
+        self.number.get() == self.which
     }
 
     /// It starts, when there have been so many pauses.

@@ -164,11 +164,16 @@ impl<'r, I> Scribe<'r, I> {
         self.end(index, number, Ending::Succeeded, |recorder| (recorder.name(item), None));
     }
 
-    /// It has an error. What that means for the item is not known yet.
+    /// The operation has returned. What that means for the item is known later.
     #[inline]
-    pub(super) fn fails(&mut self) {
+    pub(super) fn stops(&mut self) {
         let now = self.recorder.now();
         self.open.iter_mut().for_each(|open| open.ended = Some(now));
+    }
+
+    /// What the worker has done since was for no attempt.
+    pub(super) fn goes_on(&mut self) {
+        self.at = self.recorder.now();
     }
 
     /// It is known how the attempt ended, that may not have started.
@@ -197,11 +202,17 @@ impl<'r, I> Scribe<'r, I> {
         let times = Times { queued: queued.min(taken), taken, started, ended: now.max(started) };
         self.at = times.ended;
         let Some(track) = &mut self.track else { return };
-        if track.add(Attempt { index, number, times, ending }, || texts(recorder)) {
-            self.untold += 1;
-            if self.untold == TOLD_TOGETHER {
-                self.tell();
-            }
+        let mut takes_time = false;
+        let is_sampled = track.add(Attempt { index, number, times, ending }, || {
+            takes_time = true;
+            texts(recorder)
+        });
+        self.untold += usize::from(is_sampled);
+        if self.untold == TOLD_TOGETHER {
+            self.tell();
+        }
+        if takes_time {
+            self.goes_on();
         }
     }
 

@@ -47,7 +47,9 @@ impl FileDisk {
             TryLockError::Error(error) => JournalError::io(path, "lock it")(error),
         })?;
         let synced = file.try_clone().map_err(JournalError::io(path, "open it"))?;
-        Ok(FileDisk { path: path.to_owned(), file: Mutex::new(file), synced, owner: process::id() })
+        // Another working folder makes it no other file.
+        let path = std::path::absolute(path).map_err(JournalError::io(path, "open it"))?;
+        Ok(FileDisk { path, file: Mutex::new(file), synced, owner: process::id() })
     }
 
     /// From the beginning. What is read is the file that is locked, whatever has its name by now.

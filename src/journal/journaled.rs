@@ -22,8 +22,15 @@ pub struct Journaled<'j, N = Serialized> {
     names: N,
     /// Whether all items were looked at before the first started.
     is_admitted: AtomicBool,
-    /// The ids that came so far, otherwise.
-    seen: Mutex<Ids>,
+    /// Otherwise, what came so far.
+    seen: Mutex<Seen>,
+}
+
+#[derive(Debug, Default)]
+struct Seen {
+    ids: Ids,
+    /// Whether the journal is this batch's.
+    has_claimed: bool,
 }
 
 impl<'j, N> Journaled<'j, N> {
@@ -54,6 +61,24 @@ impl<I, F: Fn(&I) -> String + Sync> Names<I> for F {
     }
 }
 
+impl Seen {
+    fn claim(&mut self, journal: &Journal) -> Result<(), Halt> {
+        if !self.has_claimed {
+            journal.claim()?;
+            self.has_claimed = true;
+        }
+        Ok(())
+    }
+}
+
+impl<N> Drop for Journaled<'_, N> {
+    fn drop(&mut self) {
+        if self.seen.get_mut().has_claimed {
+            self.journal.release();
+        }
+    }
+}
+
 impl<N> Journaled<'_, N> {
     fn id<I>(&self, position: usize, item: &I) -> Result<String, Halt>
     where
@@ -73,13 +98,16 @@ where
 
     fn admit(&self, items: &[I]) -> Result<(), Halt> {
         self.is_admitted.store(true, Ordering::Relaxed);
+        self.seen.lock().claim(self.journal)?;
         self.journal.admit(items.iter().enumerate().map(|(position, item)| self.names.id(position, item)))
     }
 
     fn recall(&self, position: usize, item: &I) -> Result<Option<Recalled<T, E>>, Halt> {
         let id = self.id(position, item)?;
         if !self.is_admitted.load(Ordering::Relaxed) {
-            self.journal.check_twin(&mut self.seen.lock(), position, &id)?;
+            let mut seen = self.seen.lock();
+            seen.claim(self.journal)?;
+            self.journal.check_twin(&mut seen.ids, position, &id)?;
         }
         self.journal.recall(position, &id)
     }

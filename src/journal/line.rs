@@ -31,6 +31,24 @@ impl Header {
         self.kind == KIND && self.version == VERSION
     }
 
+    /// Whether an item with this index may be in the file.
+    pub(super) fn check(&self, index: usize) -> Result<(), String> {
+        let (shard, shards) = (self.shard, self.shards);
+        if index.checked_rem(shards) != Some(shard) {
+            return Err(format!("item {index} is not of shard {shard}/{shards}"));
+        }
+        match self.items {
+            Some(items) if index >= items => Err(format!("there is no item {index}, there are {items}")),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether the first line of a journal may begin with this.
+    pub(super) fn may_begin_with(bytes: &[u8]) -> bool {
+        let beginning = format!("{{\"kind\":\"{KIND}\",");
+        bytes.iter().zip(beginning.as_bytes()).all(|(one, other)| one == other)
+    }
+
     /// Why a file that begins with this line is no journal for these; nothing if it is one.
     pub(super) fn differs_from(&self, expected: &Header) -> Option<String> {
         if self.kind != KIND {

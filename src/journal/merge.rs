@@ -13,7 +13,8 @@ use crate::result::{BatchItem, BatchResult, Counts, Summary, Trials};
 use super::error::JournalError;
 use super::line::{Header, Kept, Read};
 use super::notebook::{Journal, unreadable};
-use super::recovery::Contents;
+use super::plan::Ids;
+use super::recovery::{Contents, Tail};
 
 /// What [`Journal::merge`] makes of the journals of all shards.
 #[derive(Debug)]
@@ -28,6 +29,8 @@ pub struct Merged<I, T> {
 
 /// An item as a journal has it.
 struct Found<I, T> {
+    /// As it stands there.
+    id: String,
     at: f64,
     attempts: usize,
     item: BatchItem<I, T, String>,
@@ -44,7 +47,7 @@ impl Journal {
     /// # Errors
     ///
     /// [`JournalError`], if a file cannot be read, is damaged further up, or belongs to another run than the first: other items, or another
-    /// number of shards. Also if an id or a value in it is no `I` or `T`.
+    /// number of shards. Also if an id or a value in it is no `I` or `T`, or two items have the same id.
     ///
     /// ```
     /// use batch_executor::{BatchExecutor, Journal, Plan, Shard};
@@ -75,8 +78,10 @@ impl Journal {
         for path in paths {
             add(path.as_ref(), &mut first, &mut found)?;
         }
+        check_twins(&found)?;
         let items = first.and_then(|header: Header| header.items);
-        let count = items.or_else(|| found.keys().next_back().map(|last| last + 1)).unwrap_or(0);
+        let count =
+            items.or_else(|| found.keys().next_back().map(|last| last.saturating_add(1))).unwrap_or(0);
         let missing = (0..count).filter(|index| !found.contains_key(index)).collect();
         Ok(Merged { result: result(found), missing })
     }
@@ -89,13 +94,15 @@ fn add<I: DeserializeOwned, T: DeserializeOwned>(
     found: &mut FoundByIndex<I, T>,
 ) -> Result<(), JournalError> {
     let file = File::open(path).map_err(JournalError::io(path, "open it"))?;
-    let mut lines = Vec::new();
-    let contents = Contents::read(BufReader::new(file), |_, line| {
-        lines.push((line.index, read(line).map_err(|error| error.to_string())?));
+    let mut lines = FoundByIndex::new();
+    let contents = Contents::read(BufReader::new(file), |header, line| {
+        header.check(line.index)?;
+        // Of several lines for an item the last counts, whatever the clock said.
+        lines.insert(line.index, read(line).map_err(|error| error.to_string())?);
         Ok(())
     });
     let contents = contents.map_err(|problem| unreadable(path, problem))?;
-    let Some(header) = contents.header else { return Ok(()) };
+    let Some(header) = contents.header else { return check_beginning(path, &contents.tail) };
     let expected = first.get_or_insert_with(|| header.clone());
     if let Some(problem) = header.differs_from(&Header { shard: header.shard, ..expected.clone() }) {
         return Err(JournalError::other(path, problem));
@@ -108,6 +115,22 @@ fn add<I: DeserializeOwned, T: DeserializeOwned>(
     Ok(())
 }
 
+/// Whether a file without a whole line is one that a journal begins with.
+fn check_beginning(path: &Path, tail: &Tail) -> Result<(), JournalError> {
+    match tail {
+        Tail::Torn(torn) if !Header::may_begin_with(torn) => {
+            Err(JournalError::other(path, "it is no journal"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// No two items have one id, unless each shard has run all of them.
+fn check_twins<I, T>(found: &FoundByIndex<I, T>) -> Result<(), JournalError> {
+    let mut ids = Ids::default();
+    found.iter().try_for_each(|(index, found)| ids.add(*index, &found.id))
+}
+
 fn read<I: DeserializeOwned, T: DeserializeOwned>(line: &Read<'_>) -> Result<Found<I, T>, serde_json::Error> {
     let id = serde_json::from_str(line.id.get())?;
     let outcome = match &line.outcome {
@@ -116,7 +139,8 @@ fn read<I: DeserializeOwned, T: DeserializeOwned>(line: &Read<'_>) -> Result<Fou
         Kept::Panicked(text) => Err(ItemError::Recorded(format!("panicked: {text}").into())),
         Kept::Refused(text) => Err(ItemError::RateLimiter(LimiterError::new(text.clone()))),
     };
-    Ok(Found { at: line.at, attempts: line.attempts, item: BatchItem { id, outcome } })
+    let (text, at, attempts) = (line.id.get().to_owned(), line.at, line.attempts);
+    Ok(Found { id: text, at, attempts, item: BatchItem { id, outcome } })
 }
 
 fn result<I, T>(found: FoundByIndex<I, T>) -> BatchResult<I, T, String> {

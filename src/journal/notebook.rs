@@ -13,6 +13,7 @@ use serde_json::value::RawValue;
 use crate::error::ItemError;
 use crate::keep::{Halt, Recalled};
 use crate::sync::Mutex;
+use crate::sync::atomic::{AtomicBool, Ordering};
 
 use super::disk::{Disk, FileDisk};
 use super::error::JournalError;
@@ -64,6 +65,8 @@ pub struct Journal {
     /// By the index of the item.
     entries: Mutex<HashMap<usize, Entry>>,
     writer: Writer,
+    /// Whether a batch does.
+    is_kept: AtomicBool,
 }
 
 impl Journal {
@@ -95,11 +98,17 @@ impl Journal {
     ) -> Result<Self, JournalError> {
         let end = mend(path, &*disk, &plan, &contents)?;
         let entries = Mutex::new(contents.entries);
-        Ok(Journal { plan, retries_failed: true, entries, writer: Writer::new(path, disk, end) })
+        Ok(Journal {
+            plan,
+            retries_failed: true,
+            entries,
+            writer: Writer::new(path, disk, end),
+            is_kept: AtomicBool::new(false),
+        })
     }
 
     /// Whether items that failed or panicked in an earlier run are run again; `true` unless set. If not, their outcome is
-    /// [`ItemError::Recorded`].
+    /// [`ItemError::Recorded`], and they count as failures: an executor that stops on the first one stops there again.
     #[must_use]
     pub fn retry_failed(mut self, retry_failed: bool) -> Self {
         self.retries_failed = retry_failed;
@@ -138,6 +147,19 @@ impl Journal {
         self.writer.path()
     }
 
+    /// A batch begins to keep it. One at a time: two would do the same items.
+    pub(super) fn claim(&self) -> Result<(), Halt> {
+        self.writer.check()?;
+        if self.is_kept.swap(true, Ordering::Relaxed) {
+            return Err(self.halt("another batch keeps it at this time"));
+        }
+        Ok(())
+    }
+
+    pub(super) fn release(&self) {
+        self.is_kept.store(false, Ordering::Relaxed);
+    }
+
     /// Whether a batch of items with these ids may run.
     pub(super) fn admit(
         &self,
@@ -170,7 +192,7 @@ impl Journal {
         if self.plan.has(index, id) {
             return Ok(());
         }
-        Err(self.halt(format!("item {index} is {id}, and another one in the plan")))
+        Err(self.halt(format!("item {index} is {id}, which the plan does not have there")))
     }
 
     /// What the item has come to in an earlier run, if that is its outcome.
@@ -190,8 +212,9 @@ impl Journal {
         }
         let outcome = match line.outcome {
             Kept::Value(value) => Ok(serde_json::from_str(value.get()).map_err(damaged)?),
-            Kept::Failed(text) | Kept::Panicked(text) if !self.retries_failed => {
-                Err(ItemError::Recorded(text.into()))
+            Kept::Failed(text) if !self.retries_failed => Err(ItemError::Recorded(text.into())),
+            Kept::Panicked(text) if !self.retries_failed => {
+                Err(ItemError::Recorded(format!("panicked: {text}").into()))
             }
             _ => return Ok(None),
         };
@@ -263,7 +286,7 @@ impl Plan {
             return Err(format!("item {index} is not of shard {shard}"));
         }
         if !self.has(index, line.id.get()) {
-            return Err(format!("item {index} is {}, and another one in the plan", line.id));
+            return Err(format!("item {index} is {}, which the plan does not have there", line.id));
         }
         Ok(())
     }

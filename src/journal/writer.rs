@@ -137,7 +137,7 @@ impl Writer {
         self.disk.read(offset, length).map_err(|error| Halt(self.words("read it", error)))
     }
 
-    fn check(&self) -> Result<(), Halt> {
+    pub(super) fn check(&self) -> Result<(), Halt> {
         self.failure.get().map_or(Ok(()), |words| Err(Halt(words.clone())))
     }
 

@@ -2,6 +2,7 @@
 
 use std::cmp::Reverse;
 use std::fmt;
+use std::ops::Range;
 use std::time::Duration;
 
 use super::density::{Bucket, Density};
@@ -56,7 +57,7 @@ pub struct Interval {
         serde(rename = "start_seconds", serialize_with = "crate::seconds::as_seconds")
     )]
     pub start: Duration,
-    /// How long it is. All intervals of a timeline are equally long, but for the last.
+    /// How long it is. All intervals of a timeline are equally long, but for the last, which is from half as long to one and a half times.
     #[cfg_attr(
         feature = "serde",
         serde(rename = "length_seconds", serialize_with = "crate::seconds::as_seconds")
@@ -170,7 +171,13 @@ impl Timeline {
     pub fn intervals(&self) -> Vec<Interval> {
         let width = self.densities.first().map_or(1, Density::width);
         let count = self.densities.first().map_or(0, |density| density.buckets().len());
-        (0..count).map(|number| self.interval(number, width)).collect()
+        // A last one that is short would be all peaks.
+        let is_short =
+            count > 1 && nanos(self.elapsed).saturating_sub((count as u64 - 1) * width) < width / 2;
+        let parts = count - usize::from(is_short);
+        (0..parts)
+            .map(|part| self.interval(part..if part + 1 == parts { count } else { part + 1 }, width))
+            .collect()
     }
 
     #[allow(
@@ -178,12 +185,14 @@ impl Timeline {
         clippy::cast_possible_truncation,
         reason = "rates, and no more items than usize"
     )]
-    fn interval(&self, number: usize, width: u64) -> Interval {
+    fn interval(&self, buckets: Range<usize>, width: u64) -> Interval {
         let mut all = Bucket::default();
-        self.densities.iter().for_each(|density| all.add(&density.buckets()[number]));
-        let start = number as u64 * width;
+        for bucket in self.densities.iter().flat_map(|density| &density.buckets()[buckets.clone()]) {
+            all.add(bucket);
+        }
+        let start = buckets.start as u64 * width;
         let rest = nanos(self.elapsed).saturating_sub(start);
-        let length = width.min(rest).max(1);
+        let length = (buckets.len() as u64 * width).min(rest).max(1);
         Interval {
             start: Duration::from_nanos(start),
             length: Duration::from_nanos(length),

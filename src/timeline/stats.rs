@@ -26,8 +26,8 @@ use super::span::{Ending, Span, Times};
 /// Printed of a hundred items on four workers, with a limiter and some retries:
 ///
 /// ```text
-/// 100 items in 0.52 s: 194.0/s, 4 workers, 38% utilised
-/// 106 attempts: 97 succeeded, 3 failed, 6 retried
+/// 100 items in 520 ms: 192.3/s, 4 workers, 38% utilised
+/// 106 attempts: 97 succeeded, 3 failed, 6 tried again
 ///                      p50       p90       p99       max
 /// run time         7.52 ms   9.61 ms   10.1 ms   10.1 ms
 /// limiter wait     11.0 ms   14.8 ms   17.4 ms   17.5 ms

@@ -91,13 +91,10 @@ fn write_span(span: &Span, events: &mut Events<impl Write>) -> io::Result<()> {
 
 /// Each counter holds its value until the next, so the last is followed by a zero where the batch ended.
 fn write_counters(timeline: &Timeline, events: &mut Events<impl Write>) -> io::Result<()> {
-    let intervals = timeline.intervals();
-    let width = intervals.first().map_or(1.0, |part| part.length.as_secs_f64());
-    for part in &intervals {
-        // The last is short: one item in it would be a peak.
-        let (start, share) = (nanos(part.start), part.length.as_secs_f64() / width);
-        write_counter(events, "busy workers", start, part.busy_workers * share)?;
-        write_counter(events, "items per second", start, part.rate * share)?;
+    for part in timeline.intervals() {
+        let start = nanos(part.start);
+        write_counter(events, "busy workers", start, part.busy_workers)?;
+        write_counter(events, "items per second", start, part.rate)?;
     }
     for &(since, limit) in timeline.limits() {
         write_counter(events, "worker limit", nanos(since), limit)?;
