@@ -402,5 +402,5 @@ fn a_batch_prints_with_whatever_steps_it_has() {
     let executor = common::collecting(1);
     let retry = Retry::new(std::iter::empty);
     let batch = executor.batch([1]).state(|| 1).on_progress(|_| {}).retry(retry);
-    assert_eq!(format!("{batch:?}"), "Batch { reports_progress: true, .. }");
+    assert_eq!(format!("{batch:?}"), "Batch { reports_progress: true, records_timeline: false, .. }");
 }

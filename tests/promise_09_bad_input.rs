@@ -284,8 +284,8 @@ fn settings_can_be_read_in_the_debug_text() {
         "BatchExecutor { workers: Fixed(3), on_failure: StopAfter(2), rate_limited: true, .. }"
     );
     let batch = executor.batch(0..9);
-    assert_eq!(format!("{batch:?}"), "Batch { reports_progress: false, .. }");
-    assert_eq!(format!("{:?}", batch.on_progress(|_| {})), "Batch { reports_progress: true, .. }");
+    assert_eq!(format!("{batch:?}"), "Batch { reports_progress: false, records_timeline: false, .. }");
+    assert_eq!(format!("{:?}", batch.on_progress(|_| {})), "Batch { reports_progress: true, records_timeline: false, .. }");
 }
 
 #[test]
