@@ -285,7 +285,10 @@ fn settings_can_be_read_in_the_debug_text() {
     );
     let batch = executor.batch(0..9);
     assert_eq!(format!("{batch:?}"), "Batch { reports_progress: false, records_timeline: false, .. }");
-    assert_eq!(format!("{:?}", batch.on_progress(|_| {})), "Batch { reports_progress: true, records_timeline: false, .. }");
+    assert_eq!(
+        format!("{:?}", batch.on_progress(|_| {})),
+        "Batch { reports_progress: true, records_timeline: false, .. }"
+    );
 }
 
 #[test]
