@@ -65,7 +65,7 @@ pub struct Journal {
     /// By the index of the item.
     entries: Mutex<HashMap<usize, Entry>>,
     writer: Writer,
-    /// Whether a batch does.
+    /// Whether a batch keeps it now.
     is_kept: AtomicBool,
 }
 
@@ -281,14 +281,10 @@ impl Plan {
 
     /// Whether a line may be in the journal of this plan.
     fn check(&self, line: &Read<'_>) -> Result<(), String> {
-        let (index, shard) = (line.index, self.shard);
-        if index % shard.count() != shard.index() {
-            return Err(format!("item {index} is not of shard {shard}"));
+        if self.has(line.index, line.id.get()) {
+            return Ok(());
         }
-        if !self.has(index, line.id.get()) {
-            return Err(format!("item {index} is {}, which the plan does not have there", line.id));
-        }
-        Ok(())
+        Err(format!("item {} is {}, which the plan does not have there", line.index, line.id))
     }
 }
 
@@ -296,7 +292,10 @@ impl Plan {
 fn contents(path: &Path, plan: &Plan, file: impl io::BufRead) -> Result<Contents, JournalError> {
     let expected = plan.header();
     let check = |header: &Header, line: &Read<'_>| {
-        if header.differs_from(&expected).is_some() { Ok(()) } else { plan.check(line) }
+        match header.differs_from(&expected) {
+            None => header.check(line.index).and_then(|()| plan.check(line)),
+            Some(_) => Ok(()), // it is refused for that
+        }
     };
     let contents = Contents::read(file, check).map_err(|problem| unreadable(path, problem))?;
     match (&contents.header, &contents.tail) {
