@@ -235,7 +235,7 @@ impl<'a, It: Iterator, R, S, K> Batch<'a, It, R, S, K> {
     /// Of a [shard](crate::Shard), the batch gets the items without their indices: `shard.select(items).map(|(_, item)| item)`. A journal is kept by one
     /// batch at a time.
     ///
-    /// Costs a line written and read again for each item (3 to 6 µs), and [now and then](crate::Journal) a sync.
+    /// Costs a line written and read again for each item (2 to 4 µs), and [now and then](crate::Journal) a sync.
     ///
     /// ```
     /// use batch_executor::{BatchExecutor, Journal, Plan};
