@@ -56,15 +56,14 @@ fn check_with(fewer: usize, scenario: impl Fn() + Send + Sync + 'static) {
     model.check(afresh(scenario));
 }
 
-/// Runs the scenario under so many random schedules, 1,000 unless `MODEL_SCHEDULES` says otherwise: half of them random at
+/// Runs the scenario under so many random schedules, 300 unless `MODEL_SCHEDULES` says otherwise: half of them random at
 /// each step, half by random priorities (PCT, Burckhardt et al. 2010).
 #[cfg(shuttle)]
 pub(crate) fn check(scenario: impl Fn() + Send + Sync + 'static) {
     use checker::scheduler::{PctScheduler, RandomScheduler};
     use checker::{Config, FailurePersistence, Runner};
 
-    let schedules =
-        std::env::var("MODEL_SCHEDULES").map_or(1_000, |number| number.parse().expect("a number"));
+    let schedules = std::env::var("MODEL_SCHEDULES").map_or(300, |number| number.parse().expect("a number"));
     let scenario = afresh(move || {
         checker::thread::spawn(|| ()); // a schedule of one thread is refused
         scenario();
