@@ -87,8 +87,6 @@ pub(crate) struct Control {
     pub(crate) deadline: Option<Instant>,
     /// Whether workers are to have numbers.
     pub(crate) numbered: bool,
-    /// Whether it is to be known afterwards how many workers there might be.
-    pub(crate) recorded: bool,
 }
 
 /// Who wants to know what the batch does.
@@ -98,9 +96,10 @@ pub(crate) struct Observers<'a, I> {
 }
 
 impl Control {
-    fn team(&self, workers: usize, controller: Option<Box<Controller>>) -> Team {
-        let numbers = self.numbered.then(Numbers::default);
-        let limits = self.recorded.then(|| Limits::new(self.since, workers));
+    /// Who is to work, and whether that is recorded.
+    fn team(&self, workers: usize, controller: Option<Box<Controller>>, is_recorded: bool) -> Team {
+        let numbers = (self.numbered || is_recorded).then(Numbers::default);
+        let limits = is_recorded.then(|| Limits::new(self.since, workers));
         Team { workers, controller, numbers, limits }
     }
 }
@@ -128,7 +127,7 @@ impl Engine {
         let stop = Watched::new(Stop::new(self.on_failure, control.deadline, bell), &control.tokens);
         let stop = stop.stop();
         let (ended, told, recorder, halted) = {
-            let team = control.team(workers, controller);
+            let team = control.team(workers, controller, recorder.is_some());
             let mut job = self.job(&work, stop, slots.rest(), team, report.is_some(), recorder);
             job.attend(admitted);
             let ended = self.work_on(&job, workers, report);
@@ -146,9 +145,7 @@ impl Engine {
             let _ = discard_each(items);
             return Err(panic);
         }
-        let is_skipped = |item: &BatchItem<_, _, _>| matches!(item.error(), Some(ItemError::Skipped));
-        let reason = stop.reason(|end| items[..end.min(items.len())].iter().any(is_skipped));
-        let reason = halted.as_ref().map(|_| StopReason::Journal).or(reason);
+        let reason = halted.as_ref().map(|_| StopReason::Journal).or_else(|| reason(stop, &items));
         let result = BatchResult::new(items, told.summary(recorded, halted));
         Ok(match reason {
             None => Ok(result),
@@ -249,7 +246,7 @@ impl Engine {
         let channel = Channel { outlet: &outlet, window: &window, stop: stop.stop() };
         let ended = {
             let inlet = Inlet::new(items, &window, &tray);
-            let team = control.team(workers, controller);
+            let team = control.team(workers, controller, recorder.is_some());
             let job = self.job(&work, stop.stop(), inlet, team, report.is_some(), recorder);
             let consume =
                 |helpers: Option<&Invitation<'_>>| channel.consume(&job, helpers, workers, report, consume);
@@ -280,4 +277,10 @@ impl Engine {
         };
         panic::catch(attempt).unwrap_or_else(|panic| Err(ItemError::Panicked(panic)))
     }
+}
+
+/// Why a batch stopped, if it did: a cancel counts only where something that it kept from being run was skipped.
+fn reason<I, T, E>(stop: &Stop, items: &[BatchItem<I, T, E>]) -> Option<StopReason> {
+    let is_skipped = |item: &BatchItem<I, T, E>| matches!(item.error(), Some(ItemError::Skipped));
+    stop.reason(|end| items[..end.min(items.len())].iter().any(is_skipped))
 }
