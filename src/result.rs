@@ -69,6 +69,9 @@ pub(crate) struct Counts {
 }
 
 impl Counts {
+    pub(crate) const SUCCEEDED: Counts = Counts { succeeded: 1, failed: 0 };
+    pub(crate) const FAILED: Counts = Counts { succeeded: 0, failed: 1 };
+
     pub(crate) fn decided(self) -> usize {
         self.succeeded + self.failed
     }

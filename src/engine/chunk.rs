@@ -116,11 +116,6 @@ impl<P: Places> Chunk<'_, P> {
     }
 
     /// Decides the first item that is left; its index.
-    pub(super) fn decide(&mut self, error: ErrorOf<P>) -> usize {
-        self.settle(Err(error))
-    }
-
-    /// The same, with whatever outcome.
     pub(super) fn settle(&mut self, outcome: OutcomeOf<P>) -> usize {
         let index = self.next;
         Lent::new(self).put(outcome);

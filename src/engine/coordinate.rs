@@ -8,8 +8,9 @@ use crate::panic::{self, Panic};
 use crate::pool::Invitation;
 
 use super::carve::Status;
-use super::job::{Job, Kit, SupplyFor, Turn};
+use super::job::{Job, SupplyFor};
 use super::pace::Pace;
+use super::shift::{Kit, Turn};
 use super::tally::{Bell, Report};
 use super::work::Work;
 

@@ -16,7 +16,10 @@ mod outlet;
 mod pace;
 mod pause;
 mod record;
+mod retrying;
+mod shift;
 mod slots;
+mod stint;
 mod stop;
 mod stream;
 mod supply;
@@ -25,6 +28,7 @@ mod tray;
 mod waiting;
 mod window;
 mod work;
+mod worker;
 
 use std::thread;
 
@@ -47,7 +51,7 @@ use carve::{Carve, Team};
 use coordinate::coordinate;
 use events::Events;
 use inlet::Inlet;
-use job::{Job, SupplyFor};
+use job::{Job, SupplyFor, stopped_by_journal};
 use limits::Limits;
 use numbers::Numbers;
 use outlet::Outlet;
@@ -58,7 +62,7 @@ use stream::{Channel, ResultsOf};
 use tally::{Bell, Report};
 use tray::Tray;
 use window::Window;
-use work::{forget_each, retries};
+use work::retries;
 
 pub(crate) use collect::collect;
 pub(crate) use outlet::Order;
@@ -95,6 +99,15 @@ pub(crate) struct Observers<'a, I> {
     pub(crate) record: Option<Record<'a, I>>,
 }
 
+impl<'a, I> Observers<'a, I> {
+    /// For a batch that began then, of so many items if that is known.
+    fn begin(self, since: Instant, items: Option<usize>) -> (Option<Report<'a>>, Option<Recorder<'a, I>>) {
+        let Observers { on_progress, record } = self;
+        let report = on_progress.map(|on_progress| Report::new(on_progress, items, since));
+        (report, record.map(|record| Recorder::new(record, since, items)))
+    }
+}
+
 impl Control {
     /// Who is to work, and whether that is recorded.
     fn team(&self, workers: usize, controller: Option<Box<Controller>>, is_recorded: bool) -> Team {
@@ -119,34 +132,27 @@ impl Engine {
         let Ok(mut slots) = Slots::new(items) else { return Ok(Err(BatchError::out_of_memory())) };
         let controller = self.controller(Some(slots.len()), slots.len());
         let workers = self.workers_to_begin_with(controller.as_deref(), slots.len());
-        let Observers { on_progress, record } = observers;
-        let report =
-            on_progress.map(|on_progress| Report::new(on_progress, Some(slots.len()), control.since));
-        let recorder = record.map(|record| Recorder::new(record, control.since, Some(slots.len())));
+        let (report, recorder) = observers.begin(control.since, Some(slots.len()));
         let bell = (report.is_some() || controller.is_some()).then(Bell::new);
         let stop = Watched::new(Stop::new(self.on_failure, control.deadline, bell), &control.tokens);
         let stop = stop.stop();
-        let (ended, told, recorder, halted) = {
+        let (ended, summary) = {
             let team = control.team(workers, controller, recorder.is_some());
             let mut job = self.job(&work, stop, slots.rest(), team, report.is_some(), recorder);
             job.attend(admitted);
             let ended = self.work_on(&job, workers, report);
-            job.finish();
-            let (waiting, told) = job.carve.left(control.since.elapsed());
-            job.events.end(told.counts);
-            let ended = ended.and(job.panicked()).and(forget_each(waiting));
-            (ended, told, job.recorder, job.halted.get_mut().take())
+            let (panicked, summary) = job.end(control.since);
+            (ended.and(panicked), summary)
         };
-        let (recorded, unrecorded) = recorder.map(Recorder::finish).unzip();
-        let ended = ended.and(work.discard()).and(unrecorded.unwrap_or(Ok(())));
+        let ended = ended.and(work.discard());
         let items = slots.into_decided();
         if let Err(panic) = ended {
             // A panic of a destructor must not meet this one on its way.
             let _ = discard_each(items);
             return Err(panic);
         }
-        let reason = halted.as_ref().map(|_| StopReason::Journal).or_else(|| reason(stop, &items));
-        let result = BatchResult::new(items, told.summary(recorded, halted));
+        let reason = stopped_by_journal(&summary).or_else(|| reason(stop, &items));
+        let result = BatchResult::new(items, summary);
         Ok(match reason {
             None => Ok(result),
             Some(reason) => Err(BatchError::stopped(reason, result)),
@@ -236,9 +242,7 @@ impl Engine {
         let controller = self.controller(hint, at_once);
         let workers = self.workers_to_begin_with(controller.as_deref(), at_once);
         let window = Window::new(flow.window.unwrap_or_else(|| self.default_window(workers)));
-        let Observers { on_progress, record } = observers;
-        let report = on_progress.map(|on_progress| Report::new(on_progress, hint, control.since));
-        let recorder = record.map(|record| Recorder::new(record, control.since, hint));
+        let (report, recorder) = observers.begin(control.since, hint);
         let stop = Stop::new(self.on_failure, control.deadline, Some(Bell::new()));
         let stop = Watched::new(stop, &control.tokens);
         let outlet = Outlet::new(flow.order, window.size(), stop.stop());

@@ -290,7 +290,7 @@ mod tests {
         let mut chunk = slots.rest().take(4, &mut buffer);
         let even = |_, &item: &usize| if item % 2 == 0 { Ok(item) } else { Err(format!("{item} is odd")) };
         let Some(NoValue::Error(error)) = chunk.decide_while(9, free, even) else { panic!("1 is odd") };
-        assert_eq!(chunk.decide(error), 1);
+        assert_eq!(chunk.settle(Err(error)), 1);
         let below_3 = |index| if index < 3 { Ok(()) } else { Err(NoValue::Stopped) };
         assert!(matches!(chunk.decide_while(9, below_3, even), Some(NoValue::Stopped)));
         assert_eq!(chunk.len(), 1);
@@ -316,7 +316,7 @@ mod tests {
         let mut chunk = slots.rest().take(3, &mut buffer);
         let op = |index, &item: &usize| if index == 1 { panic!("at 1") } else { Ok(item) };
         let ended = panic::catch(|| chunk.decide_while(9, free, op));
-        chunk.decide(ItemError::Panicked(ended.unwrap_err()));
+        chunk.settle(Err(ItemError::Panicked(ended.unwrap_err())));
         drop(chunk);
         assert_eq!(told(slots), ["0", "panicked: at 1", "-"]);
     }

@@ -11,13 +11,12 @@ use crate::sync::Instant;
 
 use super::coordinate::Coordinator;
 use super::inlet::Inlet;
-use super::job::{Job, SupplyFor};
+use super::job::{Job, SupplyFor, stopped_by_journal};
 use super::outlet::{Order, Outlet};
-use super::record::Recorder;
 use super::stop::Stop;
 use super::tally::Report;
 use super::window::Window;
-use super::work::{Work, forget_each};
+use super::work::Work;
 
 /// How much of a stream is under way at a time, and in which order it is handed on.
 #[derive(Debug, Clone, Copy)]
@@ -116,20 +115,15 @@ impl<W: Work, O> Consumed<W, O> {
         since: Instant,
     ) -> Result<Streamed<O>, Panic> {
         let Consumed { output, counts, is_over, is_complete, ready } = self;
-        job.finish();
-        let (waiting, told) = job.carve.left(since.elapsed());
-        job.events.end(told.counts);
+        let (ended, summary) = job.end(since);
         let source = job.carve.rest().left();
-        let ended = job.panicked().and(forget_each(waiting)).and(panic::catch(|| drop(source)));
-        let (recorded, unrecorded) = job.recorder.map(Recorder::finish).unzip();
-        let ended = ended.and(unrecorded.unwrap_or(Ok(())));
-        let halted = job.halted.get_mut().take();
+        let ended = ended.and(panic::catch(|| drop(source)));
         let (unstarted, outcomes) = channel.outlet.left();
         let ended = ended.and(panic::drop_each(unstarted));
         let ended = ended.and(discard_each(outcomes)).and(discard_each(ready));
-        let stopped = channel.stopped(counts.decided(), is_over, is_complete);
-        let stopped = halted.as_ref().map(|_| StopReason::Journal).or(stopped);
-        let summary = Summary { counts, ..told.summary(recorded, halted) };
+        let stopped = stopped_by_journal(&summary);
+        let stopped = stopped.or_else(|| channel.stopped(counts.decided(), is_over, is_complete));
+        let summary = Summary { counts, ..summary };
         and(output, ended).map(|output| Streamed::new(output, stopped, summary))
     }
 }
