@@ -140,6 +140,17 @@ impl<'a, It: Iterator, R, S, K> Batch<'a, It, R, S, K> {
     /// this method wins.
     ///
     /// Costs one clock reading an item.
+    ///
+    /// ```
+    /// use batch_executor::BatchExecutor;
+    /// use std::time::{Duration, Instant};
+    ///
+    /// let end_of_visit = Instant::now() + Duration::from_millis(50);      // for several batches, one after another
+    /// let work = |_: &u32| Ok::<_, String>(std::thread::sleep(Duration::from_millis(1)));
+    /// let stopped = BatchExecutor::new().batch(0..10_000).deadline(end_of_visit).run(work).unwrap_err();
+    /// println!("{stopped}");                  // the deadline has passed (46 of 10000 succeeded, 9954 skipped in 50.1 ms)
+    /// assert!(stopped.partial().unwrap().skipped() > 0);
+    /// ```
     pub fn deadline(mut self, deadline: Instant) -> Self {
         self.asked.deadline = Some(deadline);
         self
@@ -191,8 +202,7 @@ impl<'a, It: Iterator, R, S, K> Batch<'a, It, R, S, K> {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn retry<B, W>(self, retry: Retry<B, W>) -> Batch<'a, It, Retry<B, W>, S, K> {
-        let Batch { engine, items, asked, id, retry: _, init, keep } = self;
-        Batch { engine, items, asked, id, retry, init, keep }
+        self.with(|_, init, keep| (retry, init, keep))
     }
 
     /// Gives each worker something of its own, such as a connection or a buffer: [`ItemContext::state`] in
@@ -217,8 +227,7 @@ impl<'a, It: Iterator, R, S, K> Batch<'a, It, R, S, K> {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn state<Q>(self, init: impl Fn() -> Q + Sync + 'a) -> Batch<'a, It, R, Q, K> {
-        let Batch { engine, items, asked, id, retry, init: _, keep } = self;
-        Batch { engine, items, asked, id, retry, init: Box::new(init), keep }
+        self.with(|retry, _, keep| (retry, Box::new(init) as _, keep))
     }
 
     /// Keeps what becomes of each item in a [`Journal`], and runs only what is not there as done: the result has all
@@ -259,7 +268,7 @@ impl<'a, It: Iterator, R, S, K> Batch<'a, It, R, S, K> {
     #[cfg(feature = "journal")]
     #[cfg_attr(docsrs, doc(cfg(feature = "journal")))]
     pub fn journal(self, journal: &'a Journal) -> Batch<'a, It, R, S, Journaled<'a>> {
-        self.keep(Journaled::new(journal, Serialized))
+        self.with(|retry, init, _| (retry, init, Journaled::new(journal, Serialized)))
     }
 
     /// Keeps a [journal](Batch::journal) in which items are called what `id` makes of them: for items that cannot be written as JSON, or
@@ -287,13 +296,7 @@ impl<'a, It: Iterator, R, S, K> Batch<'a, It, R, S, K> {
     where
         F: Fn(&It::Item) -> String + Sync,
     {
-        self.keep(Journaled::new(journal, id))
-    }
-
-    #[cfg(feature = "journal")]
-    fn keep<L>(self, keep: L) -> Batch<'a, It, R, S, L> {
-        let Batch { engine, items, asked, id, retry, init, keep: _ } = self;
-        Batch { engine, items, asked, id, retry, init, keep }
+        self.with(|retry, init, _| (retry, init, Journaled::new(journal, id)))
     }
 
     /// Records when each attempt at each item was queued, waited for a permit, started and ended, on which worker, and how: for
@@ -425,6 +428,16 @@ impl<'a, It: Iterator, R, S, K> Batch<'a, It, R, S, K> {
     pub fn unordered(mut self) -> Self {
         self.asked.flow.order = Order::Completion;
         self
+    }
+
+    /// The same batch, with other types.
+    fn with<P, Q, L>(
+        self,
+        change: impl FnOnce(R, Init<'a, S>, K) -> (P, Init<'a, Q>, L),
+    ) -> Batch<'a, It, P, Q, L> {
+        let Batch { engine, items, asked, id, retry, init, keep } = self;
+        let (retry, init, keep) = change(retry, init, keep);
+        Batch { engine, items, asked, id, retry, init, keep }
     }
 }
 

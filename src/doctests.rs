@@ -1,5 +1,6 @@
 //! Texts whose code is compiled and run as doctests.
 
+#[cfg(feature = "journal")]
 #[doc = include_str!("../README.md")]
 mod readme {}
 

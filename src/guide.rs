@@ -1,13 +1,40 @@
-//! Pages about one topic each. They hold text and no code.
+//! A short book about the crate, a page for each topic. Its pages hold text and no code.
+//!
+//! | page | answers |
+//! |---|---|
+//! | [`workers`] | How many at once? What does `adaptive()` do? |
+//! | [`errors`] | What can become of an item, when does a batch stop, and what is there then? |
+//! | [`retries`] | How many a second? What is tried again, and when? |
+//! | [`streams`] | What if the input is endless, or larger than memory? |
+//! | [`timelines`] | Where has the time gone? |
+//! | `resuming` | What if the process dies at item 139,999? (With feature `journal`.) |
+//! | [`machines`] | What if one machine is not enough? |
+//! | [`costs`] | What does each step cost, beside others and beside itself? |
+//! | [`promises`] | What may be relied on, and how is that tested? |
+//! | [`design`] | Why is it made like this? |
+//! | [`migration`] | I know Python's pool, rayon, `buffered` or p-map: what is that here? |
+
+#[doc = include_str!("guide/costs.md")]
+pub mod costs {}
+
+#[doc = include_str!("../DESIGN.md")]
+pub mod design {}
+
+#[doc = include_str!("guide/errors.md")]
+pub mod errors {}
 
 #[doc = include_str!("guide/machines.md")]
 pub mod machines {}
+
+#[doc = include_str!("guide/migration.md")]
+pub mod migration {}
 
 #[doc = include_str!("guide/promises.md")]
 pub mod promises {}
 
 #[doc = include_str!("guide/resuming.md")]
 #[cfg(feature = "journal")]
+#[cfg_attr(docsrs, doc(cfg(feature = "journal")))]
 pub mod resuming {}
 
 #[doc = include_str!("guide/retries.md")]

@@ -25,23 +25,23 @@
 //!
 //! # Where to look
 //!
-//! - [`BatchExecutor`] and its [builder](BatchExecutorBuilder): what is set once. [`Workers`]: how many at once.
-//!   [`RateLimit`] and [`RateLimiter`]: how fast.
-//! - [`Batch`]: one run, with the verbs [`run`](Batch::run), [`run_with`](Batch::run_with),
-//!   [`run_tasks`](Batch::run_tasks), [`stream`](Batch::stream) and [`stream_with`](Batch::stream_with), and with steps before them:
-//!   [`on_progress`](Batch::on_progress), [`cancel_on`](Batch::cancel_on), [`timeout`](Batch::timeout), [`deadline`](Batch::deadline),
-//!   [`retry`](Batch::retry), [`state`](Batch::state), and for streams [`window`](Batch::window) and [`unordered`](Batch::unordered).
-//! - [`CancelToken`]: stops batches from anywhere. [`Retry`] and [`RetryDecision`]: what is tried again, and when.
-//!   [`ItemContext`]: what `run_with` tells the operation. [More about them](guide::retries).
-//! - [`Results`], [`Streamed`]: what a stream hands on, for input that is endless, or larger than memory.
-//!   [More about streams](guide::streams).
-//! - [`Shard`]: which slice of the items this process works on, where several machines share them.
-//!   [More about that](guide::machines).
-//! - [`Timeline`]: what a batch did, attempt by attempt, as statistics, as a page to look at, and as a trace.
-//!   [More about it](guide::timelines).
-//! - [`Shard`]: the slice of the items that is this process's, where there are several. [More about machines](guide::machines).
-//! - [`BatchResult`], [`BatchItem`], [`ItemError`]: what comes out. [`BatchError`]: what comes out when the batch stopped,
-//!   everything done until then included.
+//! | what you want | it is |
+//! |---|---|
+//! | settings for many batches | [`BatchExecutor`] and its [builder](BatchExecutorBuilder): [`Workers`], how many at once; [`RateLimit`] and [`RateLimiter`], how fast |
+//! | to run a batch | [`Batch`]: [`run`](Batch::run), [`run_with`](Batch::run_with), [`run_tasks`](Batch::run_tasks) |
+//! | input without end, outcomes one by one | [`stream`](Batch::stream), [`stream_with`](Batch::stream_with): [`Results`], [`Streamed`] |
+//! | to know how far it is | [`on_progress`](Batch::on_progress): [`Progress`] |
+//! | to stop it | [`cancel_on`](Batch::cancel_on) a [`CancelToken`], [`timeout`](Batch::timeout), [`deadline`](Batch::deadline) |
+//! | to try items again | [`retry`](Batch::retry): [`Retry`], [`RetryDecision`] |
+//! | a connection or a buffer for each worker | [`state`](Batch::state): [`ItemContext`] |
+//! | what came out | [`BatchResult`], [`BatchItem`], [`ItemError`]; of a batch that stopped, [`BatchError`] with everything done until then |
+//! | to see where the time went | [`record_timeline`](Batch::record_timeline): [`Timeline`] |
+//! | to go on where a run died | `journal`: `Journal`, `Plan` (feature `journal`) |
+//! | many machines | [`Shard`], [`RateLimit::split`] |
+//!
+//! The [guide] is a short book, a page for each topic: [how many workers](guide::workers), [errors and stopping](guide::errors),
+//! [limits and retries](guide::retries), [streams](guide::streams), [timelines](guide::timelines), `guide::resuming`, [many machines](guide::machines),
+//! [costs](guide::costs), [promises](guide::promises), [design](guide::design), [coming from elsewhere](guide::migration).
 //!
 //! # What holds
 //!
@@ -62,8 +62,7 @@
 //! - `indicatif`: `progress_bar()`, a callback for `on_progress` that draws a progress bar, and `progress_bar_on(bar)` for one of your own.
 //! - `serde`: `Serialize` for [`BatchResult`] and everything in it, [`BatchError`], [`StopReason`], [`Progress`], [`Streamed`],
 //!   [`TimelineStats`], [`Span`] and [`Interval`].
-//! - `journal`: `Journal`, a record of what has become of each item, so that a run that died is gone on with. Its page in the guide
-//!   is `guide::resuming`.
+//! - `journal`: `Journal`, a record of what has become of each item, so that a run that died is gone on with.
 //! - `tracing`: a span for each batch, an event for each failure and retry. [More about it](guide::timelines).
 //!
 //! # What it is not for

@@ -244,7 +244,10 @@ fn the_repository_names_no_machine_and_no_registry() {
         .filter(|path| !path.components().any(|part| part.as_os_str() == "target"))
         .filter(|path| path.file_name().is_none_or(|name| name != "Cargo.lock"))
         .collect();
-    files.extend(["README.md", "CHANGELOG.md", "Cargo.toml"].map(|name| root().join(name)));
+    files.extend(
+        ["README.md", "CHANGELOG.md", "CONTRIBUTING.md", "DESIGN.md", "Cargo.toml"]
+            .map(|name| root().join(name)),
+    );
     for path in files {
         let Ok(text) = fs::read_to_string(&path) else { continue };
         for word in &forbidden {
