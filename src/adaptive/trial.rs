@@ -186,7 +186,7 @@ impl Controller {
 
     /// Asks once whether workers that compute are in each other's way, by memory or by what they share.
     fn question_computing(&mut self) {
-        let claims = count(self.noise.claims()).clamp((self.limit / 2).max(6), 512);
+        let claims = count(self.noise.claims()).clamp(6, 512).max(self.limit / 2);
         if self.limit < 3 || !self.can_pay(claims, COMPUTING_BUDGET) {
             return self.remeasure();
         }
