@@ -1,4 +1,5 @@
-//! The claims that began after the limit changed, from which the new limit is judged. What ran before says nothing about it.
+//! The claims that began after the limit changed, from which the new limit is judged; what ran before says nothing about
+//! it. And the claims that began before it was first changed, which the first judgement is compared with.
 
 use super::estimate::{Comparison, Estimate, Kind, Life, Noise, at_least, typical};
 use super::number::{count, float};
@@ -30,8 +31,10 @@ pub(super) struct Cohort {
     done: usize,
     /// How many have to be done for the next judgement.
     ripe: usize,
-    passed: usize,
+    /// Of claims of any cohort, since it was opened.
+    completions: usize,
     sums: Sums,
+    /// Kept for its memory.
     lives: Vec<Life>,
 }
 
@@ -47,10 +50,10 @@ impl Cohort {
     /// Begins anew with `size` claims, after those of the next `skip`.
     pub(super) fn open(&mut self, skip: usize, size: usize) {
         self.number = self.number.wrapping_add(1);
-        (self.skip, self.size) = (skip, size.max(4));
+        (self.skip, self.size) = (skip, size);
         self.ripe = count((DONE * float(self.size)).ceil());
         self.claims.clear();
-        (self.done, self.passed, self.sums) = (0, 0, Sums::default());
+        (self.done, self.completions, self.sums) = (0, 0, Sums::default());
     }
 
     pub(super) fn number(&self) -> u32 {
@@ -71,8 +74,8 @@ impl Cohort {
     }
 
     /// A claim of any cohort was done.
-    pub(super) fn passes(&mut self) {
-        self.passed += 1;
+    pub(super) fn count_completion(&mut self) {
+        self.completions += 1;
     }
 
     /// The claim at that place was done.
@@ -83,28 +86,27 @@ impl Cohort {
         self.sums.add(&times);
     }
 
-    pub(super) fn is_ripe(&self) -> bool {
-        self.done >= self.ripe
-    }
-
     /// Whether it will not come to a judgement in good time.
     pub(super) fn is_lost(&self) -> bool {
-        self.done == self.size || self.passed > GIVE_UP * self.size
+        self.done == self.size || self.completions > GIVE_UP * self.size
     }
 
-    /// Asks for some more to be done before the next judgement.
-    pub(super) fn ripen(&mut self) {
-        self.ripe = (self.done + (self.size / 16).max(1)).min(self.size);
-    }
-
-    /// What the claims say, if enough are done to say it.
+    /// What the claims say, as soon as enough are done to say it. If those that are done say nothing, some more have to be.
     pub(super) fn estimate(&mut self, now: f64) -> Option<Estimate> {
+        if self.done < self.ripe {
+            return None;
+        }
+        let seen = self.reckon(now);
+        if seen.is_none() {
+            self.ripe = (self.done + (self.size / 16).max(1)).min(self.size);
+        }
+        seen
+    }
+
+    fn reckon(&mut self, now: f64) -> Option<Estimate> {
         let waits = (self.sums.waits / self.sums.cycle).clamp(0.0, 1.0);
         let kind = Kind::of(waits);
-        let lives = self.claims.iter().filter_map(|claim| claim.life(kind, now));
-        self.lives.clear();
-        self.lives.extend(lives);
-        let (ln_time, variance) = typical(&mut self.lives, DONE)?;
+        let (ln_time, variance) = typical(self.look_at(kind, now), DONE)?;
         Some(Estimate {
             ln_time,
             variance,
@@ -114,6 +116,23 @@ impl Cohort {
             waits,
             kind,
         })
+    }
+
+    /// What the claims would say at best, if all that run ended now with all workers at work; none until all have begun.
+    pub(super) fn at_best(&mut self, now: f64, limit: usize, base: &Estimate) -> Option<Estimate> {
+        if self.claims.len() < self.size {
+            return None;
+        }
+        let lives = self.look_at(base.kind, now);
+        let claims = float(lives.len());
+        let ln_time = at_least(lives, count(DONE * claims).max(1))?;
+        Some(Estimate { ln_time, ln_running: float(limit).ln(), claims, ..*base })
+    }
+
+    fn look_at(&mut self, kind: Kind, now: f64) -> &mut [Life] {
+        self.lives.clear();
+        self.lives.extend(self.claims.iter().filter_map(|claim| claim.life(kind, now)));
+        &mut self.lives
     }
 }
 
@@ -154,25 +173,6 @@ impl Sums {
     }
 }
 
-impl Cohort {
-    /// What the claims would say at best, if all that run ended now with all workers at work; none until all have begun.
-    pub(super) fn at_best(&mut self, now: f64, limit: usize, base: &Estimate) -> Option<Estimate> {
-        if self.claims.len() < self.size {
-            return None;
-        }
-        self.lives.clear();
-        self.lives.extend(self.claims.iter().filter_map(|claim| claim.life(base.kind, now)));
-        let shortest = count(DONE * float(self.lives.len())).max(1);
-        let claims = float(self.lives.len());
-        Some(Estimate {
-            ln_time: at_least(&mut self.lives, shortest)?,
-            ln_running: float(limit).ln(),
-            claims,
-            ..*base
-        })
-    }
-}
-
 impl Claim {
     /// How long it took for an item, or has taken so far.
     fn life(&self, kind: Kind, now: f64) -> Option<Life> {
@@ -209,14 +209,13 @@ mod tests {
     }
 
     #[test]
-    fn it_is_ripe_when_seven_in_ten_are_done() {
+    fn it_says_something_when_seven_in_ten_are_done() {
         let mut cohort = cohort(0, 10);
         (0..10).for_each(|_| assert!(cohort.admit(0.0, 1).is_some()));
         for place in 0..7 {
-            assert!(!cohort.is_ripe());
+            assert!(cohort.estimate(0.01).is_none());
             cohort.completed(place, waited(0.01));
         }
-        assert!(cohort.is_ripe());
         let seen = cohort.estimate(0.01).unwrap();
         assert!((seen.ln_time - 0.01_f64.ln()).abs() < 1e-9 && seen.kind == Kind::Waiting);
     }
@@ -234,9 +233,9 @@ mod tests {
     #[test]
     fn it_is_lost_when_many_others_are_completed_before_it() {
         let mut cohort = cohort(0, 4);
-        (0..32).for_each(|_| cohort.passes());
+        (0..32).for_each(|_| cohort.count_completion());
         assert!(!cohort.is_lost());
-        cohort.passes();
+        cohort.count_completion();
         assert!(cohort.is_lost());
     }
 }

@@ -49,3 +49,18 @@ impl Pauses {
         self.held >= self.pause
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_double_up_to_the_longest() {
+        let mut pauses = Pauses::default();
+        let lengths = [(); 9].map(|()| {
+            pauses.longer();
+            pauses.pause
+        });
+        assert_eq!(lengths, [1, 2, 4, 8, 16, 32, 64, 64, 64]);
+    }
+}

@@ -1,5 +1,7 @@
 //! How many claims run at once: the number now, and its integral over time.
 
+use super::number::float;
+
 /// Claims that run, now and so far.
 #[derive(Debug, Default)]
 pub(super) struct Crowd {
@@ -31,7 +33,7 @@ impl Crowd {
     /// Clocks of different cores may differ a little: time does not run backwards here.
     fn advance(&mut self, now: f64) {
         let seconds = (now - self.at).max(0.0);
-        self.area += seconds * super::number::float(self.running);
+        self.area += seconds * float(self.running);
         self.at += seconds;
     }
 }

@@ -1,5 +1,7 @@
 //! How long items take at some number of workers, and what one such estimate says against another.
 
+use super::number::float;
+
 /// Claims that wait for more than this part of their time are compared by their waiting alone: computing takes as long at any
 /// number of workers, and cores that are short are seen elsewhere.
 const WAITING: f64 = 0.2;
@@ -27,13 +29,13 @@ pub(super) struct Life {
     pub(super) over: bool,
 }
 
-/// The mean and the variance of the logarithms of the shortest `part` of the times, by Kaplan and Meier's estimator, which takes what still runs into
-/// account: that it has not ended at its age. `None` if too little has ended.
+/// The mean and the variance of the logarithms of the shortest `part` of the times, by Kaplan and Meier's estimator, which
+/// takes into account of what still runs that it has not ended at its age. `None` if too little has ended.
 pub(super) fn typical(lives: &mut [Life], part: f64) -> Option<(f64, f64)> {
     lives.sort_unstable_by(|a, b| a.seconds.total_cmp(&b.seconds).then(b.over.cmp(&a.over)));
     let (mut still, mut sum, mut squares) = (1.0, 0.0, 0.0);
     for (left, life) in (1..=lives.len()).rev().zip(lives.iter()).filter(|(_, life)| life.over) {
-        let after = still * (1.0 - 1.0 / super::number::float(left));
+        let after = still * (1.0 - 1.0 / float(left));
         let ended = (1.0 - after).min(part) - (1.0 - still);
         let ln = life.seconds.max(SHORTEST).ln();
         sum += ended * ln;
@@ -54,7 +56,7 @@ pub(super) fn at_least(lives: &mut [Life], shortest: usize) -> Option<f64> {
     }
     lives.select_nth_unstable_by(shortest - 1, |a, b| a.seconds.total_cmp(&b.seconds));
     let sum: f64 = lives[..shortest].iter().map(|life| life.seconds.max(SHORTEST).ln()).sum();
-    Some(sum / super::number::float(shortest))
+    Some(sum / float(shortest))
 }
 
 /// What a cohort said.

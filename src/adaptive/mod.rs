@@ -28,8 +28,11 @@ use self::estimate::{Estimate, Noise};
 use self::ramp::{Ramp, Sight};
 use self::share::{Share, Times};
 
-/// Without this much time between two completions, items do not wait for each other; nor within this many mean times.
-const STARVED: (Duration, f64) = (Duration::from_secs(1), 16.0);
+/// Where nothing is completed for so long, items may be waiting for others that have not started.
+const STARVED: Duration = Duration::from_secs(1);
+
+/// But not before so many times what a claim takes.
+const STARVED_TIMES: f64 = 16.0;
 
 /// The one that `Controller::new` opens.
 const FIRST_COHORT: u32 = 1;
@@ -135,7 +138,7 @@ impl Controller {
             cohort: Cohort::default(),
             crowd: Crowd::default(),
             share: Share::default(),
-            ramp: Ramp::new(),
+            ramp: Ramp::default(),
             last_completion: Duration::ZERO,
         };
         controller.set(cpus, Course::Ramp);
@@ -168,12 +171,22 @@ impl Controller {
 
     /// A claim was done.
     pub(crate) fn complete(&mut self, ticket: Ticket, sample: Sample) {
-        let now = sample.ended.as_secs_f64();
-        let times = self.times(&ticket, &sample);
+        let times = self.leave(&ticket, &sample);
         self.last_completion = sample.ended;
         self.start_the_last_ones();
         self.ramp.completed();
-        self.cohort.passes();
+        self.cohort.count_completion();
+        self.count_in(&ticket, times);
+        if let Some(seen) = self.cohort.estimate(sample.ended.as_secs_f64()) {
+            self.noise.add(&seen);
+            self.decide(seen);
+        } else if self.cohort.is_lost() {
+            self.remeasure();
+        }
+    }
+
+    /// Counts a claim in wherever it says something.
+    fn count_in(&mut self, ticket: &Ticket, times: Times) {
         if ticket.measure() {
             self.share.add(&times, self.limit);
         }
@@ -183,14 +196,10 @@ impl Controller {
         if let Some(place) = ticket.place.filter(|_| ticket.cohort == self.cohort.number()) {
             self.cohort.completed(place as usize, times);
         }
-        if self.cohort.is_ripe() {
-            self.judge(now);
-        } else if self.cohort.is_lost() {
-            self.remeasure();
-        }
     }
 
-    fn times(&mut self, ticket: &Ticket, sample: &Sample) -> Times {
+    /// One claim less is running; what it took.
+    fn leave(&mut self, ticket: &Ticket, sample: &Sample) -> Times {
         const SHORTEST: f64 = 1e-9;
         let ended = sample.ended.as_secs_f64();
         let cycle = (ended - ticket.began).max(SHORTEST);
@@ -200,21 +209,14 @@ impl Controller {
         Times { cycle, paced, cpu: seconds(sample.cpu), delay: seconds(sample.run_delay), running }
     }
 
-    fn judge(&mut self, now: f64) {
-        match self.cohort.estimate(now) {
-            Some(seen) => {
-                self.noise.add(&seen);
-                self.decide(seen);
-            }
-            None if self.cohort.is_lost() => self.remeasure(),
-            None => self.cohort.ripen(),
-        }
-    }
-
     /// Whether the next tick depends on how many workers have something to compute: finding out takes time.
     pub(crate) fn wants_runnable(&self, now: Duration) -> bool {
-        let may_ramp = !self.saturated && self.limit < self.burst.min(self.most);
-        may_ramp || now.saturating_sub(self.last_completion) > STARVED.0
+        self.may_burst() || now.saturating_sub(self.last_completion) > STARVED
+    }
+
+    /// Whether more workers may be started without evidence.
+    fn may_burst(&self) -> bool {
+        !self.saturated && self.limit < self.burst.min(self.most)
     }
 
     /// When `tick` is wanted next; not at all once nothing is left to start.
@@ -224,13 +226,15 @@ impl Controller {
 
     /// Looks around. `now` may be late.
     pub(crate) fn tick(&mut self, now: Duration, activity: Activity) {
-        let idle = activity.queued > 0 && activity.paced == 0 && self.sees_idle_cores(activity.runnable);
+        let Activity { runnable, queued, paced } = activity;
+        let items_wait = queued > 0 && paced == 0;
+        let idle = items_wait && self.sees_idle_cores(runnable);
         self.ramp.tick(now, idle);
         if idle {
             self.use_idle_cores();
         }
         self.foresee(now.as_secs_f64());
-        if activity.queued > 0 && activity.paced == 0 && self.is_starved(now, activity.runnable) {
+        if items_wait && self.is_starved(now, runnable) {
             self.last_completion = now;
             self.set(self.limit + (self.limit / 4).max(1), Course::Ramp);
         }
@@ -246,7 +250,7 @@ impl Controller {
 
     /// Starts more workers without evidence; again from there if what computed so far waits now.
     fn use_idle_cores(&mut self) {
-        if self.saturated || self.limit >= self.burst.min(self.most) {
+        if !self.may_burst() {
             return;
         }
         match self.course {
@@ -262,8 +266,7 @@ impl Controller {
 
     /// Whether nothing has been completed for so long that the items may be waiting for some that have not started.
     fn is_starved(&self, now: Duration, runnable: Option<usize>) -> bool {
-        let (least, times) = STARVED;
-        let patience = least.as_secs_f64().max(times * self.share.mean().unwrap_or(0.0));
+        let patience = STARVED.as_secs_f64().max(STARVED_TIMES * self.share.mean().unwrap_or(0.0));
         let computing = runnable.is_some_and(|runnable| runnable >= self.cpus.div_ceil(2));
         !computing && now.saturating_sub(self.last_completion).as_secs_f64() > patience
     }

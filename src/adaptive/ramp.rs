@@ -1,5 +1,5 @@
-//! The first seconds, and every change of the work: while cores are idle and items wait, more workers cannot hurt the cores,
-//! so that they are started before anything is known of the items.
+//! The beginning, and every change of the work: while cores are idle and items wait, more workers cannot hurt the cores,
+//! so they are started before anything is known of the items.
 
 use std::time::Duration;
 
@@ -54,21 +54,20 @@ impl Sight {
 }
 
 /// The ticks.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Ramp {
     since: Duration,
     last: Duration,
+    /// Ticks in a row that saw idle cores.
     idle: usize,
+    /// Since the last tick.
     completed: usize,
+    /// Of completions, a second, between the last two ticks.
     rate: f64,
     stalled: bool,
 }
 
 impl Ramp {
-    pub(super) fn new() -> Self {
-        Ramp { since: Duration::ZERO, last: Duration::ZERO, idle: 0, completed: 0, rate: 0.0, stalled: false }
-    }
-
     /// When the next tick is wanted: soon at first, and then after as long as the ramp has lasted.
     pub(super) fn next(&self) -> Duration {
         let lasted = self.last.saturating_sub(self.since);

@@ -15,6 +15,9 @@ const SPREAD: f64 = 2.0;
 /// A part of the time at the limiter from which on the limiter sets the pace.
 const PACED: f64 = 0.05;
 
+/// One claim alone says nothing; two, faded, are more than this.
+const LEAST_CLAIMS: f64 = 1.5;
+
 /// One claim, in seconds.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Times {
@@ -73,7 +76,7 @@ impl Share {
 
     /// Goetz: cores x (1 + waiting / computing).
     fn for_the_cores(&self, cpus: usize) -> usize {
-        if self.cpu <= 0.0 || self.claims < 1.5 {
+        if self.cpu <= 0.0 || self.claims < LEAST_CLAIMS {
             return usize::MAX;
         }
         let waits = if self.waits < NO_WAIT * self.cpu { 0.0 } else { self.waits };
@@ -84,7 +87,7 @@ impl Share {
     /// Little: as many as are not at the limiter, which is its rate times the seconds of an item.
     fn for_the_limiter(&self) -> usize {
         let paced = self.paced / self.cycle;
-        if self.claims < 1.5 || paced.is_nan() || paced < PACED {
+        if self.claims < LEAST_CLAIMS || paced.is_nan() || paced < PACED {
             return usize::MAX;
         }
         let busy = self.running / self.cycle * (1.0 - paced);

@@ -32,8 +32,9 @@ impl Comparison {
         self.gain >= ELASTICITY * self.step.max(0.1) - self.error
     }
 
-    fn is_steep(&self) -> bool {
-        self.gain.abs() > STEEP * self.step.abs().max(0.1)
+    /// How many times the workers to try next.
+    fn stride(&self) -> usize {
+        if self.gain.abs() > STEEP * self.step.abs().max(0.1) { 4 } else { 2 }
     }
 
     /// Whether fewer are as good, beyond what noise could have made of it.
@@ -94,7 +95,7 @@ impl Controller {
         }
         (self.base, self.saturated) = (Some(seen), false);
         (self.pauses.pause, self.pauses.looked_again) = (0, false);
-        self.grow(if by.is_steep() { 4 } else { 2 });
+        self.grow(by.stride());
     }
 
     /// Gives a raise up as soon as the claims that still run have run too long for it to be worth it.
@@ -126,7 +127,7 @@ impl Controller {
         if self.saturated {
             return self.set(from, Course::Hold);
         }
-        self.grow(if by.is_steep() { 4 } else { 2 });
+        self.grow(by.stride());
     }
 
     /// Tries with half the workers, if the rest of the batch can pay for it.
@@ -215,9 +216,9 @@ mod tests {
     }
 
     #[test]
-    fn two_thirds_more_from_a_doubling_is_steep() {
-        assert!(doubled(1.65, 0.0).is_steep() && !doubled(1.6, 0.0).is_steep());
-        assert!(halved(0.6, 0.0).is_steep() && !halved(0.63, 0.0).is_steep());
+    fn after_two_thirds_more_from_a_doubling_the_next_raise_is_to_four_times_as_many() {
+        assert_eq!([1.65, 1.6].map(|factor| doubled(factor, 0.0).stride()), [4, 2]);
+        assert_eq!([0.6, 0.63].map(|factor| halved(factor, 0.0).stride()), [4, 2]);
     }
 
     #[test]
@@ -229,17 +230,5 @@ mod tests {
     #[test]
     fn half_the_workers_with_nearly_the_throughput_are_flat() {
         assert!(halved(0.8, 0.0).is_flat() && !halved(0.7, 0.0).is_flat());
-    }
-
-    #[test]
-    fn pauses_double_up_to_the_longest() {
-        let mut pauses = Pauses::default();
-        let lengths: Vec<u32> = std::iter::repeat_with(|| {
-            pauses.longer();
-            pauses.pause
-        })
-        .take(9)
-        .collect();
-        assert_eq!(lengths, [1, 2, 4, 8, 16, 32, 64, 64, 64]);
     }
 }
