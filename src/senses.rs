@@ -74,15 +74,14 @@ impl Watch {
         Watched { watch: self, number }
     }
 
-    /// How many of the threads have something to compute, on a core or waiting for one; if that is known of all of them. Costs
-    /// 3 microseconds a thread.
+    /// How many of the threads have something to compute, on a core or waiting for one; if that is known of all of them.
+    /// Costs 3 microseconds a thread.
     pub(crate) fn runnable(&self) -> Option<usize> {
         let threads = self.threads.lock();
         if threads.unwatched > 0 {
             return None;
         }
-        let states: Option<Vec<bool>> = threads.watched.iter().map(|(_, state)| is_runnable(state)).collect();
-        Some(states?.into_iter().filter(|runs| *runs).count())
+        threads.watched.iter().map(|(_, state)| is_runnable(state).map(usize::from)).sum()
     }
 }
 
@@ -123,31 +122,24 @@ fn beginning(file: &File) -> Option<([u8; 64], usize)> {
     Some((text, length))
 }
 
+#[cfg(not(target_os = "linux"))]
+fn beginning(_: &File) -> Option<([u8; 64], usize)> {
+    None
+}
+
 /// The second number: nanoseconds on a run queue.
-#[cfg(target_os = "linux")]
 fn run_delay(schedule: &File) -> Option<Duration> {
     let (text, length) = beginning(schedule)?;
     let text = std::str::from_utf8(&text[..length]).ok()?;
     text.split_whitespace().nth(1)?.parse().ok().map(Duration::from_nanos)
 }
 
-#[cfg(not(target_os = "linux"))]
-fn run_delay(_: &File) -> Option<Duration> {
-    None
-}
-
 /// The state is the letter behind the name, which stands in parentheses and may itself have some.
-#[cfg(target_os = "linux")]
 fn is_runnable(state: &File) -> Option<bool> {
     let (text, length) = beginning(state)?;
     let text = &text[..length];
     let name_ends = text.iter().rposition(|&byte| byte == b')')?;
     text.get(name_ends + 2).map(|&letter| letter == b'R')
-}
-
-#[cfg(not(target_os = "linux"))]
-fn is_runnable(_: &File) -> Option<bool> {
-    None
 }
 
 #[cfg(all(test, target_os = "linux", not(any(loom, shuttle))))]
