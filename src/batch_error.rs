@@ -3,6 +3,7 @@
 use std::error::Error;
 use std::fmt;
 
+use crate::error::ItemError;
 use crate::result::{BatchItem, BatchResult, Summary};
 
 /// Why a batch stopped before all of its items had run.
@@ -47,6 +48,17 @@ impl fmt::Display for StopReason {
             StopReason::DeadlineExceeded => f.write_str("the deadline has passed"),
             StopReason::Journal => f.write_str("the journal cannot go on"),
             StopReason::OutOfMemory => f.write_str("there is no memory for so many items"),
+        }
+    }
+}
+
+impl StopReason {
+    /// What leads over from the reason to the first failure.
+    fn leads_over_by(self) -> &'static str {
+        match self {
+            StopReason::ItemFailed { .. } => "",
+            StopReason::TooManyFailures { .. } => ", the first",
+            _ => ", the first failure",
         }
     }
 }
@@ -127,6 +139,10 @@ impl<I, T, E> BatchError<I, T, E> {
         self.partial()?.failures().next()
     }
 
+    fn first_error(&self) -> Option<&ItemError<E>> {
+        self.first_failure()?.error()
+    }
+
     /// The same error without items and values: each item becomes its index. For `?` where items borrow, since an error
     /// that leaves a function must not borrow from inside of it.
     ///
@@ -162,13 +178,8 @@ impl<I, T, E: fmt::Display> fmt::Display for BatchError<I, T, E> {
                     Some(words) => f.write_str(words)?,
                     None => reason.fmt(f)?,
                 }
-                if let Some(error) = self.first_failure().and_then(BatchItem::error) {
-                    let which = match reason {
-                        StopReason::ItemFailed { .. } => "",
-                        StopReason::TooManyFailures { .. } => ", the first",
-                        _ => ", the first failure",
-                    };
-                    write!(f, "{which}: {error}")?;
+                if let Some(error) = self.first_error() {
+                    write!(f, "{}: {error}", reason.leads_over_by())?;
                 }
                 write!(f, " ({partial})")
             }
@@ -185,7 +196,7 @@ impl<I, T, E: fmt::Debug> fmt::Debug for BatchError<I, T, E> {
             BatchError::Stopped { reason, partial } => f
                 .debug_struct("Stopped")
                 .field("reason", reason)
-                .field("first_failure", &self.first_failure().and_then(BatchItem::error))
+                .field("first_failure", &self.first_error())
                 .field("partial", partial)
                 .finish(),
         }
