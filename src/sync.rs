@@ -13,10 +13,10 @@ pub(crate) use model::{Condvar, Instant, Mutex, MutexGuard, atomic, channel, spi
 #[cfg(not(any(loom, shuttle)))]
 pub(crate) use real::{Condvar, Instant, Mutex, MutexGuard, atomic, channel, spin_until, thread};
 
-/// For a moment that no clock can tell.
+/// Far enough away for a batch, and near enough for every clock.
 const THIRTY_YEARS: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
 
-/// So much later; of a time without end, 30 years.
+/// The moment that is so much later; what is further away than a clock can tell is 30 years away.
 pub(crate) fn later(now: Instant, time: Duration) -> Instant {
     now.checked_add(time.min(THIRTY_YEARS)).unwrap_or(now)
 }

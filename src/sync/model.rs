@@ -106,11 +106,11 @@ impl Borrowed {
         #[cfg(loom)]
         self.byte.load(atomic::Ordering::Relaxed);
         #[cfg(shuttle)]
-        std::hint::black_box(*self.byte);
-        #[cfg(shuttle)]
-        checker::thread::yield_now();
-        #[cfg(shuttle)]
-        std::hint::black_box(*self.byte);
+        {
+            std::hint::black_box(*self.byte);
+            checker::thread::yield_now();
+            std::hint::black_box(*self.byte);
+        }
     }
 
     #[cfg_attr(shuttle, allow(unused_mut))]
