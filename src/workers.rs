@@ -219,7 +219,7 @@ impl Default for AutoWorkers {
 ///
 /// A batch starts with a worker a CPU. While CPUs are idle and items wait there are soon more, and then as many as are measured
 /// to raise the number of items completed per second; work that computes keeps to the CPUs. How that is decided, how close
-/// it comes to the best fixed number, and when a fixed number is better: `guide::workers` in this crate's documentation.
+/// it comes to the best fixed number, and when a fixed number is better: [more about it](crate::guide::workers).
 ///
 /// ```
 /// use batch_executor::{AdaptiveWorkers, BatchExecutor};
@@ -293,7 +293,7 @@ impl Default for AdaptiveWorkers {
 }
 
 /// The CPUs that this process may use; at least 1.
-pub(crate) fn available_cpus() -> usize {
+fn available_cpus() -> usize {
     let parallelism = thread::available_parallelism().map_or(usize::MAX, NonZero::get);
     num_cpus::get().min(parallelism).max(1)
 }
