@@ -26,6 +26,7 @@ use crate::sync::atomic::{AtomicBool, Ordering};
 ///         Ok::<_, String>(n)
 ///     })
 ///     .unwrap_err();
+/// assert!(token.is_cancelled());
 /// assert!(matches!(error, BatchError::Stopped { reason: StopReason::Cancelled, .. }));
 /// assert_eq!(error.partial().unwrap().successful(), 3);
 /// assert_eq!(error.partial().unwrap().skipped(), 997);

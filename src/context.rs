@@ -12,6 +12,7 @@ use crate::sync::atomic::{AtomicUsize, Ordering};
 /// use batch_executor::{BatchExecutor, ItemContext};
 ///
 /// fn send(row: &str, cx: &mut ItemContext<'_, Vec<u8>>) -> Result<usize, String> {
+///     assert!(cx.worker() < 2 && cx.attempt() == 1);
 ///     cx.state.clear();                                       // this worker's own buffer
 ///     cx.state.extend_from_slice(row.as_bytes());
 ///     Ok(cx.index() + cx.state.len())
@@ -84,6 +85,19 @@ impl<S> ItemContext<'_, S> {
     }
 
     /// When the batch is to stop, if it has a deadline or a timeout: for the time-outs of what the operation calls.
+    ///
+    /// ```
+    /// use batch_executor::BatchExecutor;
+    /// use std::time::{Duration, Instant};
+    ///
+    /// let result = BatchExecutor::new().batch(["a", "b"]).timeout(Duration::from_secs(60)).run_with(|_, cx| {
+    ///     let left = cx.deadline().map(|deadline| deadline.saturating_duration_since(Instant::now()));
+    ///     // call the service, and wait for an answer for as long as is left
+    ///     left.ok_or("there is no deadline")
+    /// })?;
+    /// assert!(result.values().all(|left| *left <= Duration::from_secs(60)));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {
         self.deadline

@@ -51,9 +51,16 @@ impl Progress {
     /// Items completed per second, on average since the batch began. 0 until time has passed.
     ///
     /// ```
-    /// # batch_executor::BatchExecutor::new().batch([1]).on_progress(|p| {
-    /// assert!(p.rate() >= 0.0);
-    /// # }).run(|_| Ok::<(), String>(())).unwrap();
+    /// use batch_executor::BatchExecutor;
+    /// use std::{thread, time::Duration};
+    ///
+    /// let mut rate = 0.0;
+    /// BatchExecutor::new().batch(0..5).on_progress(|p| rate = p.rate()).run(|_| {
+    ///     thread::sleep(Duration::from_millis(2));
+    ///     Ok::<(), String>(())
+    /// })?;
+    /// assert!(rate > 0.0 && rate <= 500.0);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     #[must_use]
     #[allow(clippy::cast_precision_loss, reason = "a rate needs no more than 52 bits")]

@@ -92,6 +92,7 @@ impl Counts {
 /// let executor = BatchExecutor::builder().workers(4).stop_on_error(false).build()?;
 /// let result = executor.run(0..10, |n| if n % 5 == 3 { Err("three") } else { Ok(n * n) })?;
 /// assert_eq!((result.total(), result.successful(), result.failed(), result.skipped()), (10, 8, 2, 0));
+/// assert!(!result.is_success());
 /// assert_eq!(result.failures().map(|item| item.id).collect::<Vec<_>>(), [3, 8]);
 /// assert_eq!(result.values().sum::<i32>(), 285 - 9 - 64);
 /// assert!(result.to_string().starts_with("8 of 10 succeeded, 2 failed in "));
@@ -239,6 +240,21 @@ impl<I, T, E> BatchResult<I, T, E> {
 
     /// What was wrong with the journal, where the batch stopped for that: [`StopReason::Journal`](crate::StopReason::Journal). The text of the
     /// [`BatchError`](crate::BatchError) has it, too.
+    ///
+    /// ```
+    /// # #[cfg(feature = "journal")] {
+    /// use batch_executor::{BatchExecutor, Journal, Plan};
+    ///
+    /// # let path = std::env::temp_dir().join(format!("journal-error-doc-{}.jsonl", std::process::id()));
+    /// let journal = Journal::open(&path, Plan::named("letters"))?;
+    /// let stopped = BatchExecutor::new().batch(["a", "b", "a"]).journal(&journal).run(|_| Ok::<_, String>(()));
+    /// let partial = stopped.unwrap_err().into_partial().unwrap();
+    /// let expected = "items 0 and 2 have the same id \"a\"; a journal needs one of its own for each";
+    /// assert!(partial.journal_error().unwrap().ends_with(expected));
+    /// # std::fs::remove_file(path)?;
+    /// # }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn journal_error(&self) -> Option<&str> {
         self.summary.journal_error.as_deref()

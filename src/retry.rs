@@ -6,6 +6,27 @@ use std::iter;
 use std::time::Duration;
 
 /// What is to be done about an item's error: the answer of [`Retry::when`].
+///
+/// ```
+/// use batch_executor::{BatchExecutor, Retry, RetryDecision};
+/// use std::time::Duration;
+///
+/// enum HttpError { NotFound, Unavailable { retry_after: Duration }, Timeout }
+///
+/// let retry = Retry::exponential(Duration::from_millis(1), Duration::from_millis(9), 5)
+///     .when(|error: &HttpError| match error {
+///         HttpError::NotFound => RetryDecision::GiveUp,
+///         HttpError::Unavailable { retry_after } => RetryDecision::RetryAfter(*retry_after),
+///         HttpError::Timeout => RetryDecision::Retry,
+///     });
+///
+/// let result = BatchExecutor::new().batch(["page"]).retry(retry).run_with(|_, cx| match cx.attempt() {
+///     1 => Err(HttpError::Timeout),
+///     2 => Err(HttpError::Unavailable { retry_after: Duration::from_millis(2) }),
+///     attempt => Ok(attempt),
+/// });
+/// assert!(result.is_ok_and(|result| result.attempts(0) == 3));
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum RetryDecision {
@@ -170,6 +191,22 @@ fn random() -> u64 {
 
 /// What a batch does about the errors of its items: [`NoRetry`], or a [`Retry`] whose `when` takes them. For bounds; it is
 /// not to be implemented elsewhere.
+///
+/// ```
+/// use batch_executor::{Batch, BatchExecutor, EveryFailure, Exponential, NoRetry, Retry, RetryPolicy};
+/// use std::{num::ParseIntError, str::Lines, time::Duration};
+///
+/// /// The sum of the lines, whatever the caller wants to be done about errors.
+/// fn sum<R: RetryPolicy<ParseIntError>>(batch: Batch<'_, Lines<'_>, R>) -> Option<u32> {
+///     batch.run(|line| line.parse::<u32>()).ok().map(|result| result.values().sum())
+/// }
+///
+/// let executor = BatchExecutor::new();
+/// assert_eq!(sum::<NoRetry>(executor.batch("1\n2".lines())), Some(3));
+///
+/// let retry = Retry::exponential(Duration::from_millis(1), Duration::from_millis(9), 1);
+/// assert_eq!(sum::<Retry<Exponential, EveryFailure>>(executor.batch("1\nx".lines()).retry(retry)), None);
+/// ```
 #[diagnostic::on_unimplemented(
     message = "this retry cannot decide about errors of type `{E}`",
     note = "the `when` of a `Retry` takes a reference to the operation's error, and is `Sync`",
