@@ -31,8 +31,8 @@ pub enum StopReason {
     Cancelled,
     /// The batch's deadline or timeout passed before everything had run.
     DeadlineExceeded,
-    /// The batch has a journal that could not be written, or does not belong to its items; only with feature `journal`. What was wrong says
-    /// [`BatchResult::journal_error`].
+    /// The batch has a journal that could not be written, or does not belong to its items; only with feature `journal`.
+    /// What was wrong says [`BatchResult::journal_error`].
     Journal,
     /// There was no memory for the items and their outcomes. Nothing was started; the items are dropped.
     OutOfMemory,

@@ -9,8 +9,8 @@ use crate::sync::atomic::{AtomicBool, Ordering};
 
 /// Stops batches, from any thread: from another one, from an operation, from `on_progress`, from a handler of Ctrl-C.
 ///
-/// A clone is another handle to the same flag. A token may be given to any number of batches
-/// ([`Batch::cancel_on`](crate::Batch::cancel_on)), at the same time or one after another; it is cancelled once and for good.
+/// A clone is another handle to the same flag. A token may be given to any number of batches, at the same time or one
+/// after another ([`Batch::cancel_on`](crate::Batch::cancel_on)); it is cancelled once and for good.
 ///
 /// ```
 /// use batch_executor::{BatchError, BatchExecutor, CancelToken, StopReason};

@@ -57,7 +57,7 @@ impl<S> ItemContext<'_, S> {
     /// Whether the batch has stopped, so that this item would not be started any more: it was cancelled, its deadline has
     /// passed, or it stops on failures and an earlier item has failed.
     ///
-    /// An operation that takes long may ask now and then, and return early. What it returns is its item's outcome all the same.
+    /// An operation that takes long may ask now and then, and return early. Its item's outcome is what it returns.
     ///
     /// ```
     /// use batch_executor::{BatchExecutor, CancelToken};

@@ -216,8 +216,8 @@ impl Shared {
         self.join_ended();
     }
 
-    /// Waits for the threads that have ended already: they may still be in their thread-locals' destructors, and nobody else
-    /// would wait for that.
+    /// Waits for the threads that have ended already: they may still be in their thread-locals' destructors, and nobody
+    /// else would wait for that.
     fn join_ended(&self) {
         let me = thread::current().id();
         let ended = self.roster.lock().take_ended(process::id(), me);

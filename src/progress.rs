@@ -68,8 +68,8 @@ impl Progress {
         if self.elapsed.is_zero() { 0.0 } else { self.completed as f64 / self.elapsed.as_secs_f64() }
     }
 
-    /// The time that the rest takes if it goes on at [`rate`](Progress::rate). `None` while there is no rate, where the time
-    /// is too long for a [`Duration`], or while nobody knows how many items there are.
+    /// The time that the rest takes if it goes on at [`rate`](Progress::rate). `None` while there is no rate, where the
+    /// time is too long for a [`Duration`], or while nobody knows how many items there are.
     ///
     /// ```
     /// use std::time::Duration;

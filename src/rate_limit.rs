@@ -10,10 +10,10 @@ use crate::sync::atomic::{AtomicU64, Ordering};
 
 /// Gives permits to start items.
 ///
-/// An executor asks once for every start of an item, on the worker that is about to start it, and then waits as long as the answer
-/// says. A limiter hands out the *next* permit and says when it may be used, instead of saying "not now": with threads
-/// that ask again and again one of them gets most of the permits and the rate falls short, with reservations each is
-/// served in turn.
+/// An executor asks once for every start of an item, on the worker that is about to start it, and then waits as long as
+/// the answer says. A limiter hands out the *next* permit and says when it may be used, instead of saying "not now":
+/// with threads that ask again and again one of them gets most of the permits and the rate falls short, with
+/// reservations each is served in turn.
 ///
 /// The limiter may be shared: clone an `Arc` of it into several executors, and they keep one limit between them.
 ///
@@ -142,7 +142,7 @@ impl<F: Fn() -> Result<Duration, LimiterError> + Send + Sync> RateLimiter for Li
 /// to a whole nanosecond. `reserve` costs one clock reading and one atomic exchange, and takes no lock.
 ///
 /// What is limited is when items *start*. A server may see requests that were held up on their way together with those
-/// behind them, so leave its own limit some room: in one period it can see the rate, plus the burst, plus one for each worker.
+/// behind them, so leave its own limit some room: in one period it can see the rate, the burst, and one for each worker.
 ///
 /// A permit that is used late is not made up for, so a single worker with an interval close to what a thread needs to
 /// wake up (about 0.1 ms) stays somewhat below the rate; with more workers, or a burst of 2, it does not.
@@ -242,14 +242,15 @@ impl RateLimit {
 
     /// The share of one of `count` machines that keep this limit together and know nothing of each other.
     ///
-    /// A share has the whole permits of a period divided by `count`, so that in any such period all of them together get no
-    /// more than the limit; what is left over is lost: of 50 a second, 4 machines get 12 each. Where that is much, say the
-    /// same with a longer period, which the limit then holds for: of 3,000 a minute, 26 machines get 115 each, but of 50 a second 1 each. Fewer
-    /// permits than machines become a longer interval: of 3 a second, each of 4 machines gets one in 1.34 seconds.
+    /// A share has the whole permits of a period divided by `count`, so that in any such period all of them together
+    /// get no more than the limit; what is left over is lost: of 50 a second, 4 machines get 12 each. Where that is
+    /// much, say the same with a longer period, which the limit then holds for: of 3,000 a minute, 26 machines get 115
+    /// each, but of 50 a second 1 each. Fewer permits than machines become a longer interval: of 3 a second, each of 4
+    /// machines gets one in 1.34 seconds.
     ///
-    /// A [`burst`](RateLimit::burst) that was set before is divided as well, down to 1. No split can tell the machines to take turns, so
-    /// in one moment there may be `count` permits, one of each machine, where the limit as a whole has no burst. Permits that one
-    /// machine does not use are not given to another.
+    /// A [`burst`](RateLimit::burst) that was set before is divided as well, down to 1. No split can tell the machines
+    /// to take turns, so in one moment there may be `count` permits, one of each machine, where the limit as a whole
+    /// has no burst. Permits that one machine does not use are not given to another.
     ///
     /// Count the machines that run at the same time, which may be fewer than there are [shards](crate::Shard).
     ///

@@ -50,7 +50,7 @@ impl<I, T, E> BatchItem<I, T, E> {
     }
 }
 
-/// Drops items and their outcomes one by one, all of them, whatever their destructors do. The first panic comes back as a value.
+/// Drops items and outcomes one by one, all of them, whatever their destructors do. The first panic comes back as a value.
 pub(crate) fn discard_each<I, T, E>(
     items: impl IntoIterator<Item = BatchItem<I, T, E>>,
 ) -> Result<(), Panic> {
@@ -238,8 +238,8 @@ impl<I, T, E> BatchResult<I, T, E> {
         self.summary.timeline.as_deref()
     }
 
-    /// What was wrong with the journal, where the batch stopped for that: [`StopReason::Journal`](crate::StopReason::Journal). The text of the
-    /// [`BatchError`](crate::BatchError) has it, too.
+    /// What was wrong with the journal, where the batch stopped for that:
+    /// [`StopReason::Journal`](crate::StopReason::Journal). The text of the [`BatchError`](crate::BatchError) says it, too.
     ///
     /// ```
     /// # #[cfg(feature = "journal")] {
@@ -260,8 +260,8 @@ impl<I, T, E> BatchResult<I, T, E> {
         self.summary.journal_error.as_deref()
     }
 
-    /// The [timeline](BatchResult::timeline) with the errors of failed items as [notes](crate::Span::note), so that a page shows
-    /// them. A copy of it, for as long as the spans are.
+    /// The [timeline](BatchResult::timeline) with the errors of failed items as [notes](crate::Span::note), so that a
+    /// page shows them. A copy of it, for as long as the spans are.
     ///
     /// ```
     /// # let executor = batch_executor::BatchExecutor::builder().stop_on_error(false).build()?;
@@ -404,10 +404,10 @@ impl<I, T, E> fmt::Debug for BatchResult<I, T, E> {
 
 /// What the accessors say, each by its name, times in seconds; and the items, with their attempts.
 ///
-/// Every result has the same fields, whether anything was retried or not: an item that was tried once says so, and one that
-/// never started has 0. Of items, values and errors nothing is asked but [`Serialize`](serde::Serialize); an error that is no data
-/// can be its text: `.map_err(|error| error.to_string())`. [`retry_panic`](BatchResult::retry_panic) is left out,
-/// and [`journal_error`](BatchResult::journal_error) is there if there was one.
+/// Every result has the same fields, whether anything was retried or not: an item that was tried once says so, and one
+/// that never started has 0. Of items, values and errors nothing is asked but [`Serialize`](serde::Serialize); an error
+/// that is no data can be its text: `.map_err(|error| error.to_string())`. [`retry_panic`](BatchResult::retry_panic) is
+/// left out, and [`journal_error`](BatchResult::journal_error) is there if there was one.
 ///
 /// ```
 /// use batch_executor::BatchExecutor;
@@ -441,9 +441,10 @@ impl<I, T, E> fmt::Debug for BatchResult<I, T, E> {
 /// }
 /// ```
 ///
-/// A panic is its message, a [`LimiterError`](crate::LimiterError) its text, and whatever was skipped `{ "Err": "Skipped" }`. A batch that
-/// stopped is `{ "Stopped": { "reason": { "ItemFailed": { "index": 1 } }, "partial": .. } }` with such a result. A [`BatchItem`] by itself, as a
-/// stream hands it on, does not know its attempts.
+/// A panic is its message, a [`LimiterError`](crate::LimiterError) its text, and whatever was skipped
+/// `{ "Err": "Skipped" }`. A batch that stopped is
+/// `{ "Stopped": { "reason": { "ItemFailed": { "index": 1 } }, "partial": .. } }` with such a result.
+/// A [`BatchItem`] by itself, as a stream hands it on, does not know its attempts.
 #[cfg(feature = "serde")]
 impl<I, T, E> serde::Serialize for BatchResult<I, T, E>
 where

@@ -39,19 +39,19 @@ pub enum RetryDecision {
     /// Again, after this time, and until then nothing of the batch starts: the server has said that it is too much.
     ///
     /// Holds back items that already have their permit, too, and calls the limiter's
-    /// [`pause`](crate::RateLimiter::pause), so that other batches with this limiter wait as well. Answers to requests that
-    /// were under way at the same time are one pause, the longest of them. With [`Workers::adaptive`](crate::Workers::adaptive) there are
-    /// fewer workers afterwards.
+    /// [`pause`](crate::RateLimiter::pause), so that other batches with this limiter wait as well. Answers to requests
+    /// that were under way at the same time are one pause, the longest of them. With
+    /// [`Workers::adaptive`](crate::Workers::adaptive) there are fewer workers afterwards.
     ///
-    /// Uses up no delay while the batch gets anywhere: only where no item has succeeded since the same item was last told to
-    /// pause does it use up one, so that a server that refuses everything is not asked for ever.
+    /// Uses up no delay while the batch gets anywhere: only where no item has succeeded since the same item was last
+    /// told to pause does it use up one, so that a server that refuses everything is not asked for ever.
     PauseAll(Duration),
 }
 
 /// When items that fail are tried again. Given to [`Batch::retry`](crate::Batch::retry).
 ///
-/// Delays come from [`exponential`](Retry::exponential) or from any iterator; there are as many retries as delays. What fails is
-/// the operation, with an error; a panic is never retried, nor is a refusal of the rate limiter.
+/// Delays come from [`exponential`](Retry::exponential) or from any iterator; there are as many retries as delays. What
+/// fails is the operation, with an error; a panic is never retried, nor is a refusal of the rate limiter.
 ///
 /// ```
 /// use batch_executor::{BatchExecutor, Retry, RetryDecision};
@@ -86,11 +86,11 @@ pub struct Retry<B = Exponential, W = EveryFailure> {
 }
 
 impl Retry {
-    /// So many retries at most. Before the k-th, an item waits for a random part of `first` × 2^(k-1), or of `max` if that is
-    /// less.
+    /// So many retries at most. Before the k-th, an item waits for a random part of `first` × 2^(k-1), or of `max` if
+    /// that is less.
     ///
-    /// This is "full jitter" (Marc Brooker, *Exponential Backoff And Jitter*, AWS Architecture Blog, 2015): items that failed together do
-    /// not come back together.
+    /// This is "full jitter" (Marc Brooker, *Exponential Backoff And Jitter*, AWS Architecture Blog, 2015): items that
+    /// failed together do not come back together.
     ///
     /// ```
     /// use batch_executor::{BatchExecutor, Retry};
@@ -135,11 +135,12 @@ impl<B> Retry<B> {
 }
 
 impl<B, W> Retry<B, W> {
-    /// Asks `when` about every error. Without it, every one is retried. Where the compiler cannot tell the error's type, it
-    /// has to be written: `.when(|error: &MyError| ..)`.
+    /// Asks `when` about every error. Without it, every one is retried. Where the compiler cannot tell the error's
+    /// type, it has to be written: `.when(|error: &MyError| ..)`.
     ///
-    /// It is asked on the workers, several at a time, so it has to be `Sync` when the batch runs. If it panics, the item is not
-    /// tried again: the error is its outcome, and [`BatchResult::retry_panic`](crate::BatchResult::retry_panic) has the panic.
+    /// It is asked on the workers, several at a time, so it has to be `Sync` when the batch runs. If it panics, the
+    /// item is not tried again: the error is its outcome, and
+    /// [`BatchResult::retry_panic`](crate::BatchResult::retry_panic) has the panic.
     pub fn when<E, V: Fn(&E) -> RetryDecision>(self, when: V) -> Retry<B, V> {
         Retry { delays: self.delays, when }
     }

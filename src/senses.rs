@@ -1,4 +1,4 @@
-//! What the system tells of threads, where it tells it: how long this one has computed, and which have something to compute.
+//! What the system tells of threads, where it does: how long this one has computed, and which have something to compute.
 
 use std::fs::File;
 use std::io;

@@ -217,9 +217,10 @@ impl Default for AutoWorkers {
 
 /// A worker count that is adjusted while the batch runs, between `min` and `max`.
 ///
-/// A batch starts with a worker a CPU. While CPUs are idle and items wait there are soon more, and then as many as are measured
-/// to raise the number of items completed per second; work that computes keeps to the CPUs. How that is decided, how close
-/// it comes to the best fixed number, and when a fixed number is better: [more about it](crate::guide::workers).
+/// A batch starts with a worker a CPU. While CPUs are idle and items wait there are soon more, and then as many as are
+/// measured to raise the number of items completed per second; work that computes keeps to the CPUs. How that is
+/// decided, how close it comes to the best fixed number, and when that is better:
+/// [more about it](crate::guide::workers).
 ///
 /// ```
 /// use batch_executor::{AdaptiveWorkers, BatchExecutor};

@@ -91,7 +91,7 @@ impl Cohort {
         self.done == self.size || self.completions > GIVE_UP * self.size
     }
 
-    /// What the claims say, as soon as enough are done to say it. If those that are done say nothing, some more have to be.
+    /// What the claims say, as soon as enough are done to say it. If they say nothing, more have to be done.
     pub(super) fn estimate(&mut self, now: f64) -> Option<Estimate> {
         if self.done < self.ripe {
             return None;
@@ -154,7 +154,7 @@ impl First {
         self.waited += usize::from(Kind::of(times.waits() / times.cycle) == Kind::Waiting);
     }
 
-    /// Those that were seen later against these, if all of these waited: where some compute, the first may be quick by chance.
+    /// Those that were seen later against these, if all of these waited: where some compute, few may be quick by chance.
     pub(super) fn against(&self, seen: &Estimate, noise: &Noise) -> Option<Comparison> {
         let (claims, waits) = (float(self.done), self.sums.waits / self.sums.cycle);
         let (ln_time, ln_running) = (self.ln_waits / claims, self.sums.ln_running / claims);

@@ -2,8 +2,8 @@
 
 use super::number::float;
 
-/// Claims that wait for more than this part of their time are compared by their waiting alone: computing takes as long at any
-/// number of workers, and cores that are short are seen elsewhere.
+/// Claims that wait for more than this part of their time are compared by their waiting alone: computing takes as long
+/// at any number of workers, and cores that are short are seen elsewhere.
 const WAITING: f64 = 0.2;
 
 /// Nothing is taken to be shorter, in seconds.

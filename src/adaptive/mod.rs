@@ -1,11 +1,11 @@
 //! How many workers a running batch should have: events and times in, a limit out. No thread, lock or clock inside.
 //!
-//! Waiting is seen directly: while fewer workers have something to compute than there are cores, more cannot hurt the cores,
-//! and are started at once, up to a point ([`ramp`]). What lies behind the waiting, a server, a lock or nothing, shows when
-//! the claims that began after a change ([`cohort`]) are compared with those before ([`estimate`]): as many more items a
-//! second as there are workers, or fewer. How many are enough for work that computes follows from the measured times
-//! ([`share`]). Where nothing more is to be had the limit is held, and questioned seldom, and only where the rest of the
-//! batch can pay for the question.
+//! Waiting is seen directly: while fewer workers have something to compute than there are cores, more cannot hurt the
+//! cores, and are started at once, up to a point ([`ramp`]). What lies behind the waiting, a server, a lock or nothing,
+//! shows when the claims that began after a change ([`cohort`]) are compared with those before ([`estimate`]): as many
+//! more items a second as there are workers, or fewer. How many are enough for work that computes follows from the
+//! measured times ([`share`]). Where nothing more is to be had the limit is held, and questioned seldom, and only where
+//! the rest of the batch can pay for the question.
 //!
 //! Times are those since the batch began. What cannot be measured is left out: without CPU times every item waits, and
 //! where nobody knows which threads have something to compute, they are taken to wait until something is completed.
@@ -279,7 +279,7 @@ impl Controller {
         }
     }
 
-    /// Somebody said that there are too many requests. However many say so before the next judgement, the limit falls once.
+    /// Somebody said that there are too many requests. Until the next judgement, the limit falls once for all who say so.
     pub(crate) fn overload(&mut self) {
         if self.course != Course::Relief {
             self.saturated = true;
@@ -288,8 +288,8 @@ impl Controller {
         }
     }
 
-    /// Goes to that limit, and opens a cohort: after a raise the second half of the claims it brings, since those that begin
-    /// later find the fuller queue; else the first ones.
+    /// Goes to that limit, and opens a cohort: after a raise the second half of the claims it brings, since those that
+    /// begin later find the fuller queue; else the first ones.
     fn set(&mut self, limit: usize, course: Course) {
         let (old, new) = (self.limit, limit.clamp(self.least, self.most));
         (self.limit, self.course) = (new, course);

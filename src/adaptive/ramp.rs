@@ -11,8 +11,8 @@ const FIRST_TICK: Duration = Duration::from_micros(200);
 /// The longest time between two ticks.
 const LONGEST_GAP: Duration = Duration::from_millis(2);
 
-/// So many workers are started without evidence. 32 is the knee between work that waits, of which each item time with fewer
-/// workers is lost, and a server that slows down under load, where each worker too many costs.
+/// So many workers are started without evidence. 32 is the knee between work that waits, of which each item time with
+/// fewer workers is lost, and a server that slows down under load, where each worker too many costs.
 const BURST: usize = 32;
 
 /// A batch of so many items gets a worker for each: it would be over before anything is learnt.

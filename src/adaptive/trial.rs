@@ -5,8 +5,8 @@ use super::course::{Course, Pauses};
 use super::estimate::{Comparison, Estimate};
 use super::number::{count, float};
 
-/// The least part of a raise that has to come back as items a second: a doubling has to bring 1.32 times as much. Work that
-/// waits has 1, a saturated server 0.
+/// The least part of a raise that has to come back as items a second: a doubling has to bring 1.32 times as much. Work
+/// that waits has 1, a saturated server 0.
 const ELASTICITY: f64 = 0.4;
 
 /// Fewer items a second than this, as a logarithm, are a reason to go back at once.
@@ -72,8 +72,8 @@ impl Controller {
         }
     }
 
-    /// Those that were started without evidence are in each other's way: the first items, when few were there, took so much
-    /// less that there were more items a second. By Little's law, as many were served then as the time has grown by less.
+    /// Those that were started without evidence are in each other's way: the first items, when few ran, took so much less
+    /// that there were more items a second. By Little's law, as many were served then as the time has grown by less.
     fn retreat(&mut self, by: Comparison) {
         let served = float(self.limit) * (by.gain - by.step).exp();
         self.saturated = true;
@@ -163,8 +163,8 @@ impl Controller {
         }
     }
 
-    /// A raise is often judged by the first claims of all, which are few and the quickest. Once it is compared again with what
-    /// has been measured since.
+    /// A raise is often judged by the first claims of all, which are few and the quickest. Once it is compared again
+    /// with what has been measured since.
     fn was_rejected_wrongly(&mut self, seen: &Estimate) -> bool {
         let Some(rejected) = self.rejected.take().filter(|_| !self.pauses.looked_again) else { return false };
         let wrongly = rejected.against(seen, &self.noise).pays();

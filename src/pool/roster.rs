@@ -196,8 +196,8 @@ impl Roster {
         self.threads.push((process, thread));
     }
 
-    /// Threads of this process that have ended, or are about to, for `joiner` to join, so that they do not pile up. Once the
-    /// pool is closed there are none: whoever closed it joins.
+    /// Threads of this process that have ended, or are about to, for `joiner` to join, so that they do not pile up.
+    /// Once the pool is closed there are none: whoever closed it joins.
     pub(super) fn take_ended(&mut self, process: u32, joiner: ThreadId) -> Vec<JoinHandle<()>> {
         let closed = self.closed;
         let can_go = |(of, thread): &(u32, JoinHandle<()>)| !closed && *of == process && thread.is_finished();
