@@ -75,8 +75,7 @@ impl CancelToken {
     }
 
     /// Has the batch told, until what it gets is dropped; at once if the token is cancelled already.
-    pub(crate) fn watch(&self, batch: &Arc<impl OnCancel + 'static>) -> Watching {
-        let batch: Arc<dyn OnCancel> = Arc::clone(batch) as _;
+    pub(crate) fn watch(&self, batch: Arc<dyn OnCancel>) -> Watching {
         self.shared.batches.lock().push(Arc::clone(&batch));
         // Whoever cancels sets the flag first and then looks into the list: one of the two is seen.
         if self.is_cancelled() {
@@ -132,8 +131,8 @@ mod tests {
     fn those_that_watch_are_told_and_those_that_have_gone_are_not() {
         let token = CancelToken::new();
         let (here, gone) = (Arc::new(Told::default()), Arc::new(Told::default()));
-        let _watching = token.watch(&here);
-        drop(token.watch(&gone));
+        let _watching = token.watch(here.clone());
+        drop(token.watch(gone.clone()));
         token.clone().cancel();
         assert!(token.is_cancelled());
         assert_eq!((here.times(), gone.times()), (1, 0));
@@ -145,7 +144,7 @@ mod tests {
         let token = CancelToken::new();
         token.cancel();
         let late = Arc::new(Told::default());
-        let _watching = token.watch(&late);
+        let _watching = token.watch(late.clone());
         assert_eq!(late.times(), 1);
     }
 }

@@ -323,7 +323,7 @@ impl Watched {
             return Watched::ByNobody(stop);
         }
         let stop = Arc::new(stop);
-        let watching = tokens.iter().map(|token| token.watch(&stop)).collect();
+        let watching = tokens.iter().map(|token| token.watch(stop.clone())).collect();
         Watched::ByTokens(stop, watching)
     }
 
