@@ -261,7 +261,7 @@ impl Shared {
     fn sleep<'s>(&self, mut roster: MutexGuard<'s, Roster>) -> Option<MutexGuard<'s, Roster>> {
         roster.fall_asleep();
         let mut timed_out = false;
-        while !roster.wakes() {
+        while !roster.wake() {
             if timed_out {
                 roster.expires();
                 return None;

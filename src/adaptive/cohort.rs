@@ -138,7 +138,7 @@ impl Cohort {
 
 /// The claims that began before the limit was first changed.
 #[derive(Debug, Default)]
-pub(super) struct First {
+pub(super) struct FirstClaims {
     sums: Sums,
     ln_waits: f64,
     done: usize,
@@ -146,7 +146,7 @@ pub(super) struct First {
     waited: usize,
 }
 
-impl First {
+impl FirstClaims {
     pub(super) fn completed(&mut self, times: Times) {
         self.sums.add(&times);
         self.ln_waits += times.waits().max(f64::MIN_POSITIVE).ln();

@@ -43,8 +43,8 @@ impl Pauses {
         (self.held, self.pause) = (0, (self.pause * 2).clamp(1, Self::LONGEST));
     }
 
-    /// Whether it is time for a question.
-    pub(super) fn are_over(&mut self) -> bool {
+    /// Counts a judgement; whether it is time for a question.
+    pub(super) fn count_judgement(&mut self) -> bool {
         self.held += 1;
         self.held >= self.pause
     }

@@ -21,7 +21,7 @@ mod trial;
 
 use std::time::Duration;
 
-use self::cohort::{Cohort, First};
+use self::cohort::{Cohort, FirstClaims};
 use self::course::{Course, Pauses};
 use self::crowd::Crowd;
 use self::estimate::{Estimate, Noise};
@@ -100,7 +100,7 @@ pub(crate) struct Controller {
     finish: usize,
     course: Course,
     /// What ran before the limit was first changed, until it was compared with what ran then.
-    first: Option<First>,
+    first: Option<FirstClaims>,
     /// What the last level said, to compare with.
     base: Option<Estimate>,
     /// What a raise said that was given up last.
@@ -129,7 +129,7 @@ impl Controller {
             limit: 0,
             finish: 0,
             course: Course::Ramp,
-            first: Some(First::default()),
+            first: Some(FirstClaims::default()),
             base: None,
             rejected: None,
             noise: Noise::default(),

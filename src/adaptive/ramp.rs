@@ -56,7 +56,9 @@ impl Sight {
 /// The ticks.
 #[derive(Debug, Default)]
 pub(super) struct Ramp {
-    since: Duration,
+    /// From then on the ticks become slower.
+    began: Duration,
+    /// The last tick.
     last: Duration,
     /// Ticks in a row that saw idle cores.
     idle: usize,
@@ -70,7 +72,7 @@ pub(super) struct Ramp {
 impl Ramp {
     /// When the next tick is wanted: soon at first, and then after as long as the ramp has lasted.
     pub(super) fn next(&self) -> Duration {
-        let lasted = self.last.saturating_sub(self.since);
+        let lasted = self.last.saturating_sub(self.began);
         self.last.saturating_add(lasted.clamp(FIRST_TICK, LONGEST_GAP))
     }
 
@@ -90,7 +92,7 @@ impl Ramp {
 
     /// Forgets what was, and ticks fast again.
     pub(super) fn restart(&mut self) {
-        (self.since, self.stalled) = (self.last, false);
+        (self.began, self.stalled) = (self.last, false);
     }
 
     pub(super) fn tick(&mut self, now: Duration, idle: bool) {

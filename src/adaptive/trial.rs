@@ -147,7 +147,7 @@ impl Controller {
     fn hold_on(&mut self, seen: Estimate) {
         self.base = Some(seen);
         self.course = Course::Hold;
-        let (enough, due) = (self.enough(), self.pauses.are_over());
+        let (enough, due) = (self.enough(), self.pauses.count_judgement());
         if self.limit > enough {
             self.set(enough, Course::Hold);
         } else if self.was_rejected_wrongly(&seen) {

@@ -168,9 +168,9 @@ impl Roster {
         self.asleep += 1;
     }
 
-    /// Whether the calling thread, which sleeps, is to look. Whoever called has counted one sleeper as looking already,
-    /// no matter which.
-    pub(super) fn wakes(&mut self) -> bool {
+    /// Wakes the calling thread, which sleeps, if it is to look; whether it is. Whoever called has counted one sleeper as
+    /// looking already, no matter which.
+    pub(super) fn wake(&mut self) -> bool {
         if self.calls > 0 {
             self.calls -= 1;
             return true;
@@ -264,10 +264,10 @@ mod tests {
         assert!(roster.look_again());
         assert!(matches!(roster.look(), Next::Sleep));
         roster.fall_asleep();
-        assert!(!roster.wakes());
+        assert!(!roster.wake());
         roster.add_seats(0, 2);
         assert_eq!(roster.call(9), Call::Sleeper);
-        assert!(roster.wakes());
+        assert!(roster.wake());
         assert!(matches!(roster.look(), Next::Work(_)));
         assert_eq!(roster.call(1), Call::Nobody, "the pool is full");
         assert_eq!(roster.call(2), Call::NewThread { number: 2 });
@@ -279,7 +279,7 @@ mod tests {
         roster.call(9);
         roster.fall_asleep();
         assert_eq!(roster.call(9), Call::Sleeper);
-        roster.wakes();
+        roster.wake();
         roster.fall_asleep();
         roster.alive += 1;
         roster.looking += 1; // as if one were being started
@@ -337,8 +337,8 @@ mod tests {
     fn a_call_wakes_one_sleeper_and_no_other() {
         let mut roster = Roster { asleep: 2, ..with_invitation(2) };
         assert_eq!(roster.call(9), Call::Sleeper);
-        assert!(roster.wakes());
-        assert!(!roster.wakes());
+        assert!(roster.wake());
+        assert!(!roster.wake());
         assert_eq!(roster.asleep, 1);
     }
 
@@ -376,9 +376,9 @@ mod tests {
     fn of_three_sleepers_closing_wakes_each_once() {
         let mut roster = Roster { asleep: 3, ..Roster::default() };
         roster.close();
-        assert!(roster.wakes());
+        assert!(roster.wake());
         assert_eq!((roster.looking, roster.asleep), (1, 2));
-        assert!(roster.wakes());
+        assert!(roster.wake());
         assert_eq!((roster.looking, roster.asleep), (2, 1));
     }
 
@@ -388,7 +388,7 @@ mod tests {
         roster.look_again();
         roster.fall_asleep();
         roster.close();
-        assert!(roster.wakes());
+        assert!(roster.wake());
         assert!(matches!(roster.look(), Next::End));
         assert_eq!((roster.looking, roster.asleep), (0, 0));
     }
