@@ -1,5 +1,8 @@
 //! What one worker did over time, in a bounded number of buckets: exact, however many attempts there were.
 
+use std::iter::Sum;
+use std::ops::AddAssign;
+
 use super::span::{Attempt, Ending, Times};
 
 /// As many as a chart can show. More come together two by two.
@@ -21,12 +24,20 @@ pub(crate) struct Bucket {
     pub(crate) failed: u64,
 }
 
-impl Bucket {
-    pub(crate) fn add(&mut self, more: &Bucket) {
+impl AddAssign<&Bucket> for Bucket {
+    fn add_assign(&mut self, more: &Bucket) {
         self.busy += more.busy;
         self.waits += more.waits;
         self.ended += more.ended;
         self.failed += more.failed;
+    }
+}
+
+impl<'b> Sum<&'b Bucket> for Bucket {
+    fn sum<B: Iterator<Item = &'b Bucket>>(buckets: B) -> Self {
+        let mut total = Bucket::default();
+        buckets.for_each(|bucket| total += bucket);
+        total
     }
 }
 
@@ -92,19 +103,14 @@ impl Density {
     #[cold]
     fn coarsen(&mut self) {
         self.width += 1;
-        let pairs = self.buckets.chunks(2).map(sum);
-        self.buckets = pairs.collect();
+        self.buckets = self.buckets.chunks(2).map(|pair| pair.iter().sum()).collect();
     }
 
     /// Adds another, at the greater width of both.
     pub(crate) fn merge(&mut self, mut other: Density) {
-        self.widen(other.width);
-        other.widen(self.width);
-        if self.buckets.len() < other.buckets.len() {
-            self.buckets.resize(other.buckets.len(), Bucket::default());
-        }
+        align(&mut [&mut *self, &mut other]);
         for (bucket, more) in self.buckets.iter_mut().zip(&other.buckets) {
-            bucket.add(more);
+            *bucket += more;
         }
     }
 
@@ -116,23 +122,11 @@ impl Density {
 }
 
 /// Brings all to one width, and to one length.
-pub(crate) fn align(densities: &mut [Density]) {
+pub(crate) fn align(densities: &mut [&mut Density]) {
     let width = densities.iter().map(|density| density.width).max().unwrap_or(FINEST);
-    for density in &mut *densities {
-        density.widen(width);
-    }
+    densities.iter_mut().for_each(|density| density.widen(width));
     let length = densities.iter().map(|density| density.buckets.len()).max().unwrap_or(0);
-    for density in densities {
-        density.buckets.resize(length, Bucket::default());
-    }
-}
-
-fn sum(buckets: &[Bucket]) -> Bucket {
-    let mut total = Bucket::default();
-    for bucket in buckets {
-        total.add(bucket);
-    }
-    total
+    densities.iter_mut().for_each(|density| density.buckets.resize(length, Bucket::default()));
 }
 
 /// There are never more than `MOST_BUCKETS`.
@@ -193,7 +187,7 @@ mod tests {
     #[test]
     fn aligned_ones_have_one_width_and_one_length() {
         let mut all = [density(&[(0, 0, 9)]), density(&[(0, 0, 90_000_000)]), Density::new()];
-        align(&mut all);
+        align(&mut all.each_mut());
         assert!(
             all.iter()
                 .all(|one| (one.width(), one.buckets().len()) == (all[1].width(), all[1].buckets().len()))

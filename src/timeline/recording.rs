@@ -5,6 +5,9 @@ use std::fmt;
 use std::ops::Range;
 use std::time::Duration;
 
+#[cfg(feature = "serde")]
+use crate::seconds::as_seconds;
+
 use super::density::{Bucket, Density};
 use super::span::{Ending, Span, nanos};
 use super::track::{EXTREMES, Level, Recorded, Totals};
@@ -52,16 +55,10 @@ pub struct Timeline {
 #[non_exhaustive]
 pub struct Interval {
     /// When it began, since the batch did.
-    #[cfg_attr(
-        feature = "serde",
-        serde(rename = "start_seconds", serialize_with = "crate::seconds::as_seconds")
-    )]
+    #[cfg_attr(feature = "serde", serde(rename = "start_seconds", serialize_with = "as_seconds"))]
     pub start: Duration,
     /// How long it is. All intervals of a timeline are equally long, but for the last, which is from half as long to one and a half times.
-    #[cfg_attr(
-        feature = "serde",
-        serde(rename = "length_seconds", serialize_with = "crate::seconds::as_seconds")
-    )]
+    #[cfg_attr(feature = "serde", serde(rename = "length_seconds", serialize_with = "as_seconds"))]
     pub length: Duration,
     /// How many workers ran an operation, on average over the interval.
     pub busy_workers: f64,
@@ -149,9 +146,9 @@ impl Timeline {
         self.extremes(|span| span.ending().is_failure(), Span::ended)
     }
 
-    /// Where the first of those that count are, in this order.
-    fn extremes<K: Ord>(&self, counts: impl Fn(&Span) -> bool, key: impl Fn(&Span) -> K) -> Vec<usize> {
-        let mut positions: Vec<usize> = (0..self.spans.len()).filter(|at| counts(&self.spans[*at])).collect();
+    /// Where the first of these are, in the order of the keys.
+    fn extremes<K: Ord>(&self, of: impl Fn(&Span) -> bool, key: impl Fn(&Span) -> K) -> Vec<usize> {
+        let mut positions: Vec<usize> = (0..self.spans.len()).filter(|at| of(&self.spans[*at])).collect();
         positions.sort_by_key(|at| key(&self.spans[*at]));
         positions.truncate(EXTREMES);
         positions
@@ -169,15 +166,14 @@ impl Timeline {
     /// ```
     #[must_use]
     pub fn intervals(&self) -> Vec<Interval> {
-        let width = self.densities.first().map_or(1, Density::width);
-        let count = self.densities.first().map_or(0, |density| density.buckets().len());
+        let Some(first) = self.densities.first() else { return Vec::new() };
+        let (width, count) = (first.width(), first.buckets().len());
         // A last one that is short would be all peaks.
         let is_short =
             count > 1 && nanos(self.elapsed).saturating_sub((count as u64 - 1) * width) < width / 2;
         let parts = count - usize::from(is_short);
-        (0..parts)
-            .map(|part| self.interval(part..if part + 1 == parts { count } else { part + 1 }, width))
-            .collect()
+        let end = |part| if part + 1 == parts { count } else { part + 1 };
+        (0..parts).map(|part| self.interval(part..end(part), width)).collect()
     }
 
     #[allow(
@@ -186,10 +182,7 @@ impl Timeline {
         reason = "rates, and no more items than usize"
     )]
     fn interval(&self, buckets: Range<usize>, width: u64) -> Interval {
-        let mut all = Bucket::default();
-        for bucket in self.densities.iter().flat_map(|density| &density.buckets()[buckets.clone()]) {
-            all.add(bucket);
-        }
+        let all: Bucket = self.densities.iter().flat_map(|density| &density.buckets()[buckets.clone()]).sum();
         let start = buckets.start as u64 * width;
         let rest = nanos(self.elapsed).saturating_sub(start);
         let length = (buckets.len() as u64 * width).min(rest).max(1);

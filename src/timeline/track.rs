@@ -277,7 +277,7 @@ fn lanes(tracks: &mut [Track]) -> Vec<Density> {
     for track in tracks {
         lanes[track.worker].merge(mem::replace(&mut track.density, Density::new()));
     }
-    density::align(&mut lanes);
+    density::align(&mut lanes.iter_mut().collect::<Vec<_>>());
     lanes
 }
 
