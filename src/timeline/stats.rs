@@ -3,8 +3,11 @@
 use std::fmt;
 use std::time::Duration;
 
+#[cfg(feature = "serde")]
+use crate::seconds::as_seconds;
+
 use super::recording::Timeline;
-use super::span::{Ending, Span, Times};
+use super::span::{Ending, Times};
 
 /// A timeline in numbers. Its text is a small table.
 ///
@@ -28,10 +31,10 @@ use super::span::{Ending, Span, Times};
 /// ```text
 /// 100 items in 520 ms: 192.3/s, 4 workers, 38% utilised
 /// 106 attempts: 97 succeeded, 3 failed, 6 tried again
-///                      p50       p90       p99       max
-/// run time         7.52 ms   9.61 ms   10.1 ms   10.1 ms
-/// limiter wait     11.0 ms   14.8 ms   17.4 ms   17.5 ms
-/// queue wait        254 ms    461 ms    507 ms    511 ms
+///                     p50       p90       p99       max
+/// run time        7.52 ms   9.61 ms   10.1 ms   10.1 ms
+/// limiter wait    11.0 ms   14.8 ms   17.4 ms   17.5 ms
+/// queue wait       254 ms    461 ms    507 ms    511 ms
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
@@ -54,10 +57,7 @@ pub struct TimelineStats {
     /// Attempts that failed and were followed by another, or were to be.
     pub retries: usize,
     /// How long the batch took.
-    #[cfg_attr(
-        feature = "serde",
-        serde(rename = "elapsed_seconds", serialize_with = "crate::seconds::as_seconds")
-    )]
+    #[cfg_attr(feature = "serde", serde(rename = "elapsed_seconds", serialize_with = "as_seconds"))]
     pub elapsed: Duration,
     /// The most workers that ran at once.
     pub workers: usize,
@@ -80,33 +80,21 @@ pub struct TimelineStats {
 #[non_exhaustive]
 pub struct Quantiles {
     /// The median.
-    #[cfg_attr(
-        feature = "serde",
-        serde(rename = "p50_seconds", serialize_with = "crate::seconds::as_seconds")
-    )]
+    #[cfg_attr(feature = "serde", serde(rename = "p50_seconds", serialize_with = "as_seconds"))]
     pub p50: Duration,
     /// Nine in ten took no longer.
-    #[cfg_attr(
-        feature = "serde",
-        serde(rename = "p90_seconds", serialize_with = "crate::seconds::as_seconds")
-    )]
+    #[cfg_attr(feature = "serde", serde(rename = "p90_seconds", serialize_with = "as_seconds"))]
     pub p90: Duration,
     /// 99 in 100 took no longer.
-    #[cfg_attr(
-        feature = "serde",
-        serde(rename = "p99_seconds", serialize_with = "crate::seconds::as_seconds")
-    )]
+    #[cfg_attr(feature = "serde", serde(rename = "p99_seconds", serialize_with = "as_seconds"))]
     pub p99: Duration,
     /// The longest.
-    #[cfg_attr(
-        feature = "serde",
-        serde(rename = "max_seconds", serialize_with = "crate::seconds::as_seconds")
-    )]
+    #[cfg_attr(feature = "serde", serde(rename = "max_seconds", serialize_with = "as_seconds"))]
     pub max: Duration,
 }
 
 impl Quantiles {
-    /// Of these; the longest is known from elsewhere.
+    /// Of these. The longest is handed in: it may be of more than these.
     fn of(mut times: Vec<u64>, max: u64) -> Self {
         times.sort_unstable();
         let rank = |hundredths: usize| {
@@ -121,30 +109,24 @@ impl Timeline {
     /// Counts, rates and quantiles. Sorts the spans three times.
     #[must_use]
     pub fn stats(&self) -> TimelineStats {
-        TimelineStats::of(self)
-    }
-}
-
-impl TimelineStats {
-    fn of(timeline: &Timeline) -> Self {
-        let totals = &timeline.totals;
-        let ran = |span: &&Span| span.ending() != Ending::Refused;
-        let times = |of: fn(&Times) -> u64| timeline.sample().map(|span| of(span.times())).collect();
-        let run_times = timeline.sample().filter(ran).map(|span| span.times().run_time()).collect();
+        let (totals, workers, elapsed) = (&self.totals, self.workers, self.elapsed());
+        let times = |of: fn(&Times) -> u64| self.sample().map(|span| of(span.times())).collect();
+        let ran = self.sample().filter(|span| span.ending() != Ending::Refused);
+        let run_times = ran.map(|span| span.times().run_time()).collect();
         let decided = totals.attempts - totals.ended(Ending::Retried);
         TimelineStats {
             items: totals.items,
             attempts: totals.attempts,
-            sampled: timeline.sample().count(),
+            sampled: self.sample().count(),
             succeeded: totals.ended(Ending::Succeeded),
             failed: totals.ended(Ending::Failed),
             panicked: totals.ended(Ending::Panicked),
             refused: totals.ended(Ending::Refused),
             retries: totals.ended(Ending::Retried),
-            elapsed: timeline.elapsed(),
-            workers: timeline.workers,
-            throughput: per_second(decided, timeline.elapsed()),
-            utilisation: utilisation(totals.busy, timeline.workers, timeline.elapsed()),
+            elapsed,
+            workers,
+            throughput: per_second(decided, elapsed),
+            utilisation: utilisation(totals.busy, workers, elapsed),
             run_time: Quantiles::of(run_times, totals.longest_run),
             limiter_wait: Quantiles::of(times(Times::limiter_wait), totals.longest_limiter_wait),
             queue_wait: Quantiles::of(times(Times::queue_wait), totals.longest_queue_wait),
@@ -169,32 +151,33 @@ fn number(count: usize) -> f64 {
 
 impl fmt::Display for TimelineStats {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (elapsed, percent) = (Told(self.elapsed), self.utilisation * 100.0);
+        let (elapsed, percent) = (ThreeDigits(self.elapsed), self.utilisation * 100.0);
         let (items, rate, workers) = (self.items, self.throughput, self.workers);
         writeln!(f, "{items} items in {elapsed}: {rate:.1}/s, {workers} workers, {percent:.0}% utilised")?;
-        write!(f, "{} attempts: {} succeeded", self.attempts, self.succeeded)?;
-        for (count, what) in [
-            (self.failed, "failed"),
-            (self.panicked, "panicked"),
-            (self.refused, "without a permit"),
-            (self.retries, "tried again"),
-        ] {
-            if count > 0 {
-                write!(f, ", {count} {what}")?;
-            }
-        }
+        self.write_counts(f)?;
         if self.sampled < self.attempts {
             write!(f, "\nquantiles are those of a sample of {}", self.sampled)?;
         }
         write!(f, "\n{:13}{:>10}{:>10}{:>10}{:>10}", "", "p50", "p90", "p99", "max")?;
-        for (what, quantiles) in [
-            ("run time", &self.run_time),
-            ("limiter wait", &self.limiter_wait),
-            ("queue wait", &self.queue_wait),
-        ] {
-            write!(f, "\n{what:13}{quantiles}")?;
-        }
-        Ok(())
+        write!(f, "\nrun time     {}", self.run_time)?;
+        write!(f, "\nlimiter wait {}", self.limiter_wait)?;
+        write!(f, "\nqueue wait   {}", self.queue_wait)
+    }
+}
+
+impl TimelineStats {
+    fn write_counts(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} attempts: {} succeeded", self.attempts, self.succeeded)?;
+        let others = [
+            (self.failed, "failed"),
+            (self.panicked, "panicked"),
+            (self.refused, "without a permit"),
+            (self.retries, "tried again"),
+        ];
+        others
+            .iter()
+            .filter(|(count, _)| *count > 0)
+            .try_for_each(|(count, what)| write!(f, ", {count} {what}"))
     }
 }
 
@@ -203,14 +186,14 @@ impl fmt::Display for Quantiles {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         [self.p50, self.p90, self.p99, self.max]
             .into_iter()
-            .try_for_each(|time| write!(f, "{:>10}", Told(time)))
+            .try_for_each(|time| write!(f, "{:>10}", ThreeDigits(time)))
     }
 }
 
-/// A duration with three digits, in the unit that a person would give it in.
-struct Told(Duration);
+/// A duration in the unit that a person would give it in.
+struct ThreeDigits(Duration);
 
-impl fmt::Display for Told {
+impl fmt::Display for ThreeDigits {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let seconds = self.0.as_secs_f64();
         let (time, unit) = match self.0.as_nanos() {
@@ -260,7 +243,7 @@ mod tests {
 
     #[test]
     fn a_time_is_told_with_three_digits() {
-        let told = |nanos| Told(Duration::from_nanos(nanos)).to_string();
+        let told = |nanos| ThreeDigits(Duration::from_nanos(nanos)).to_string();
         assert_eq!([0, 999, 1_000, 12_340].map(told), ["0 ns", "999 ns", "1.00 µs", "12.3 µs"]);
         assert_eq!([999_500, 1_234_000, 65_000_000_000].map(told), ["1000 µs", "1.23 ms", "65.0 s"]);
     }
