@@ -1,7 +1,6 @@
-//! Just enough JSON to write what a page or a trace reads: texts, and columns of numbers.
+//! Just enough JSON to write what a page or a trace reads: texts, and lists.
 
 use std::fmt;
-use std::io;
 
 /// A text as JSON, safe inside a `<script>` too: what could end it or start another is written as an escape.
 pub(super) struct Text<'t>(pub(super) &'t str);
@@ -32,17 +31,19 @@ fn write_escaped(f: &mut fmt::Formatter<'_>, c: char) -> fmt::Result {
     }
 }
 
-/// A list of what has a text that is JSON.
-pub(super) fn write_list(
-    out: &mut impl io::Write,
-    values: impl IntoIterator<Item = impl fmt::Display>,
-) -> io::Result<()> {
-    let mut separator = "[";
-    for value in values {
-        write!(out, "{separator}{value}")?;
-        separator = ",";
+/// Values whose texts are JSON, as a list of it.
+#[derive(Clone)]
+pub(super) struct List<V>(pub(super) V);
+
+impl<V: IntoIterator<Item: fmt::Display> + Clone> fmt::Display for List<V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut separator = "[";
+        for value in self.0.clone() {
+            write!(f, "{separator}{value}")?;
+            separator = ",";
+        }
+        f.write_str(if separator == "[" { "[]" } else { "]" })
     }
-    out.write_all(if separator == "[" { b"[]" } else { b"]" })
 }
 
 #[cfg(test)]
@@ -59,11 +60,7 @@ mod tests {
 
     #[test]
     fn a_list_has_commas_between_its_values() {
-        let list = |values: &[u64]| {
-            let mut out = Vec::new();
-            write_list(&mut out, values).unwrap();
-            String::from_utf8(out).unwrap()
-        };
-        assert_eq!((list(&[]), list(&[1]), list(&[1, 2])), ("[]".into(), "[1]".into(), "[1,2]".into()));
+        let list = |values: &[u64]| List(values).to_string();
+        assert_eq!([&[][..], &[1], &[1, 2]].map(list), ["[]", "[1]", "[1,2]"]);
     }
 }

@@ -1,13 +1,14 @@
 //! A timeline as a page to look at: the page's text, with the data of one timeline in it.
 
+use std::fmt;
 use std::io::{self, BufWriter, Write};
-use std::mem;
+use std::iter;
 
 use super::density::{Bucket, Density};
-use super::json::{Text, write_list};
+use super::json::{List, Text};
 use super::recording::Timeline;
-use super::span::{Ending, Span, nanos};
-use super::stats::Quantiles;
+use super::span::{Span, nanos};
+use super::stats::{Quantiles, TimelineStats};
 
 const PAGE: &str = include_str!("page.html");
 const STYLE: &str = include_str!("page.css");
@@ -39,124 +40,98 @@ impl Timeline {
 
 fn write(timeline: &Timeline, out: impl Write) -> io::Result<()> {
     let mut out = BufWriter::new(out);
-    let mut rest = PAGE;
-    for (place, text) in [("/*STYLE*/", Some(STYLE)), ("/*DATA*/", None), ("/*SCRIPT*/", Some(SCRIPT))] {
-        let Some((before, after)) = rest.split_once(place) else { unreachable!("page.html has no {place}") };
-        out.write_all(before.as_bytes())?;
-        match text {
-            Some(text) => out.write_all(text.as_bytes())?,
-            None => write_data(timeline, &mut out)?,
-        }
-        rest = after;
-    }
-    out.write_all(rest.as_bytes())?;
+    let (before_style, rest) = split(PAGE, "/*STYLE*/");
+    let (before_data, rest) = split(rest, "/*DATA*/");
+    let (before_script, rest) = split(rest, "/*SCRIPT*/");
+    write!(out, "{before_style}{STYLE}{before_data}")?;
+    write_data(timeline, &mut out)?;
+    write!(out, "{before_script}{SCRIPT}{rest}")?;
     out.flush()
 }
 
+fn split(page: &'static str, place: &str) -> (&'static str, &'static str) {
+    page.split_once(place).unwrap_or_else(|| unreachable!("page.html has no {place}"))
+}
+
 fn write_data(timeline: &Timeline, out: &mut impl Write) -> io::Result<()> {
-    let (elapsed, items, attempts) = (nanos(timeline.elapsed()), timeline.totals.items, timeline.attempts());
-    let (is_complete, workers) = (timeline.is_complete(), timeline.workers);
-    write!(out, "{{\"version\":{VERSION},\"elapsed\":{elapsed},\"items\":{items},\"attempts\":{attempts},")?;
-    write!(out, "\"complete\":{is_complete},\"workers\":{workers},\"stats\":")?;
-    write_stats(timeline, out)?;
-    out.write_all(b",\"spans\":")?;
+    write!(out, "{{\"version\":{VERSION}")?;
+    write_field(out, "elapsed", nanos(timeline.elapsed()))?;
+    write_field(out, "items", timeline.totals.items)?;
+    write_field(out, "attempts", timeline.attempts())?;
+    write_field(out, "complete", timeline.is_complete())?;
+    write_field(out, "workers", timeline.workers)?;
+    write_stats(&timeline.stats(), out)?;
     write_spans(timeline.spans(), out)?;
-    out.write_all(b",\"notes\":")?;
     write_notes(timeline.spans(), out)?;
-    out.write_all(b",\"slowest\":")?;
-    write_list(out, timeline.slowest_positions())?;
-    out.write_all(b",\"failed\":")?;
-    write_list(out, timeline.failure_positions())?;
-    out.write_all(b",\"density\":")?;
+    write_field(out, "slowest", List(timeline.slowest_positions()))?;
+    write_field(out, "failed", List(timeline.failure_positions()))?;
     write_densities(&timeline.densities, out)?;
-    out.write_all(b",\"limit\":")?;
-    write_list(out, timeline.limits().iter().map(|(since, limit)| format!("[{},{limit}]", nanos(*since))))?;
+    let limits = timeline.limits().iter();
+    write_field(out, "limit", List(limits.map(|(since, limit)| List([nanos(*since), *limit as u64]))))?;
     out.write_all(b"}")
 }
 
-fn write_stats(timeline: &Timeline, out: &mut impl Write) -> io::Result<()> {
-    let stats = timeline.stats();
-    write!(out, "{{\"throughput\":{},\"utilisation\":{},", stats.throughput, stats.utilisation)?;
-    write!(out, "\"retries\":{},\"succeeded\":{},", stats.retries, stats.succeeded)?;
-    write!(out, "\"failed\":{},\"panicked\":{},", stats.failed, stats.panicked)?;
-    write!(out, "\"refused\":{}", stats.refused)?;
-    for (name, quantiles) in
-        [("run", stats.run_time), ("permit", stats.limiter_wait), ("queue", stats.queue_wait)]
-    {
-        write!(out, ",\"{name}\":{}", told(&quantiles))?;
-    }
+/// Another field of an object, of which one is written already. The text of the value is JSON.
+fn write_field(out: &mut impl Write, name: &str, value: impl fmt::Display) -> io::Result<()> {
+    write!(out, ",\"{name}\":{value}")
+}
+
+fn write_stats(stats: &TimelineStats, out: &mut impl Write) -> io::Result<()> {
+    write!(out, ",\"stats\":{{\"throughput\":{}", stats.throughput)?;
+    write_field(out, "utilisation", stats.utilisation)?;
+    write_field(out, "retries", stats.retries)?;
+    write_field(out, "succeeded", stats.succeeded)?;
+    write_field(out, "failed", stats.failed)?;
+    write_field(out, "panicked", stats.panicked)?;
+    write_field(out, "refused", stats.refused)?;
+    write_field(out, "run", json_of(&stats.run_time))?;
+    write_field(out, "permit", json_of(&stats.limiter_wait))?;
+    write_field(out, "queue", json_of(&stats.queue_wait))?;
     out.write_all(b"}")
 }
 
-fn told(quantiles: &Quantiles) -> String {
+fn json_of(quantiles: &Quantiles) -> String {
     let [p50, p90, p99, max] = [quantiles.p50, quantiles.p90, quantiles.p99, quantiles.max].map(nanos);
     format!(r#"{{"p50":{p50},"p90":{p90},"p99":{p99},"max":{max}}}"#)
 }
 
-/// One list for each part of all spans, which is shorter than a list of spans.
+/// One list for each part of all spans, which is shorter than a list of spans. Each start is told as the time since the one before.
 fn write_spans(spans: &[Span], out: &mut impl Write) -> io::Result<()> {
-    let mut before = 0;
-    let starts =
-        spans.iter().map(|span| span.times().started - mem::replace(&mut before, span.times().started));
-    out.write_all(b"{\"started\":")?;
-    write_list(out, starts)?;
-    write_column(out, "index", spans, |span| span.index() as u64)?;
-    write_column(out, "attempt", spans, |span| span.attempt() as u64)?;
-    write_column(out, "worker", spans, |span| span.worker() as u64)?;
-    write_column(out, "run", spans, |span| span.times().run_time())?;
-    write_column(out, "permit", spans, |span| span.times().limiter_wait())?;
-    write_column(out, "queue", spans, |span| span.times().queue_wait())?;
-    write_column(out, "end", spans, |span| number_of(span.ending()))?;
-    out.write_all(b",\"id\":")?;
-    write_list(out, spans.iter().map(|span| Text(span.id())))?;
+    let starts = spans.iter().map(|span| span.times().started);
+    let steps = starts.clone().zip(iter::once(0).chain(starts)).map(|(start, before)| start - before);
+    write!(out, ",\"spans\":{{\"started\":{}", List(steps))?;
+    write_field(out, "index", List(spans.iter().map(Span::index)))?;
+    write_field(out, "attempt", List(spans.iter().map(Span::attempt)))?;
+    write_field(out, "worker", List(spans.iter().map(Span::worker)))?;
+    write_field(out, "run", List(spans.iter().map(|span| span.times().run_time())))?;
+    write_field(out, "permit", List(spans.iter().map(|span| span.times().limiter_wait())))?;
+    write_field(out, "queue", List(spans.iter().map(|span| span.times().queue_wait())))?;
+    write_field(out, "end", List(spans.iter().map(|span| span.ending() as usize)))?;
+    write_field(out, "id", List(spans.iter().map(|span| Text(span.id()))))?;
     out.write_all(b"}")
 }
 
-/// As the page knows it.
-fn number_of(ending: Ending) -> u64 {
-    ending as u64
-}
-
-fn write_column(
-    out: &mut impl Write,
-    name: &str,
-    spans: &[Span],
-    of: impl Fn(&Span) -> u64,
-) -> io::Result<()> {
-    write!(out, ",\"{name}\":")?;
-    write_list(out, spans.iter().map(of))
-}
-
+/// By the positions of their spans.
 fn write_notes(spans: &[Span], out: &mut impl Write) -> io::Result<()> {
     let noted = spans.iter().enumerate().filter_map(|(at, span)| Some((at, span.note()?)));
-    let mut separator = "{";
+    out.write_all(b",\"notes\":{")?;
+    let mut separator = "";
     for (at, note) in noted {
         write!(out, "{separator}\"{at}\":{}", Text(note))?;
         separator = ",";
     }
-    out.write_all(if separator == "{" { b"{}" } else { b"}" })
+    out.write_all(b"}")
 }
 
 /// Of each worker a list for each of the things that were counted.
 fn write_densities(densities: &[Density], out: &mut impl Write) -> io::Result<()> {
-    write!(out, "{{\"width\":{}", densities.first().map_or(1, Density::width))?;
-    write_counts(out, "busy", densities, |bucket| bucket.busy)?;
-    write_counts(out, "waits", densities, |bucket| bucket.waits)?;
-    write_counts(out, "ended", densities, |bucket| bucket.ended)?;
-    write_counts(out, "failed", densities, |bucket| bucket.failed)?;
+    let counts = |of: fn(&Bucket) -> u64| {
+        List(densities.iter().map(move |density| List(density.buckets().iter().map(of))))
+    };
+    write!(out, ",\"density\":{{\"width\":{}", densities.first().map_or(1, Density::width))?;
+    write_field(out, "busy", counts(|bucket| bucket.busy))?;
+    write_field(out, "waits", counts(|bucket| bucket.waits))?;
+    write_field(out, "ended", counts(|bucket| bucket.ended))?;
+    write_field(out, "failed", counts(|bucket| bucket.failed))?;
     out.write_all(b"}")
-}
-
-fn write_counts(
-    out: &mut impl Write,
-    name: &str,
-    densities: &[Density],
-    of: impl Fn(&Bucket) -> u64,
-) -> io::Result<()> {
-    write!(out, ",\"{name}\":[")?;
-    for (number, density) in densities.iter().enumerate() {
-        out.write_all(if number > 0 { b"," } else { b"" })?;
-        write_list(out, density.buckets().iter().map(&of))?;
-    }
-    out.write_all(b"]")
 }

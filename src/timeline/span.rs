@@ -21,7 +21,7 @@ pub enum Ending {
 }
 
 impl Ending {
-    /// All of them, each at the position that it has as a number.
+    /// All of them, each at the position that it has as a number. The page knows them by that number.
     pub(crate) const ALL: [Ending; 5] =
         [Ending::Succeeded, Ending::Failed, Ending::Panicked, Ending::Refused, Ending::Retried];
 
