@@ -8,7 +8,7 @@ use super::span::{Attempt, Ending, Times};
 /// As many as a chart can show. More come together two by two.
 const MOST_BUCKETS: u64 = 512;
 
-/// 4 µs: a batch of a millisecond still has a curve.
+/// The shift of 4 µs: a batch of a millisecond still has a curve.
 const FINEST: u32 = 12;
 
 /// What fell into one bucket.
@@ -18,9 +18,9 @@ pub(crate) struct Bucket {
     pub(crate) busy: u64,
     /// Nanoseconds that it waited for permits.
     pub(crate) waits: u64,
-    /// Attempts that ended.
-    pub(crate) ended: u64,
-    /// Items that were decided without a value.
+    /// Items that were decided.
+    pub(crate) decided: u64,
+    /// Of them, those without a value.
     pub(crate) failed: u64,
 }
 
@@ -28,7 +28,7 @@ impl AddAssign<&Bucket> for Bucket {
     fn add_assign(&mut self, more: &Bucket) {
         self.busy += more.busy;
         self.waits += more.waits;
-        self.ended += more.ended;
+        self.decided += more.decided;
         self.failed += more.failed;
     }
 }
@@ -44,19 +44,19 @@ impl<'b> Sum<&'b Bucket> for Bucket {
 /// Buckets of one width, from the beginning of the batch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Density {
-    /// Its binary logarithm, in nanoseconds.
-    width: u32,
+    /// A bucket is 2^`shift` nanoseconds wide.
+    shift: u32,
     buckets: Vec<Bucket>,
 }
 
 impl Density {
     pub(crate) fn new() -> Self {
-        Density { width: FINEST, buckets: Vec::new() }
+        Density { shift: FINEST, buckets: Vec::new() }
     }
 
     /// Nanoseconds.
     pub(crate) fn width(&self) -> u64 {
-        1 << self.width
+        1 << self.shift
     }
 
     pub(crate) fn buckets(&self) -> &[Bucket] {
@@ -67,7 +67,7 @@ impl Density {
     pub(crate) fn add(&mut self, attempt: &Attempt) {
         let Times { taken, started, ended, .. } = attempt.times;
         let last = self.bucket_at(ended);
-        last.ended += u64::from(attempt.ending != Ending::Retried);
+        last.decided += u64::from(attempt.ending != Ending::Retried);
         last.failed += u64::from(attempt.ending.is_failure());
         self.spread(started, ended, |bucket| &mut bucket.busy);
         if started > taken {
@@ -77,10 +77,10 @@ impl Density {
 
     #[inline]
     fn bucket_at(&mut self, time: u64) -> &mut Bucket {
-        while time >> self.width >= MOST_BUCKETS {
+        while time >> self.shift >= MOST_BUCKETS {
             self.coarsen();
         }
-        let position = position(time >> self.width);
+        let position = position(time >> self.shift);
         if position >= self.buckets.len() {
             self.buckets.resize(position + 1, Bucket::default());
         }
@@ -92,8 +92,8 @@ impl Density {
     fn spread(&mut self, start: u64, end: u64, part: impl Fn(&mut Bucket) -> &mut u64) {
         let mut from = start;
         while from < end {
-            let number = from >> self.width;
-            let to = end.min((number + 1) << self.width);
+            let number = from >> self.shift;
+            let to = end.min((number + 1) << self.shift);
             *part(&mut self.buckets[position(number)]) += to - from;
             from = to;
         }
@@ -102,7 +102,7 @@ impl Density {
     /// Twice the width.
     #[cold]
     fn coarsen(&mut self) {
-        self.width += 1;
+        self.shift += 1;
         self.buckets = self.buckets.chunks(2).map(|pair| pair.iter().sum()).collect();
     }
 
@@ -114,8 +114,8 @@ impl Density {
         }
     }
 
-    fn widen(&mut self, width: u32) {
-        while self.width < width {
+    fn widen(&mut self, shift: u32) {
+        while self.shift < shift {
             self.coarsen();
         }
     }
@@ -123,8 +123,8 @@ impl Density {
 
 /// Brings all to one width, and to one length.
 pub(crate) fn align(densities: &mut [&mut Density]) {
-    let width = densities.iter().map(|density| density.width).max().unwrap_or(FINEST);
-    densities.iter_mut().for_each(|density| density.widen(width));
+    let shift = densities.iter().map(|density| density.shift).max().unwrap_or(FINEST);
+    densities.iter_mut().for_each(|density| density.widen(shift));
     let length = densities.iter().map(|density| density.buckets.len()).max().unwrap_or(0);
     densities.iter_mut().for_each(|density| density.buckets.resize(length, Bucket::default()));
 }
@@ -160,7 +160,7 @@ mod tests {
         assert_eq!(density.width(), 4096);
         assert_eq!(busy(&density), [96, 4096, 808]);
         assert_eq!(density.buckets()[0].waits, 3000);
-        assert_eq!(density.buckets().iter().map(|bucket| bucket.ended).collect::<Vec<_>>(), [0, 0, 1]);
+        assert_eq!(density.buckets().iter().map(|bucket| bucket.decided).collect::<Vec<_>>(), [0, 0, 1]);
     }
 
     #[test]
@@ -169,7 +169,7 @@ mod tests {
         let density = density(&[(0, 0, 5000), (5000, 5000, hour), (hour, hour + 7, hour + 9)]);
         assert!(density.buckets().len() as u64 <= MOST_BUCKETS);
         assert_eq!(busy(&density).iter().sum::<u64>(), 5000 + (hour - 5000) + 2);
-        assert_eq!(density.buckets().iter().map(|bucket| bucket.ended).sum::<u64>(), 3);
+        assert_eq!(density.buckets().iter().map(|bucket| bucket.decided).sum::<u64>(), 3);
         assert!(density.width() * (MOST_BUCKETS / 2) <= hour + 9, "no coarser than it has to be");
     }
 
@@ -200,6 +200,6 @@ mod tests {
         for ending in Ending::ALL {
             density.add(&attempt(0, 0, 1, ending));
         }
-        assert_eq!((density.buckets()[0].ended, density.buckets()[0].failed), (4, 3));
+        assert_eq!((density.buckets()[0].decided, density.buckets()[0].failed), (4, 3));
     }
 }

@@ -131,7 +131,7 @@ fn write_densities(densities: &[Density], out: &mut impl Write) -> io::Result<()
     write!(out, ",\"density\":{{\"width\":{}", densities.first().map_or(1, Density::width))?;
     write_field(out, "busy", counts(|bucket| bucket.busy))?;
     write_field(out, "waits", counts(|bucket| bucket.waits))?;
-    write_field(out, "ended", counts(|bucket| bucket.ended))?;
+    write_field(out, "ended", counts(|bucket| bucket.decided))?;
     write_field(out, "failed", counts(|bucket| bucket.failed))?;
     out.write_all(b"}")
 }

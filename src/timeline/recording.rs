@@ -191,7 +191,7 @@ impl Timeline {
             length: Duration::from_nanos(length),
             busy_workers: all.busy as f64 / length as f64,
             waiting_workers: all.waits as f64 / length as f64,
-            rate: all.ended as f64 * 1e9 / length as f64,
+            rate: all.decided as f64 * 1e9 / length as f64,
             failed: all.failed as usize,
         }
     }

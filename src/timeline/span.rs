@@ -78,12 +78,12 @@ impl Times {
     }
 }
 
-/// As far as they go: 584 years.
+/// Its nanoseconds; of more than 584 years, the most that there are.
 pub(crate) fn nanos(time: Duration) -> u64 {
     u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
-/// One attempt, without what only those have that are kept.
+/// What is known of every attempt, kept or not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Attempt {
     pub(crate) index: usize,

@@ -365,7 +365,7 @@ mod tests {
             (all.totals.attempts, all.totals.items, all.totals.busy),
             (items, items, 5 * items as u64)
         );
-        let ended: u64 = all.densities.iter().flat_map(Density::buckets).map(|bucket| bucket.ended).sum();
+        let ended: u64 = all.densities.iter().flat_map(Density::buckets).map(|bucket| bucket.decided).sum();
         assert_eq!(ended, items as u64);
     }
 
