@@ -9,7 +9,6 @@ use crate::cancel::CancelToken;
 use crate::context::ItemContext;
 use crate::engine::{
     Control, Engine, Flow, Init, ItemName, Observers, OnProgress, Order, Outcome, Record, Steps, collect,
-    debug_name,
 };
 #[cfg(feature = "journal")]
 use crate::journal::{Journal, Journaled, Serialized};
@@ -20,6 +19,7 @@ use crate::result::{BatchResult, discard_each};
 use crate::retry::{NoRetry, Retry, RetryPolicy};
 use crate::stream::{Results, Streamed};
 use crate::sync::{Instant, Mutex};
+use crate::timeline::span::debug_name;
 
 /// Items about to be run. Made by [`BatchExecutor::batch`](crate::BatchExecutor::batch); nothing happens until
 /// [`run`](Batch::run) or [`run_with`](Batch::run_with).

@@ -1,14 +1,13 @@
 //! What is noted of a batch while it runs, for its timeline. Each worker writes into a track of its own; only where one
 //! begins, and now and then while many are kept, is there a lock.
 
-use std::fmt::{self, Debug, Write};
 use std::mem;
 
 use crate::error::ItemError;
 use crate::panic::{self, Panic};
 use crate::sync::{Instant, Mutex};
-use crate::timeline::span::{Attempt, Ending, LONGEST_TEXT, Times, nanos, shortened};
-use crate::timeline::track::{Level, Recorded, Room, Track};
+use crate::timeline::span::{Attempt, Ending, Texts, Times, nanos, shortened};
+use crate::timeline::track::{KeptAs, Level, Recorded, Room, Track};
 
 /// What is to be recorded, and what items are called.
 pub(crate) struct Record<'a, I> {
@@ -76,7 +75,7 @@ impl<'a, I> Recorder<'a, I> {
     fn hear(&self, more: usize) -> Level {
         let mut state = self.state.lock();
         state.kept += more;
-        while state.kept > self.room.sample(state.level) {
+        while state.kept > self.room.for_sample(state.level) {
             state.level = state.level.next();
             state.kept /= 2;
         }
@@ -115,8 +114,8 @@ pub(super) struct Scribe<'r, I> {
     /// Spans that it has kept and not told of.
     untold: usize,
     queued: u64,
-    /// When it was done with what it did last.
-    at: u64,
+    /// Since when it can turn to the next item.
+    free_since: u64,
     open: Option<Open>,
 }
 
@@ -129,15 +128,15 @@ struct Open {
 
 impl<'r, I> Scribe<'r, I> {
     pub(super) fn new(recorder: &'r Recorder<'r, I>) -> Self {
-        Scribe { recorder, track: None, untold: 0, queued: 0, at: 0, open: None }
+        Scribe { recorder, track: None, untold: 0, queued: 0, free_since: 0, open: None }
     }
 
     /// The worker with this number turns to items that have been queued since then.
     pub(super) fn turns_to(&mut self, worker: usize, queued: Queued) {
-        self.at = self.recorder.now();
+        self.free_since = self.recorder.now();
         self.queued = match queued {
             Queued::AtStart => self.recorder.queued,
-            Queued::Now => self.at,
+            Queued::Now => self.free_since,
             Queued::At(due) => self.recorder.at(due),
         };
         if self.track.as_ref().is_none_or(|track| track.worker != worker) {
@@ -155,7 +154,7 @@ impl<'r, I> Scribe<'r, I> {
     /// An attempt starts; if it had to be admitted, that was then.
     #[inline]
     pub(super) fn starts(&mut self, admitted: Option<u64>) {
-        self.open = Some(Open { started: admitted.unwrap_or(self.at), ended: None });
+        self.open = Some(Open { started: admitted.unwrap_or(self.free_since), ended: None });
     }
 
     /// It has a value.
@@ -171,18 +170,17 @@ impl<'r, I> Scribe<'r, I> {
         self.open.iter_mut().for_each(|open| open.ended = Some(now));
     }
 
-    /// What the worker has done since was for no attempt.
+    /// What the worker has done since was for no attempt, such as making a text.
     pub(super) fn goes_on(&mut self) {
-        self.at = self.recorder.now();
+        self.free_since = self.recorder.now();
     }
 
-    /// It is known how the attempt ended, that may not have started.
+    /// It has come to no value; it may not even have started.
     #[cold]
     pub(super) fn close(&mut self, index: usize, number: usize, end: &End, item: Option<&I>) {
-        let End { ending, note } = end;
-        let note = note.clone().map(|note| shortened(note).into());
-        self.end(index, number, *ending, |recorder| {
-            (item.map_or_else(Box::default, |item| recorder.name(item)), note)
+        self.end(index, number, end.ending, |recorder| {
+            let id = item.map_or_else(Box::default, |item| recorder.name(item));
+            (id, end.note.clone().map(|note| shortened(note).into()))
         });
     }
 
@@ -192,28 +190,29 @@ impl<'r, I> Scribe<'r, I> {
         index: usize,
         number: usize,
         ending: Ending,
-        texts: impl FnOnce(&Recorder<'r, I>) -> (Box<str>, Option<Box<str>>),
+        texts: impl FnOnce(&Recorder<'r, I>) -> Texts,
     ) {
-        let Scribe { recorder, queued, at: taken, .. } = *self;
-        let open = self.open.take();
-        let now = open.as_ref().and_then(|open| open.ended).unwrap_or_else(|| recorder.now());
-        // Whatever the clock of another core says, nothing ends before it begins.
-        let started = open.as_ref().map_or(now, |open| open.started).max(taken);
-        let times = Times { queued: queued.min(taken), taken, started, ended: now.max(started) };
-        self.at = times.ended;
+        let times = self.times();
+        self.free_since = times.ended;
         let Some(track) = &mut self.track else { return };
-        let mut takes_time = false;
-        let is_sampled = track.add(Attempt { index, number, times, ending }, || {
-            takes_time = true;
-            texts(recorder)
-        });
-        self.untold += usize::from(is_sampled);
+        match track.add(Attempt { index, number, times, ending }, || texts(self.recorder)) {
+            KeptAs::Nothing => return,
+            KeptAs::Sample => self.untold += 1,
+            KeptAs::Extreme => {}
+        }
         if self.untold == TOLD_TOGETHER {
             self.tell();
         }
-        if takes_time {
-            self.goes_on();
-        }
+        self.goes_on();
+    }
+
+    /// Of the attempt that is open. Whatever the clock of another core says, nothing ends before it begins.
+    #[inline]
+    fn times(&mut self) -> Times {
+        let (open, taken) = (self.open.take(), self.free_since);
+        let ended = open.as_ref().and_then(|open| open.ended).unwrap_or_else(|| self.recorder.now());
+        let started = open.map_or(ended, |open| open.started).max(taken);
+        Times { queued: self.queued.min(taken), taken, started, ended: ended.max(started) }
     }
 
     #[cold]
@@ -255,28 +254,6 @@ impl End {
 
     pub(super) fn retried() -> Self {
         End { ending: Ending::Retried, note: None }
-    }
-}
-
-/// What an item is called that has a text for programmers: that, without the quotation marks of a string.
-pub(crate) fn debug_name<I: Debug>(item: &I) -> String {
-    let mut name = Short(String::new());
-    // An error means that there is no room for more.
-    let _ = write!(name, "{item:?}");
-    let Short(name) = name;
-    match name.strip_prefix('"').map(|rest| rest.strip_suffix('"').unwrap_or(rest)) {
-        Some(inside) => inside.to_owned(),
-        None => name,
-    }
-}
-
-/// Takes no more than is wanted of a text, and a little.
-struct Short(String);
-
-impl Write for Short {
-    fn write_str(&mut self, text: &str) -> fmt::Result {
-        self.0.push_str(text);
-        if self.0.len() > LONGEST_TEXT { Err(fmt::Error) } else { Ok(()) }
     }
 }
 

@@ -1,6 +1,6 @@
 //! One attempt at one item: when each part of it began, which worker it was on, and how it ended.
 
-use std::fmt;
+use std::fmt::{self, Write};
 use std::time::Duration;
 
 /// How an attempt ended.
@@ -43,8 +43,11 @@ impl fmt::Display for Ending {
     }
 }
 
+/// What only a span has: id and note.
+pub(crate) type Texts = (Box<str>, Option<Box<str>>);
+
 /// No id and no note is kept whole that is longer, in bytes: an item may be a whole file.
-pub(crate) const LONGEST_TEXT: usize = 200;
+const LONGEST_TEXT: usize = 200;
 
 pub(crate) fn shortened(mut text: String) -> String {
     if text.len() > LONGEST_TEXT {
@@ -53,6 +56,28 @@ pub(crate) fn shortened(mut text: String) -> String {
         text.push('…');
     }
     text
+}
+
+/// What an item is called that has a text for programmers: that, without the quotation marks of a string.
+pub(crate) fn debug_name<I: fmt::Debug>(item: &I) -> String {
+    let mut name = Short(String::new());
+    // An error means that there is no room for more.
+    let _ = write!(name, "{item:?}");
+    let Short(name) = name;
+    match name.strip_prefix('"').map(|rest| rest.strip_suffix('"').unwrap_or(rest)) {
+        Some(inside) => inside.to_owned(),
+        None => name,
+    }
+}
+
+/// Takes no more than is wanted of a text, and a little.
+struct Short(String);
+
+impl Write for Short {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        self.0.push_str(text);
+        if self.0.len() > LONGEST_TEXT { Err(fmt::Error) } else { Ok(()) }
+    }
 }
 
 /// When each part of an attempt began: nanoseconds since the batch did, each at least the one before.
@@ -119,7 +144,7 @@ pub struct Span {
 }
 
 impl Span {
-    pub(crate) fn new(attempt: Attempt, worker: usize, id: Box<str>, note: Option<Box<str>>) -> Self {
+    pub(crate) fn new(attempt: Attempt, worker: usize, (id, note): Texts) -> Self {
         Span { attempt, worker, id, note }
     }
 

@@ -1,14 +1,12 @@
 //! What one worker leaves in the timeline: a pure value, told of each attempt. Exact in its counts; of the attempts themselves
 //! it keeps all, or a sample, and beside that the slowest and the first that failed.
 
-use std::cmp::{Ordering, Reverse};
-use std::collections::BinaryHeap;
 use std::mem;
 
 use super::density::{self, Density};
-use super::span::{Attempt, Ending, Span};
+use super::span::{Attempt, Ending, Span, Texts};
 
-/// How many of the slowest, and of those that failed, are kept whatever the sample is.
+/// So many of the slowest, and of the first that failed, are kept whatever the sample is, where there is room for them.
 pub(crate) const EXTREMES: usize = 100;
 
 /// How selective a sample is: level n keeps one item in 2^n, with all of its attempts. It depends on the item's index alone,
@@ -94,11 +92,11 @@ impl Totals {
     }
 }
 
-/// How many of each a track keeps beside its sample.
+/// How many spans may be kept, and how many of them may be the slowest, or the first that failed, beside a sample.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Room {
-    pub(crate) spans: usize,
-    pub(crate) extremes: usize,
+    spans: usize,
+    extremes: usize,
 }
 
 impl Room {
@@ -108,13 +106,22 @@ impl Room {
 
     /// The level to begin with, for so many items.
     pub(crate) fn level_for(&self, items: usize) -> Level {
-        if items <= self.spans { Level::ALL } else { Level::for_room(self.sample(Level(1)), items) }
+        if items <= self.spans { Level::ALL } else { Level::for_room(self.for_sample(Level(1)), items) }
     }
 
     /// How many may be in the sample of this level. Where it is no sample, nothing is kept beside it.
-    pub(crate) fn sample(&self, level: Level) -> usize {
+    pub(crate) fn for_sample(&self, level: Level) -> usize {
         if level == Level::ALL { self.spans } else { self.spans - 2 * self.extremes }
     }
+}
+
+/// What an attempt is kept as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum KeptAs {
+    Sample,
+    /// One of the slowest, or of the first that failed.
+    Extreme,
+    Nothing,
 }
 
 /// One worker's part.
@@ -122,12 +129,12 @@ impl Room {
 pub(crate) struct Track {
     pub(crate) worker: usize,
     room: Room,
-    pub(crate) level: Level,
-    pub(crate) totals: Totals,
-    pub(crate) density: Density,
+    level: Level,
+    totals: Totals,
+    density: Density,
     pub(crate) sample: Vec<Span>,
-    /// Of those that are not in the sample; the quickest of them on top.
-    slowest: BinaryHeap<Reverse<BySpeed>>,
+    /// Of those that are not in the sample, the slowest first.
+    slowest: Vec<Span>,
     /// Of those that are not in the sample, the first.
     failed: Vec<Span>,
 }
@@ -141,36 +148,38 @@ impl Track {
             totals: Totals::default(),
             density: Density::new(),
             sample: Vec::new(),
-            slowest: BinaryHeap::new(),
+            slowest: Vec::new(),
             failed: Vec::new(),
         }
     }
 
-    /// Notes an attempt. Id and note are asked for only if it is kept. Whether it is in the sample.
+    /// Notes an attempt. Id and note are asked for only if it is kept.
     #[inline]
-    pub(crate) fn add(
-        &mut self,
-        attempt: Attempt,
-        texts: impl FnOnce() -> (Box<str>, Option<Box<str>>),
-    ) -> bool {
+    pub(crate) fn add(&mut self, attempt: Attempt, texts: impl FnOnce() -> Texts) -> KeptAs {
         self.totals.add(&attempt);
         self.density.add(&attempt);
-        let is_sampled = self.level.keeps(attempt.index);
-        if is_sampled || self.is_extreme(&attempt) {
-            let (id, note) = texts();
-            let span = Span::new(attempt, self.worker, id, note);
-            if is_sampled { self.sample.push(span) } else { self.keep_extreme(span) }
+        let kept_as = self.kept_as(&attempt);
+        match kept_as {
+            KeptAs::Sample => self.sample.push(Span::new(attempt, self.worker, texts())),
+            KeptAs::Extreme => self.keep_extreme(Span::new(attempt, self.worker, texts())),
+            KeptAs::Nothing => {}
         }
-        is_sampled
+        kept_as
     }
 
-    /// Whether it is among the slowest, or the first that failed.
-    fn is_extreme(&self, attempt: &Attempt) -> bool {
-        self.is_slow(attempt.times.run_time()) || self.is_early_failure(attempt.ending)
+    #[inline]
+    fn kept_as(&self, attempt: &Attempt) -> KeptAs {
+        if self.level.keeps(attempt.index) {
+            KeptAs::Sample
+        } else if self.is_slow(attempt.times.run_time()) || self.is_early_failure(attempt.ending) {
+            KeptAs::Extreme
+        } else {
+            KeptAs::Nothing
+        }
     }
 
     fn is_slow(&self, run_time: u64) -> bool {
-        let quickest = self.slowest.peek().map(|Reverse(BySpeed(span))| span.times().run_time());
+        let quickest = self.slowest.last().map(|span| span.times().run_time());
         self.room.extremes > self.slowest.len() || quickest.is_some_and(|quickest| run_time > quickest)
     }
 
@@ -187,11 +196,11 @@ impl Track {
     }
 
     fn keep_slow(&mut self, span: Span) {
-        if self.is_slow(span.times().run_time()) {
-            self.slowest.push(Reverse(BySpeed(span)));
-            if self.slowest.len() > self.room.extremes {
-                self.slowest.pop();
-            }
+        let run_time = span.times().run_time();
+        if self.is_slow(run_time) {
+            let place = self.slowest.partition_point(|other| other.times().run_time() >= run_time);
+            self.slowest.insert(place, span);
+            self.slowest.truncate(self.room.extremes);
         }
     }
 
@@ -210,14 +219,25 @@ impl Track {
         }
     }
 
-    /// All tracks as one: its worker is the first one's.
+    /// Adds another's, at the higher level of both. All but its density, which remains one worker's.
     fn merge(&mut self, mut other: Track) {
         self.raise(other.level);
         other.raise(self.level);
         self.totals.merge(&other.totals);
         self.sample.append(&mut other.sample);
-        self.slowest.append(&mut other.slowest);
+        other.slowest.into_iter().for_each(|span| self.keep_slow(span));
         self.failed.append(&mut other.failed);
+    }
+
+    /// What is kept, each once.
+    fn into_spans(self) -> Vec<Span> {
+        let Track { room, sample: mut spans, slowest, mut failed, .. } = self;
+        keep_first(&mut failed, room.extremes);
+        spans.extend(slowest);
+        spans.extend(failed);
+        spans.sort_by_key(|span| (span.times().started, span.times().ended, span.index(), span.attempt()));
+        spans.dedup();
+        spans
     }
 }
 
@@ -240,27 +260,11 @@ impl Recorded {
         for track in tracks {
             all.merge(track);
         }
-        while all.sample.len() > room.sample(all.level) {
+        while all.sample.len() > room.for_sample(all.level) {
             all.raise(all.level.next());
         }
         let (level, totals) = (all.level, all.totals.clone());
         Recorded { level, totals, densities, spans: all.into_spans() }
-    }
-}
-
-impl Track {
-    /// What is kept, each once.
-    fn into_spans(self) -> Vec<Span> {
-        let Track { room, mut sample, slowest, mut failed, .. } = self;
-        let mut slowest: Vec<_> = slowest.into_iter().map(|Reverse(BySpeed(span))| span).collect();
-        slowest.sort_by_key(|span| Reverse(span.times().run_time()));
-        slowest.truncate(room.extremes);
-        keep_first(&mut failed, room.extremes);
-        sample.append(&mut slowest);
-        sample.append(&mut failed);
-        sample.sort_by_key(|span| (span.times().started, span.times().ended, span.index(), span.attempt()));
-        sample.dedup_by(|one, other| one == other);
-        sample
     }
 }
 
@@ -280,30 +284,6 @@ fn lanes(tracks: &mut [Track]) -> Vec<Density> {
     density::align(&mut lanes.iter_mut().collect::<Vec<_>>());
     lanes
 }
-
-/// Ordered by how long it ran.
-#[derive(Debug)]
-struct BySpeed(Span);
-
-impl Ord for BySpeed {
-    fn cmp(&self, other: &Self) -> Ordering {
-        self.0.times().run_time().cmp(&other.0.times().run_time())
-    }
-}
-
-impl PartialOrd for BySpeed {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl PartialEq for BySpeed {
-    fn eq(&self, other: &Self) -> bool {
-        self.cmp(other).is_eq()
-    }
-}
-
-impl Eq for BySpeed {}
 
 #[cfg(test)]
 mod tests {
