@@ -49,70 +49,60 @@ impl Header {
         bytes.iter().zip(beginning.as_bytes()).all(|(one, other)| one == other)
     }
 
-    /// Why a file that begins with this line is no journal for these; nothing if it is one.
+    /// Why a file that begins with this line is not the one that is expected; nothing if it is.
     pub(super) fn differs_from(&self, expected: &Header) -> Option<String> {
-        if self.kind != KIND {
-            return Some("it is no journal".into());
-        }
-        if self.version != VERSION {
-            let version = self.version;
-            return Some(format!(
-                "it has the format version {version}; this program writes version {VERSION}"
-            ));
-        }
-        if self.shards != expected.shards {
-            let (theirs, ours) = (self.shards, expected.shards);
-            return Some(format!("it is one of {theirs} shards, and this run one of {ours}"));
-        }
-        if self.shard != expected.shard {
-            let (theirs, ours, shards) = (self.shard, expected.shard, self.shards);
-            return Some(format!(
-                "it is that of shard {theirs}/{shards}, and this run is shard {ours}/{shards}"
-            ));
-        }
-        if (&self.plan, self.items) != (&expected.plan, expected.items) {
-            let counts =
-                [self.items, expected.items].map(|items| items.map(|items| format!(" ({items} items)")));
-            let [theirs, ours] = counts.map(Option::unwrap_or_default);
-            let (plan, own) = (&self.plan, &expected.plan);
-            return Some(format!(
-                "it was begun for other items: its plan is {plan}{theirs}, that of this run {own}{ours}"
-            ));
-        }
-        None
+        let Header { kind, version, shard, shards, .. } = self;
+        let problem = if kind != KIND {
+            "it is no journal".to_owned()
+        } else if *version != VERSION {
+            format!("it has the format version {version}; this program writes version {VERSION}")
+        } else if *shards != expected.shards {
+            format!("it is one of {shards} shards, and this run one of {}", expected.shards)
+        } else if *shard != expected.shard {
+            format!("it is that of shard {shard}/{shards}, and this run is shard {}/{shards}", expected.shard)
+        } else if (&self.plan, self.items) != (&expected.plan, expected.items) {
+            let (theirs, own) = (self.plan_and_items(), expected.plan_and_items());
+            format!("it was begun for other items: its plan is {theirs}, that of this run {own}")
+        } else {
+            return None;
+        };
+        Some(problem)
+    }
+
+    fn plan_and_items(&self) -> String {
+        let items = self.items.map(|items| format!(" ({items} items)"));
+        format!("{}{}", self.plan, items.unwrap_or_default())
     }
 }
 
 /// What has become of an item.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub(super) enum Kept<V, M> {
+pub(super) enum Kept<V> {
     Value(V),
-    Failed(M),
-    Panicked(M),
+    Failed(String),
+    Panicked(String),
     /// The limiter gave no permit: it never ran.
-    Refused(M),
+    Refused(String),
 }
 
 /// Any other line: an item that has been decided.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) struct Line<I, V, M> {
+pub(super) struct Line<'l, V> {
     /// Among the items of all shards.
     pub(super) index: usize,
-    pub(super) id: I,
+    #[serde(borrow)]
+    pub(super) id: &'l RawValue,
     pub(super) attempts: usize,
     /// When it was written, in seconds since 1970: of two shards that did the same item, the later counts.
     pub(super) at: f64,
-    pub(super) outcome: Kept<V, M>,
+    pub(super) outcome: Kept<V>,
 }
 
-/// A line that was read, of which nothing is copied.
-pub(super) type Read<'l> = Line<&'l RawValue, &'l RawValue, String>;
+/// A line as it is read: its value is JSON still.
+pub(super) type RawLine<'l> = Line<'l, &'l RawValue>;
 
-/// A line to be written.
-pub(super) type Written<'l, T> = Line<&'l RawValue, &'l T, String>;
-
-/// With its end, and no other: between the tokens of a value that is raw JSON there may be some.
+/// With a line end behind it and none inside: between the tokens of a value that is raw JSON there may be some.
 pub(super) fn to_bytes(line: &impl Serialize) -> Result<Vec<u8>, serde_json::Error> {
     let mut bytes = serde_json::to_vec(line)?;
     bytes.iter_mut().filter(|byte| **byte == b'\n').for_each(|byte| *byte = b' ');

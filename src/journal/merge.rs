@@ -11,8 +11,8 @@ use crate::error::{ItemError, LimiterError};
 use crate::result::{BatchItem, BatchResult, Counts, Summary, Trials};
 
 use super::error::JournalError;
-use super::line::{Header, Kept, Read};
-use super::notebook::{Journal, unreadable};
+use super::line::{Header, Kept, RawLine};
+use super::notebook::{Journal, recorded_panic};
 use super::plan::Ids;
 use super::recovery::{Contents, Tail};
 
@@ -95,13 +95,12 @@ fn add<I: DeserializeOwned, T: DeserializeOwned>(
 ) -> Result<(), JournalError> {
     let file = File::open(path).map_err(JournalError::io(path, "open it"))?;
     let mut lines = FoundByIndex::new();
-    let contents = Contents::read(BufReader::new(file), |header, line| {
+    let contents = Contents::read(path, BufReader::new(file), |header, line| {
         header.check(line.index)?;
         // Of several lines for an item the last counts, whatever the clock said.
-        lines.insert(line.index, read(line).map_err(|error| error.to_string())?);
+        lines.insert(line.index, found_in(line).map_err(|error| error.to_string())?);
         Ok(())
-    });
-    let contents = contents.map_err(|problem| unreadable(path, problem))?;
+    })?;
     let Some(header) = contents.header else { return check_beginning(path, &contents.tail) };
     let expected = first.get_or_insert_with(|| header.clone());
     if let Some(problem) = header.differs_from(&Header { shard: header.shard, ..expected.clone() }) {
@@ -131,12 +130,14 @@ fn check_twins<I, T>(found: &FoundByIndex<I, T>) -> Result<(), JournalError> {
     found.iter().try_for_each(|(index, found)| ids.add(*index, &found.id))
 }
 
-fn read<I: DeserializeOwned, T: DeserializeOwned>(line: &Read<'_>) -> Result<Found<I, T>, serde_json::Error> {
+fn found_in<I: DeserializeOwned, T: DeserializeOwned>(
+    line: &RawLine<'_>,
+) -> Result<Found<I, T>, serde_json::Error> {
     let id = serde_json::from_str(line.id.get())?;
     let outcome = match &line.outcome {
         Kept::Value(value) => Ok(serde_json::from_str(value.get())?),
         Kept::Failed(text) => Err(ItemError::Failed(text.clone())),
-        Kept::Panicked(text) => Err(ItemError::Recorded(format!("panicked: {text}").into())),
+        Kept::Panicked(text) => Err(recorded_panic(text)),
         Kept::Refused(text) => Err(ItemError::RateLimiter(LimiterError::new(text.clone()))),
     };
     let (text, at, attempts) = (line.id.get().to_owned(), line.at, line.attempts);

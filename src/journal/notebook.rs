@@ -17,9 +17,9 @@ use crate::sync::atomic::{AtomicBool, Ordering};
 
 use super::disk::{Disk, FileDisk};
 use super::error::JournalError;
-use super::line::{Header, Kept, Read, Written, to_bytes};
+use super::line::{Header, Kept, Line, RawLine, to_bytes};
 use super::plan::{Ids, Items, Plan};
-use super::recovery::{Contents, Entry, State, Tail, Unreadable};
+use super::recovery::{Contents, Entry, Tail};
 use super::writer::Writer;
 
 /// What has become of the items of a run, in a file: a line of JSON for each item that is decided. A run that is started again with
@@ -86,25 +86,9 @@ impl Journal {
         if contents.header.is_none() {
             disk.sync_folder().map_err(JournalError::io(path, "sync its folder"))?;
         }
-        Journal::recovered(path, plan, Box::new(disk), contents)
-    }
-
-    /// Brings the file in order, so that lines can be appended.
-    fn recovered(
-        path: &Path,
-        plan: Plan,
-        disk: Box<dyn Disk>,
-        contents: Contents,
-    ) -> Result<Self, JournalError> {
-        let end = mend(path, &*disk, &plan, &contents)?;
-        let entries = Mutex::new(contents.entries);
-        Ok(Journal {
-            plan,
-            retries_failed: true,
-            entries,
-            writer: Writer::new(path, disk, end),
-            is_kept: AtomicBool::new(false),
-        })
+        let end = mend(path, &disk, &plan, &contents)?;
+        let (entries, writer) = (Mutex::new(contents.entries), Writer::new(path, Box::new(disk), end));
+        Ok(Journal { plan, retries_failed: true, entries, writer, is_kept: AtomicBool::new(false) })
     }
 
     /// Whether items that failed or panicked in an earlier run are run again; `true` unless set. If not, their outcome is
@@ -138,7 +122,7 @@ impl Journal {
     /// How many items have a value.
     #[must_use]
     pub fn done(&self) -> usize {
-        self.entries.lock().values().filter(|entry| entry.state == State::Value).count()
+        self.entries.lock().values().filter(|entry| entry.has_value).count()
     }
 
     /// The file.
@@ -187,12 +171,11 @@ impl Journal {
         }
     }
 
-    fn check_id(&self, position: usize, id: &str) -> Result<(), Halt> {
+    /// The index of the item, if it may have this id.
+    fn check_id(&self, position: usize, id: &str) -> Result<usize, Halt> {
         let index = self.plan.index(position);
-        if self.plan.has(index, id) {
-            return Ok(());
-        }
-        Err(self.halt(format!("item {index} is {id}, which the plan does not have there")))
+        self.plan.check(index, id).map_err(|problem| self.halt(problem))?;
+        Ok(index)
     }
 
     /// What the item has come to in an earlier run, if that is its outcome.
@@ -201,21 +184,18 @@ impl Journal {
         position: usize,
         id: &str,
     ) -> Result<Option<Recalled<T, E>>, Halt> {
-        self.check_id(position, id)?;
-        let index = self.plan.index(position);
+        let index = self.check_id(position, id)?;
         let Some(entry) = self.entries.lock().get(&index).copied() else { return Ok(None) };
         let bytes = self.writer.read(entry.offset, entry.length)?;
         let damaged = |error: serde_json::Error| self.halt(format!("what it has of item {index}: {error}"));
-        let line: Read<'_> = serde_json::from_slice(&bytes).map_err(damaged)?;
+        let line: RawLine<'_> = serde_json::from_slice(&bytes).map_err(damaged)?;
         if line.id.get() != id {
             return Err(self.halt(format!("item {index} is {id}, and was {} when it was recorded", line.id)));
         }
         let outcome = match line.outcome {
             Kept::Value(value) => Ok(serde_json::from_str(value.get()).map_err(damaged)?),
             Kept::Failed(text) if !self.retries_failed => Err(ItemError::Recorded(text.into())),
-            Kept::Panicked(text) if !self.retries_failed => {
-                Err(ItemError::Recorded(format!("panicked: {text}").into()))
-            }
+            Kept::Panicked(text) if !self.retries_failed => Err(recorded_panic(&text)),
             _ => return Ok(None),
         };
         Ok(Some(Recalled { outcome, attempts: line.attempts }))
@@ -230,24 +210,17 @@ impl Journal {
         outcome: Result<&T, &ItemError<E>>,
     ) -> Result<(), Halt> {
         let index = self.plan.index(position);
-        let outcome = match outcome {
-            Ok(value) => Kept::Value(value),
-            Err(ItemError::Failed(error)) => Kept::Failed(error.to_string()),
-            Err(ItemError::Panicked(panic)) => Kept::Panicked(panic.message().to_owned()),
-            Err(ItemError::RateLimiter(error)) => Kept::Refused(error.to_string()),
-            Err(ItemError::Recorded(_) | ItemError::Skipped) => return Ok(()),
-        };
-        let state = State::of(&outcome);
         let unwritable =
             |error: serde_json::Error| self.halt(format!("item {index} cannot be written: {error}"));
-        let id = RawValue::from_string(id).map_err(unwritable)?;
-        let line = Written { index, id: &id, attempts, at: now(), outcome };
-        let bytes = to_bytes(&line).map_err(unwritable)?;
         let unreadable =
             |error: serde_json::Error| self.halt(format!("item {index} could not be read again: {error}"));
+        let Some(outcome) = kept(outcome) else { return Ok(()) };
+        let has_value = matches!(outcome, Kept::Value(_));
+        let id = RawValue::from_string(id).map_err(unwritable)?;
+        let bytes = to_bytes(&Line { index, id: &id, attempts, at: now(), outcome }).map_err(unwritable)?;
         check_value::<T>(&bytes).map_err(unreadable)?;
         let offset = self.writer.append(&bytes)?;
-        self.entries.lock().insert(index, Entry { offset, length: bytes.len(), state });
+        self.entries.lock().insert(index, Entry { offset, length: bytes.len(), has_value });
         Ok(())
     }
 
@@ -270,69 +243,55 @@ impl fmt::Debug for Journal {
     }
 }
 
-impl Plan {
-    fn header(&self) -> Header {
-        let plan = match &self.items {
-            Items::Known { fingerprint, .. } => fingerprint.clone(),
-            Items::Named(name) => name.clone(),
-        };
-        Header::new(plan, self.total(), self.shard.index(), self.shard.count())
-    }
-
-    /// Whether a line may be in the journal of this plan.
-    fn check(&self, line: &Read<'_>) -> Result<(), String> {
-        if self.has(line.index, line.id.get()) {
-            return Ok(());
-        }
-        Err(format!("item {} is {}, which the plan does not have there", line.index, line.id))
-    }
-}
-
 /// What is in the file, if it is a journal of this plan.
 fn contents(path: &Path, plan: &Plan, file: impl io::BufRead) -> Result<Contents, JournalError> {
     let expected = plan.header();
-    let check = |header: &Header, line: &Read<'_>| {
+    let check = |header: &Header, line: &RawLine<'_>| {
         match header.differs_from(&expected) {
-            None => header.check(line.index).and_then(|()| plan.check(line)),
+            None => header.check(line.index).and_then(|()| plan.check(line.index, line.id.get())),
             Some(_) => Ok(()), // it is refused for that
         }
     };
-    let contents = Contents::read(file, check).map_err(|problem| unreadable(path, problem))?;
-    match (&contents.header, &contents.tail) {
-        (Some(header), _) => match header.differs_from(&expected) {
-            None => Ok(contents),
-            Some(problem) => Err(JournalError::other(path, problem)),
-        },
+    let contents = Contents::read(path, file, check)?;
+    let problem = match (&contents.header, &contents.tail) {
+        (Some(header), _) => header.differs_from(&expected),
         // All that a crash can leave of a journal without a whole line is the beginning of its first.
         (None, Tail::Torn(torn)) if !to_bytes(&expected).is_ok_and(|line| line.starts_with(torn)) => {
-            Err(JournalError::other(path, "it is no journal"))
+            Some("it is no journal".to_owned())
         }
-        (None, _) => Ok(contents),
+        (None, _) => None,
+    };
+    problem.map_or(Ok(contents), |problem| Err(JournalError::other(path, problem)))
+}
+
+/// What there is to keep of an outcome: nothing of one that is in the journal already, or of an item that never had its turn.
+fn kept<V, E: fmt::Display>(outcome: Result<V, &ItemError<E>>) -> Option<Kept<V>> {
+    match outcome {
+        Ok(value) => Some(Kept::Value(value)),
+        Err(ItemError::Failed(error)) => Some(Kept::Failed(error.to_string())),
+        Err(ItemError::Panicked(panic)) => Some(Kept::Panicked(panic.message().to_owned())),
+        Err(ItemError::RateLimiter(error)) => Some(Kept::Refused(error.to_string())),
+        Err(ItemError::Recorded(_) | ItemError::Skipped) => None,
     }
 }
 
-pub(super) fn unreadable(path: &Path, problem: Unreadable) -> JournalError {
-    match problem {
-        Unreadable::Io(error) => JournalError::io(path, "read it")(error),
-        Unreadable::Damaged { line: 1, .. } => JournalError::other(path, "it is no journal"),
-        Unreadable::Damaged { line, problem } => {
-            JournalError::Damaged { path: path.to_owned(), line, problem }
-        }
-    }
+/// What a panic is, of which only the message is left.
+pub(super) fn recorded_panic<E>(message: &str) -> ItemError<E> {
+    ItemError::Recorded(format!("panicked: {message}").into())
 }
 
 /// Whether the value in this line can be read. A value that only can be written, such as a number that is none, would be found when
 /// the item is gone.
 fn check_value<T: DeserializeOwned>(line: &[u8]) -> Result<(), serde_json::Error> {
-    let line: Read<'_> = serde_json::from_slice(line)?;
+    let line: RawLine<'_> = serde_json::from_slice(line)?;
     if let Kept::Value(value) = line.outcome {
         serde_json::from_str::<T>(value.get())?;
     }
     Ok(())
 }
 
-/// Leaves nothing but whole lines, and a first one, and sees to it that they stay, for those of a run that was killed count from now on; how
-/// many bytes there are then. If that fails, whole lines are as they were.
+/// Sees to it that the file has a first line, ends with a whole one, and is synced: what a run that was killed has left counts from
+/// now on. How many bytes there are then. If it fails, whole lines are as they were.
 fn mend(path: &Path, disk: &dyn Disk, plan: &Plan, contents: &Contents) -> Result<u64, JournalError> {
     let first = || to_bytes(&plan.header()).map_err(|error| JournalError::io(path, "write it")(error.into()));
     let (there, missing) = match (&contents.header, &contents.tail) {

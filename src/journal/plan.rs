@@ -3,14 +3,15 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::hash::Hasher;
 
 use serde::Serialize;
 use siphasher::sip128::{Hasher128, SipHasher};
-use std::hash::Hasher;
 
 use crate::shard::Shard;
 
 use super::error::JournalError;
+use super::line::Header;
 
 /// What a run is to do: a fingerprint of its items, and which shard of them it takes. A [`Journal`](crate::Journal) that was
 /// begun with one plan is refused with another.
@@ -93,12 +94,20 @@ impl Plan {
         self.total().map(|total| total.saturating_sub(self.shard.index()).div_ceil(self.shard.count()))
     }
 
-    /// Whether the item at this index has this id, as far as the plan knows.
-    pub(super) fn has(&self, index: usize, id: &str) -> bool {
+    /// Whether the item at this index may have this id, as far as the plan knows.
+    pub(super) fn check(&self, index: usize, id: &str) -> Result<(), String> {
         match &self.items {
-            Items::Known { hashes, .. } => hashes.get(index) == Some(&hash(id).0),
-            Items::Named(_) => true,
+            Items::Known { hashes, .. } if hashes.get(index) != Some(&hash(id).0) => {
+                Err(format!("item {index} is {id}, which the plan does not have there"))
+            }
+            _ => Ok(()),
         }
+    }
+
+    /// The first line of a journal for it.
+    pub(super) fn header(&self) -> Header {
+        let (Items::Known { fingerprint: name, .. } | Items::Named(name)) = &self.items;
+        Header::new(name.clone(), self.total(), self.shard.index(), self.shard.count())
     }
 }
 

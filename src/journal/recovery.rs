@@ -1,35 +1,18 @@
 //! What a journal holds when it is opened: which lines are whole, and what a crash has left of the last one.
 
 use std::collections::HashMap;
-use std::io::{self, BufRead};
+use std::io::BufRead;
+use std::path::Path;
 
-use super::line::{Header, Kept, Read};
+use super::error::JournalError;
+use super::line::{Header, Kept, RawLine};
 
-/// Where the line of an item is, and what it says.
+/// Where the line of an item is, and whether it has a value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Entry {
     pub(super) offset: u64,
     pub(super) length: usize,
-    pub(super) state: State,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum State {
-    Value,
-    /// It ran, and has no value.
-    Failure,
-    /// It never ran.
-    Refused,
-}
-
-impl State {
-    pub(super) fn of<V, M>(kept: &Kept<V, M>) -> Self {
-        match kept {
-            Kept::Value(_) => State::Value,
-            Kept::Failed(_) | Kept::Panicked(_) => State::Failure,
-            Kept::Refused(_) => State::Refused,
-        }
-    }
+    pub(super) has_value: bool,
 }
 
 /// What there is in the file.
@@ -55,31 +38,19 @@ pub(super) enum Tail {
     Torn(Vec<u8>),
 }
 
-/// Why the contents cannot be told.
-#[derive(Debug)]
-pub(super) enum Unreadable {
-    Io(io::Error),
-    Damaged { line: usize, problem: String },
-}
-
-impl From<io::Error> for Unreadable {
-    fn from(error: io::Error) -> Self {
-        Unreadable::Io(error)
-    }
-}
-
 impl Contents {
     /// Reads all of a file, or the first line alone if it is of another version. Calls `each` for the lines of items, in their order,
     /// with the first one.
     pub(super) fn read(
+        path: &Path,
         mut file: impl BufRead,
-        mut each: impl FnMut(&Header, &Read<'_>) -> Result<(), String>,
-    ) -> Result<Self, Unreadable> {
+        mut each: impl FnMut(&Header, &RawLine<'_>) -> Result<(), String>,
+    ) -> Result<Self, JournalError> {
         let (mut contents, mut bytes) = (Contents::default(), Vec::new());
-        for line in 1.. {
+        for number in 1.. {
             bytes.clear();
-            let length = file.read_until(b'\n', &mut bytes)?;
-            let is_ended = bytes.last() == Some(&b'\n');
+            let length = file.read_until(b'\n', &mut bytes).map_err(JournalError::io(path, "read it"))?;
+            let is_ended = bytes.ends_with(b"\n");
             if length == 0 {
                 break;
             }
@@ -90,7 +61,10 @@ impl Contents {
                     contents.tail = Tail::Torn(bytes);
                     break;
                 }
-                Err(problem) => return Err(Unreadable::Damaged { line, problem }),
+                Err(_) if number == 1 => return Err(JournalError::other(path, "it is no journal")),
+                Err(problem) => {
+                    return Err(JournalError::Damaged { path: path.to_owned(), line: number, problem });
+                }
             }
             contents.length += length as u64;
             if contents.header.as_ref().is_some_and(|header| !header.is_of_this_version()) {
@@ -103,22 +77,24 @@ impl Contents {
     fn add(
         &mut self,
         bytes: &[u8],
-        each: &mut impl FnMut(&Header, &Read<'_>) -> Result<(), String>,
+        each: &mut impl FnMut(&Header, &RawLine<'_>) -> Result<(), String>,
     ) -> Result<(), String> {
         let Some(header) = &self.header else {
             self.header = Some(serde_json::from_slice(bytes).map_err(|error| error.to_string())?);
             return Ok(());
         };
-        let line: Read<'_> = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
+        let line: RawLine<'_> = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
         each(header, &line)?;
-        let entry = Entry { offset: self.length, length: bytes.len(), state: State::of(&line.outcome) };
-        self.entries.insert(line.index, entry);
+        let has_value = matches!(line.outcome, Kept::Value(_));
+        self.entries.insert(line.index, Entry { offset: self.length, length: bytes.len(), has_value });
         Ok(())
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use serde_json::value::RawValue;
+
     use super::super::line::{Line, to_bytes};
     use super::*;
 
@@ -127,16 +103,16 @@ mod tests {
     }
 
     fn line(index: usize, value: u32) -> Vec<u8> {
-        let outcome = Kept::<_, String>::Value(value);
-        to_bytes(&Line { index, id: format!("item {index}"), attempts: 1, at: 0.0, outcome }).unwrap()
+        let (id, outcome) = (RawValue::from_string(format!("\"item {index}\"")).unwrap(), Kept::Value(value));
+        to_bytes(&Line { index, id: &id, attempts: 1, at: 0.0, outcome }).unwrap()
     }
 
     fn whole() -> Vec<u8> {
         [header(), line(0, 10), line(2, 12), line(0, 20)].concat()
     }
 
-    fn read(bytes: &[u8]) -> Result<Contents, Unreadable> {
-        Contents::read(bytes, |_, _| Ok(()))
+    fn read(bytes: &[u8]) -> Result<Contents, JournalError> {
+        Contents::read(Path::new("j"), bytes, |_, _| Ok(()))
     }
 
     #[test]
@@ -171,12 +147,15 @@ mod tests {
         for (at, bytes) in [
             (3, [&header()[..], &line(0, 1), b"\x00\x00\n", &line(1, 1)].concat()),
             (2, [&header()[..], b"\n", &line(1, 1)].concat()),
-            (1, [b"PK\x03\x04\n", &line(1, 1)[..]].concat()),
             (2, [&header()[..], &line(0, 1)[..20], b"\n"].concat()),
         ] {
-            let Err(Unreadable::Damaged { line, .. }) = read(&bytes) else { panic!("line {at} is damaged") };
+            let Err(JournalError::Damaged { line, .. }) = read(&bytes) else {
+                panic!("line {at} is damaged")
+            };
             assert_eq!(line, at);
         }
+        let archive = [b"PK\x03\x04\n", &line(1, 1)[..]].concat();
+        assert_eq!(read(&archive).unwrap_err().to_string(), "journal j: it is no journal");
     }
 
     #[test]
@@ -188,10 +167,10 @@ mod tests {
 
     #[test]
     fn a_line_that_is_not_wanted_is_damage_too() {
-        let refused = Contents::read(&whole()[..], |_, line| {
+        let refused = Contents::read(Path::new("j"), &whole()[..], |_, line| {
             if line.index == 2 { Err("no such item".to_owned()) } else { Ok(()) }
         });
-        let Err(Unreadable::Damaged { line: 3, problem }) = refused else { panic!("{refused:?}") };
+        let Err(JournalError::Damaged { line: 3, problem, .. }) = refused else { panic!("{refused:?}") };
         assert_eq!(problem, "no such item");
     }
 }

@@ -58,7 +58,7 @@ pub(crate) fn shortened(mut text: String) -> String {
     text
 }
 
-/// What an item is called that has a text for programmers: that, without the quotation marks of a string.
+/// What an item is called by its `Debug` text: that, no longer than it has to be, and of a string without its quotation marks.
 pub(crate) fn debug_name<I: fmt::Debug>(item: &I) -> String {
     let mut name = Short(String::new());
     // An error means that there is no room for more.
