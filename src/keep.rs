@@ -3,13 +3,35 @@
 
 use crate::error::ItemError;
 
-/// A batch without a journal.
+/// A batch without a journal. In the type of a [`Batch`](crate::Batch), where one is stored half-made.
+///
+/// ```
+/// use batch_executor::{Batch, BatchExecutor, NoJournal, NoRetry};
+/// use std::ops::Range;
+///
+/// let executor = BatchExecutor::new();
+/// let batch: Batch<'_, Range<u32>, NoRetry, (), NoJournal> = executor.batch(0..4);
+/// assert_eq!(batch.run(|n| Ok::<_, String>(n * n))?.successful(), 4);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Clone, Copy)]
 #[non_exhaustive]
 pub struct NoJournal;
 
 /// What a batch does with its outcomes beside handing them back: nothing, or it records them in a journal, which takes items and
 /// values that can be written and values that can be read. For bounds; it is not to be implemented elsewhere.
+///
+/// ```
+/// use batch_executor::{Batch, BatchExecutor, JournalPolicy, NoRetry};
+/// use std::ops::Range;
+///
+/// /// Runs what others have prepared, with a journal or without.
+/// fn sum_of_squares<K: JournalPolicy<u32, u32, String>>(batch: Batch<'_, Range<u32>, NoRetry, (), K>) -> u32 {
+///     batch.run(|n| Ok(n * n)).unwrap().values().sum()
+/// }
+///
+/// assert_eq!(sum_of_squares(BatchExecutor::new().batch(0..4)), 14);
+/// ```
 #[diagnostic::on_unimplemented(
     message = "this journal cannot keep outcomes of items `{I}`, values `{T}` and errors `{E}`",
     note = "in a journal, items and values are `serde::Serialize`, values `serde::de::DeserializeOwned` too, and errors `Display`",

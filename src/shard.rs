@@ -22,6 +22,7 @@ use crate::error::ConfigError;
 /// let shard: Shard = "1/3".parse()?;
 /// let mine: Vec<(usize, &str)> = shard.select(["a", "b", "c", "d", "e"]).collect();
 /// assert_eq!(mine, [(1, "b"), (4, "e")]);
+/// assert_eq!((shard.index(), shard.count()), (1, 3));
 ///
 /// // In a program: all items where nothing says which shard this is, as on the machine on which it is written.
 /// let shard = Shard::from_env()?.unwrap_or_default();
@@ -198,13 +199,13 @@ struct Environment<'a>(&'a dyn Fn(&'static str) -> Option<String>);
 impl Environment<'_> {
     fn shard(&self) -> Result<Option<Shard>, ConfigError> {
         if let Some(text) = (self.0)(SHARD) {
-            return self.ours(&text).map(Some);
+            return self.from_ours(&text).map(Some);
         }
         let engines: Vec<&Engine> =
             ENGINES.iter().filter(|engine| (self.0)(engine.index).is_some()).collect();
         match engines[..] {
-            [] => self.none(),
-            [engine] => self.of(engine).map(Some),
+            [] => self.from_nobody(),
+            [engine] => self.from_engine(engine).map(Some),
             [one, another, ..] => Err(problem(
                 one.index,
                 format!("is set, and so is {}; set {SHARD} to the shard that is meant", another.index),
@@ -212,10 +213,10 @@ impl Environment<'_> {
         }
     }
 
-    fn ours(&self, text: &str) -> Result<Shard, ConfigError> {
+    fn from_ours(&self, text: &str) -> Result<Shard, ConfigError> {
         let shard: Shard =
             text.parse().map_err(|error| problem(SHARD, format!("cannot be used: {error}")))?;
-        match self.ours_count()? {
+        match self.our_count()? {
             Some(count) if count != shard.count => {
                 Err(problem(SHARDS, format!("is {count}, but {SHARD} is {shard}")))
             }
@@ -223,13 +224,13 @@ impl Environment<'_> {
         }
     }
 
-    fn ours_count(&self) -> Result<Option<usize>, ConfigError> {
+    fn our_count(&self) -> Result<Option<usize>, ConfigError> {
         self.number(SHARDS)?.map(|count| positive(SHARDS, count)).transpose()
     }
 
     /// With a count and no index, each of them would do everything, as when a Kubernetes job is not an indexed one.
-    fn none(&self) -> Result<Option<Shard>, ConfigError> {
-        match self.ours_count()? {
+    fn from_nobody(&self) -> Result<Option<Shard>, ConfigError> {
+        match self.our_count()? {
             None => Ok(None),
             Some(count) => Err(problem(
                 SHARDS,
@@ -240,9 +241,9 @@ impl Environment<'_> {
         }
     }
 
-    fn of(&self, engine: &Engine) -> Result<Shard, ConfigError> {
+    fn from_engine(&self, engine: &Engine) -> Result<Shard, ConfigError> {
         let count = positive(engine.count, self.needed(engine.count, engine)?)?;
-        if let Some(ours) = self.ours_count()?.filter(|ours| *ours != count) {
+        if let Some(ours) = self.our_count()?.filter(|ours| *ours != count) {
             return Err(problem(
                 SHARDS,
                 format!(
@@ -263,9 +264,9 @@ impl Environment<'_> {
         let min = self.needed("SLURM_ARRAY_TASK_MIN", engine)?;
         let step = positive("SLURM_ARRAY_TASK_STEP", self.needed("SLURM_ARRAY_TASK_STEP", engine)?)?;
         let max = step.checked_mul(count - 1).and_then(|span| span.checked_add(min));
-        let even = self.number("SLURM_ARRAY_TASK_MAX")?.is_none_or(|told| Some(told) == max);
+        let max_agrees = self.number("SLURM_ARRAY_TASK_MAX")?.is_none_or(|told| Some(told) == max);
         let offset = id.checked_sub(min).filter(|offset| offset % step == 0 && offset / step < count);
-        offset.filter(|_| even).map(|offset| offset / step).ok_or_else(|| {
+        offset.filter(|_| max_agrees).map(|offset| offset / step).ok_or_else(|| {
             problem(
                 engine.index,
                 format!(

@@ -88,7 +88,6 @@ impl<I, T, E> Iterator for Results<'_, I, T, E> {
     }
 }
 
-/// After its end, it stays at its end.
 impl<I, T, E> FusedIterator for Results<'_, I, T, E> {}
 
 impl<I, T, E> fmt::Debug for Results<'_, I, T, E> {
@@ -142,6 +141,23 @@ impl<O> Streamed<O> {
     }
 
     /// What was wrong with the journal, where the stream stopped for that: [`StopReason::Journal`].
+    ///
+    /// ```
+    /// # #[cfg(feature = "journal")] {
+    /// use batch_executor::{BatchExecutor, Journal, Plan, StopReason};
+    ///
+    /// # let path = std::env::temp_dir().join(format!("stream-doc-{}.jsonl", std::process::id()));
+    /// let journal = Journal::open(&path, Plan::of(["a", "b"])?)?;
+    /// let streamed = BatchExecutor::new()
+    ///     .batch(["a", "x"])
+    ///     .journal(&journal)
+    ///     .stream(|word| Ok::<_, String>(word.len()), |results| results.count());
+    /// assert_eq!((streamed.output, streamed.stopped.clone()), (1, Some(StopReason::Journal)));
+    /// assert!(streamed.journal_error().unwrap().ends_with(r#"item 1 is "x", which the plan does not have there"#));
+    /// # std::fs::remove_file(path)?;
+    /// # }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn journal_error(&self) -> Option<&str> {
         self.journal_error.as_deref()
@@ -149,6 +165,16 @@ impl<O> Streamed<O> {
 
     /// What the stream did over time, if it was to [`record_timeline`](crate::Batch::record_timeline): of all items that were tried,
     /// whether they were handed on or not.
+    ///
+    /// ```
+    /// use batch_executor::BatchExecutor;
+    ///
+    /// let streamed = BatchExecutor::new()
+    ///     .batch(0..10)
+    ///     .record_timeline()
+    ///     .stream(|n| Ok::<_, String>(n * 2), |results| results.count());
+    /// assert_eq!((streamed.output, streamed.timeline().unwrap().attempts()), (10, 10));
+    /// ```
     #[must_use]
     pub fn timeline(&self) -> Option<&Timeline> {
         self.timeline.as_deref()

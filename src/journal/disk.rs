@@ -32,7 +32,7 @@ pub(super) struct FileDisk {
     file: Mutex<File>,
     /// The same file, to be synced while others append.
     synced: File,
-    /// Of the process that locked it.
+    /// The process that locked it.
     owner: u32,
 }
 

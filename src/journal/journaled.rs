@@ -16,6 +16,21 @@ use super::notebook::Journal;
 use super::plan::{Ids, id_of};
 
 /// A batch keeps a [`Journal`]. In the type of a [`Batch`](crate::Batch), where one is stored half-made.
+///
+/// ```
+/// use batch_executor::{Batch, BatchExecutor, Journal, Journaled, NoRetry, Plan, Serialized};
+/// use std::ops::Range;
+///
+/// # let path = std::env::temp_dir().join(format!("journaled-doc-{}.jsonl", std::process::id()));
+/// type HalfMade<'a> = Batch<'a, Range<u32>, NoRetry, (), Journaled<'a, Serialized>>;
+///
+/// let (executor, journal) = (BatchExecutor::new(), Journal::open(&path, Plan::of(0..4)?)?);
+/// let batch: HalfMade<'_> = executor.batch(0..4).journal(&journal);
+/// batch.run(|n| Ok::<_, String>(n * n))?;
+/// assert_eq!(journal.done(), 4);
+/// # std::fs::remove_file(path)?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 pub struct Journaled<'j, N = Serialized> {
     journal: &'j Journal,
@@ -33,13 +48,31 @@ struct Seen {
     has_claimed: bool,
 }
 
+impl Seen {
+    fn claim(&mut self, journal: &Journal) -> Result<(), Halt> {
+        if !self.has_claimed {
+            journal.claim()?;
+            self.has_claimed = true;
+        }
+        Ok(())
+    }
+}
+
 impl<'j, N> Journaled<'j, N> {
     pub(crate) fn new(journal: &'j Journal, names: N) -> Self {
         Journaled { journal, names, is_admitted: AtomicBool::new(false), seen: Mutex::default() }
     }
 }
 
-/// Items are called in a journal what they are as JSON.
+impl<N> Drop for Journaled<'_, N> {
+    fn drop(&mut self) {
+        if self.seen.get_mut().has_claimed {
+            self.journal.release();
+        }
+    }
+}
+
+/// Items are called in a journal what they are as JSON: [`Journaled`] without names of its own.
 #[derive(Debug, Clone, Copy)]
 #[non_exhaustive]
 pub struct Serialized;
@@ -58,24 +91,6 @@ impl<I: Serialize> Names<I> for Serialized {
 impl<I, F: Fn(&I) -> String + Sync> Names<I> for F {
     fn id(&self, index: usize, item: &I) -> Result<String, JournalError> {
         id_of(index, &self(item))
-    }
-}
-
-impl Seen {
-    fn claim(&mut self, journal: &Journal) -> Result<(), Halt> {
-        if !self.has_claimed {
-            journal.claim()?;
-            self.has_claimed = true;
-        }
-        Ok(())
-    }
-}
-
-impl<N> Drop for Journaled<'_, N> {
-    fn drop(&mut self) {
-        if self.seen.get_mut().has_claimed {
-            self.journal.release();
-        }
     }
 }
 

@@ -93,6 +93,26 @@ impl Journal {
 
     /// Whether items that failed or panicked in an earlier run are run again; `true` unless set. If not, their outcome is
     /// [`ItemError::Recorded`], and they count as failures: an executor that stops on the first one stops there again.
+    ///
+    /// ```
+    /// use batch_executor::{BatchExecutor, Journal, Plan};
+    /// use std::sync::atomic::{AtomicUsize, Ordering};
+    ///
+    /// # let path = std::env::temp_dir().join(format!("retry-failed-doc-{}.jsonl", std::process::id()));
+    /// let executor = BatchExecutor::builder().stop_on_error(false).build()?;
+    /// let (words, calls) = (["7", "x"], AtomicUsize::new(0));
+    /// for _ in 1..=2 {
+    ///     let journal = Journal::open(&path, Plan::of(words)?)?.retry_failed(false);
+    ///     let result = executor.batch(words).journal(&journal).run(|word| {
+    ///         calls.fetch_add(1, Ordering::Relaxed);
+    ///         word.parse::<u32>()
+    ///     })?;
+    ///     assert_eq!((result.successful(), result.failed()), (1, 1));
+    /// }
+    /// assert_eq!(calls.into_inner(), 2);                              // both in the first run
+    /// # std::fs::remove_file(path)?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn retry_failed(mut self, retry_failed: bool) -> Self {
         self.retries_failed = retry_failed;
@@ -105,6 +125,22 @@ impl Journal {
     /// # Panics
     ///
     /// If `lines` is 0.
+    ///
+    /// ```
+    /// use batch_executor::{Journal, Plan};
+    /// use std::time::Duration;
+    ///
+    /// # let path = std::env::temp_dir().join(format!("sync-doc-{}.jsonl", std::process::id()));
+    /// # let other = path.with_extension("other");
+    /// let careful = Journal::open(&path, Plan::named("payments"))?.sync_every(1);
+    /// let quick = Journal::open(&other, Plan::named("thumbnails"))?
+    ///     .sync_every(10_000)
+    ///     .sync_interval(Duration::from_secs(30));
+    /// assert_eq!((careful.path(), quick.done()), (path.as_path(), 0));
+    /// # std::fs::remove_file(path)?;
+    /// # std::fs::remove_file(other)?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn sync_every(mut self, lines: usize) -> Self {
         assert!(lines > 0, "lines cannot be synced when 0 have come together");

@@ -23,6 +23,7 @@ use super::line::Header;
 /// let all = Plan::of(files)?;                                     // these items, in this order
 /// let some = Plan::of(files)?.shard(Shard::new(1, 3)?);           // of them, what is this shard's
 /// let unknown = Plan::named("orders of 2026-11");                 // whatever the items are
+/// assert!(Plan::of(["a.txt", "a.txt"]).is_err());                 // a journal could not tell them apart
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug, Clone)]

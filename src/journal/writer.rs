@@ -141,7 +141,7 @@ impl Writer {
         self.failure.get().map_or(Ok(()), |words| Err(Halt(words.clone())))
     }
 
-    /// Nothing is written any more.
+    /// From now on nothing is written.
     fn fail(&self, what: &'static str, error: io::Error) -> Halt {
         Halt(self.failure.get_or_init(|| self.words(what, error)).clone())
     }

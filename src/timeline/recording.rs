@@ -22,6 +22,7 @@ use super::track::{EXTREMES, Level, Recorded, Totals};
 ///
 /// ```
 /// use batch_executor::{BatchExecutor, RateLimit};
+/// use std::time::Duration;
 ///
 /// let executor = BatchExecutor::builder().workers(4).rate_limiter(RateLimit::per_second(2_000)).build()?;
 /// let result = executor.batch(0..100).record_timeline().run(|n| Ok::<_, String>(n * n))?;
@@ -32,8 +33,11 @@ use super::track::{EXTREMES, Level, Recorded, Totals};
 /// timeline.write_html(&mut page)?;
 ///
 /// assert!(timeline.is_complete());
-/// assert_eq!(timeline.spans().len(), 100);
+/// assert_eq!((timeline.attempts(), timeline.spans().len(), timeline.sample().count()), (100, 100, 100));
 /// assert!(timeline.slowest().next().unwrap().run_time() >= timeline.spans()[0].run_time());
+/// assert!(timeline.spans().iter().all(|span| span.ended() <= timeline.elapsed()));
+/// assert_eq!(timeline.failures().count(), 0);
+/// assert_eq!(timeline.limits(), [(Duration::ZERO, 4)]);    // four workers from the beginning on
 /// assert!(page.starts_with(b"<!doctype html>"));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
@@ -49,7 +53,18 @@ pub struct Timeline {
     pub(super) workers: usize,
 }
 
-/// What all workers together did in a part of the time.
+/// What all workers together did in a part of the time: one of [`Timeline::intervals`].
+///
+/// ```
+/// use batch_executor::{BatchExecutor, Interval};
+///
+/// let result = BatchExecutor::new().batch(0..1_000).record_timeline().run(|n| Ok::<_, String>(n + 1))?;
+/// for Interval { start, busy_workers, rate, failed, .. } in result.timeline().unwrap().intervals() {
+///     println!("{start:?}: {busy_workers:.1} workers at work, {rate:.0} items a second");
+///     assert!(busy_workers <= 1.0 && failed == 0);
+/// }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]

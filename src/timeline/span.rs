@@ -4,6 +4,19 @@ use std::fmt::{self, Write};
 use std::time::Duration;
 
 /// How an attempt ended.
+///
+/// ```
+/// use batch_executor::{BatchExecutor, Ending, Retry, Span};
+/// use std::time::Duration;
+///
+/// let executor = BatchExecutor::builder().stop_on_error(false).build()?;
+/// let once_more = Retry::exponential(Duration::ZERO, Duration::ZERO, 1);
+/// let result = executor.batch(["x"]).retry(once_more).record_timeline().run(|text| text.parse::<u32>())?;
+/// let endings: Vec<Ending> = result.timeline().unwrap().spans().iter().map(Span::ending).collect();
+/// assert_eq!(endings, [Ending::Retried, Ending::Failed]);
+/// assert_eq!(Ending::Retried.to_string(), "failed, and was tried again");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
@@ -131,7 +144,7 @@ pub(crate) struct Attempt {
 /// let [good, bad] = result.timeline().unwrap().spans() else { unreachable!() };
 /// assert_eq!((good.id(), good.index(), good.attempt(), good.worker()), ("7", 0, 1, 0));
 /// assert_eq!((good.ending(), bad.ending()), (Ending::Succeeded, Ending::Failed));
-/// assert!(good.ended() <= bad.taken());
+/// assert!(good.started() <= good.ended() && good.ended() <= bad.taken());
 /// assert_eq!(bad.queued() + bad.queue_wait() + bad.limiter_wait() + bad.run_time(), bad.ended());
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
