@@ -47,7 +47,7 @@ const LINE_EVERY: Duration = Duration::from_secs(5);
 pub fn progress_bar() -> impl FnMut(&Progress) {
     let bar = ProgressBar::no_length();
     // It draws on stderr, and is hidden where that cannot be drawn on.
-    shown_by(if bar.is_hidden() { Face::stderr_lines() } else { Face::Ours(Bar::new(bar)) })
+    shown_by(if bar.is_hidden() { Face::Lines(Box::new(io::stderr())) } else { Face::Ours(Bar::new(bar)) })
 }
 
 /// Like [`progress_bar`], with a bar of your own: its style, and wherever it draws, a [`MultiProgress`](indicatif::MultiProgress) for
@@ -87,12 +87,12 @@ pub fn progress_bar_on(bar: ProgressBar) -> impl FnMut(&Progress) {
 }
 
 fn shown_by(face: Face) -> impl FnMut(&Progress) {
-    let mut display = Display { due: face.pause(), face, last: None };
-    move |progress| display.tell(progress)
+    let mut presenter = Presenter { due: face.pause(), face, last: None };
+    move |progress| presenter.tell(progress)
 }
 
 /// Shows some of what it is told, and the last of it always: that is when the callback is dropped, at the latest.
-struct Display {
+struct Presenter {
     face: Face,
     /// The time in the batch at which there is something to show again.
     due: Duration,
@@ -100,7 +100,7 @@ struct Display {
     last: Option<Progress>,
 }
 
-impl Display {
+impl Presenter {
     fn tell(&mut self, progress: &Progress) {
         self.last = Some(*progress);
         if progress.total_hint == Some(progress.completed) {
@@ -120,7 +120,7 @@ impl Display {
 
 /// A style or a terminal of the user's may panic, when the bar is drawn for the last time and once more when it is dropped. From a
 /// destructor, that could be the end of the process.
-impl Drop for Display {
+impl Drop for Presenter {
     fn drop(&mut self) {
         let finished = panic::catch(|| self.finish());
         let nothing = Face::Lines(Box::new(io::sink()));
@@ -139,10 +139,6 @@ enum Face {
 }
 
 impl Face {
-    fn stderr_lines() -> Self {
-        Face::Lines(Box::new(io::stderr()))
-    }
-
     fn pause(&self) -> Duration {
         match self {
             Face::Ours(_) | Face::Theirs(_) => DRAW_EVERY,
@@ -211,7 +207,7 @@ impl Bar {
 }
 
 /// What a style may have in braces, beside what `indicatif` knows.
-const KEYS: [(&str, Words); 4] =
+const KEYS: [(&str, fn(&Told) -> String); 4] =
     [("failed", Told::failed), ("rate", Told::rate), ("left", Told::left), ("batch", Told::batch)];
 
 #[derive(Clone, Copy)]
@@ -219,8 +215,6 @@ enum Stage {
     Running,
     Over,
 }
-
-type Words = fn(&Told) -> String;
 
 /// What is to be put into words.
 #[derive(Clone, Copy)]

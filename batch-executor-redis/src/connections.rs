@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use redis::{Client, Connection, RedisResult};
+use redis::{Client, Connection, RedisError, RedisResult};
 
 pub(crate) struct Connections {
     client: Client,
@@ -25,9 +25,8 @@ impl Connections {
         let idle = self.idle().pop();
         let answer = idle.map(|connection| self.ask_on(connection, &question));
         match answer {
-            Some(Err(error)) if error.is_connection_dropped() => self.ask_on(self.open()?, &question),
-            Some(answer) => answer,
-            None => self.ask_on(self.open()?, &question),
+            Some(answer) if !is_dropped(&answer) => answer,
+            _ => self.ask_on(self.open()?, &question),
         }
     }
 
@@ -53,6 +52,10 @@ impl Connections {
     fn idle(&self) -> MutexGuard<'_, Vec<Connection>> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn is_dropped<T>(answer: &RedisResult<T>) -> bool {
+    answer.as_ref().is_err_and(RedisError::is_connection_dropped)
 }
 
 /// Without the client, which may know a password.

@@ -133,6 +133,23 @@ impl RedisLimit {
     }
 
     /// Whether permits come from the local limit at present. Always false with [`Away::Fail`].
+    ///
+    /// ```
+    /// use batch_executor::{RateLimit, RateLimiter};
+    /// use batch_executor_redis::{Away, RedisLimit, redis};
+    /// use std::time::Duration;
+    ///
+    /// let nobody_listens = redis::Client::open("redis://127.0.0.1:1/")?;
+    /// let limit = RedisLimit::new(nobody_listens, "limits:geocoder", 50, Duration::from_secs(1))?
+    ///     .burst(5)
+    ///     .connect_timeout(Duration::from_millis(200))
+    ///     .read_timeout(Duration::from_millis(200))
+    ///     .when_away(Away::Local(RateLimit::per_second(5)));
+    /// assert!(!limit.is_away());                           // nobody has asked yet
+    /// assert_eq!(limit.reserve()?, Duration::ZERO);
+    /// assert!(limit.is_away());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn is_away(&self) -> bool {
         self.absence.is_on()
