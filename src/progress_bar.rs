@@ -206,8 +206,10 @@ impl Bar {
     }
 }
 
+type Words = fn(&Told) -> String;
+
 /// What a style may have in braces, beside what `indicatif` knows.
-const KEYS: [(&str, fn(&Told) -> String); 4] =
+const KEYS: [(&str, Words); 4] =
     [("failed", Told::failed), ("rate", Told::rate), ("left", Told::left), ("batch", Told::batch)];
 
 #[derive(Clone, Copy)]

@@ -199,13 +199,13 @@ struct Environment<'a>(&'a dyn Fn(&'static str) -> Option<String>);
 impl Environment<'_> {
     fn shard(&self) -> Result<Option<Shard>, ConfigError> {
         if let Some(text) = (self.0)(SHARD) {
-            return self.from_ours(&text).map(Some);
+            return self.our_shard(&text).map(Some);
         }
         let engines: Vec<&Engine> =
             ENGINES.iter().filter(|engine| (self.0)(engine.index).is_some()).collect();
         match engines[..] {
-            [] => self.from_nobody(),
-            [engine] => self.from_engine(engine).map(Some),
+            [] => self.no_shard(),
+            [engine] => self.shard_of(engine).map(Some),
             [one, another, ..] => Err(problem(
                 one.index,
                 format!("is set, and so is {}; set {SHARD} to the shard that is meant", another.index),
@@ -213,7 +213,7 @@ impl Environment<'_> {
         }
     }
 
-    fn from_ours(&self, text: &str) -> Result<Shard, ConfigError> {
+    fn our_shard(&self, text: &str) -> Result<Shard, ConfigError> {
         let shard: Shard =
             text.parse().map_err(|error| problem(SHARD, format!("cannot be used: {error}")))?;
         match self.our_count()? {
@@ -229,7 +229,7 @@ impl Environment<'_> {
     }
 
     /// With a count and no index, each of them would do everything, as when a Kubernetes job is not an indexed one.
-    fn from_nobody(&self) -> Result<Option<Shard>, ConfigError> {
+    fn no_shard(&self) -> Result<Option<Shard>, ConfigError> {
         match self.our_count()? {
             None => Ok(None),
             Some(count) => Err(problem(
@@ -241,7 +241,7 @@ impl Environment<'_> {
         }
     }
 
-    fn from_engine(&self, engine: &Engine) -> Result<Shard, ConfigError> {
+    fn shard_of(&self, engine: &Engine) -> Result<Shard, ConfigError> {
         let count = positive(engine.count, self.needed(engine.count, engine)?)?;
         if let Some(ours) = self.our_count()?.filter(|ours| *ours != count) {
             return Err(problem(

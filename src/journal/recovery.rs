@@ -49,11 +49,10 @@ impl Contents {
         let (mut contents, mut bytes) = (Contents::default(), Vec::new());
         for number in 1.. {
             bytes.clear();
-            let length = file.read_until(b'\n', &mut bytes).map_err(JournalError::io(path, "read it"))?;
-            let is_ended = bytes.ends_with(b"\n");
-            if length == 0 {
+            if file.read_until(b'\n', &mut bytes).map_err(JournalError::io(path, "read it"))? == 0 {
                 break;
             }
+            let is_ended = bytes.ends_with(b"\n");
             match contents.add(&bytes, &mut each) {
                 Ok(()) if is_ended => {}
                 Ok(()) => contents.tail = Tail::Unended,
@@ -61,12 +60,9 @@ impl Contents {
                     contents.tail = Tail::Torn(bytes);
                     break;
                 }
-                Err(_) if number == 1 => return Err(JournalError::other(path, "it is no journal")),
-                Err(problem) => {
-                    return Err(JournalError::Damaged { path: path.to_owned(), line: number, problem });
-                }
+                Err(problem) => return Err(JournalError::damaged(path, number, problem)),
             }
-            contents.length += length as u64;
+            contents.length += bytes.len() as u64;
             if contents.header.as_ref().is_some_and(|header| !header.is_of_this_version()) {
                 break;
             }

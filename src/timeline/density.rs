@@ -124,9 +124,13 @@ impl Density {
 /// Brings all to one width, and to one length.
 pub(crate) fn align(densities: &mut [&mut Density]) {
     let shift = densities.iter().map(|density| density.shift).max().unwrap_or(FINEST);
-    densities.iter_mut().for_each(|density| density.widen(shift));
+    for density in &mut *densities {
+        density.widen(shift);
+    }
     let length = densities.iter().map(|density| density.buckets.len()).max().unwrap_or(0);
-    densities.iter_mut().for_each(|density| density.buckets.resize(length, Bucket::default()));
+    for density in densities {
+        density.buckets.resize(length, Bucket::default());
+    }
 }
 
 /// There are never more than `MOST_BUCKETS`.
