@@ -44,8 +44,7 @@ impl Events {
         self.hears_successes
     }
 
-    pub(super) fn tell(&self, told: Event<'_>) {
-        let Event { index, attempt, worker, ending, note } = told;
+    pub(super) fn tell(&self, Event { index, attempt, worker, ending, note }: Event<'_>) {
         match ending {
             Ending::Succeeded => {
                 event!(target: TARGET, parent: &self.span, Level::TRACE, index, attempt, worker, "item succeeded");

@@ -13,15 +13,15 @@ const FINEST: u32 = 12;
 
 /// What fell into one bucket.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Bucket {
+pub(super) struct Bucket {
     /// Nanoseconds that operations ran.
-    pub(crate) busy: u64,
+    pub(super) busy: u64,
     /// Nanoseconds that it waited for permits.
-    pub(crate) waits: u64,
+    pub(super) waits: u64,
     /// Items that were decided.
-    pub(crate) decided: u64,
+    pub(super) decided: u64,
     /// Of them, those without a value.
-    pub(crate) failed: u64,
+    pub(super) failed: u64,
 }
 
 impl AddAssign<&Bucket> for Bucket {
@@ -50,21 +50,21 @@ pub(crate) struct Density {
 }
 
 impl Density {
-    pub(crate) fn new() -> Self {
+    pub(super) fn new() -> Self {
         Density { shift: FINEST, buckets: Vec::new() }
     }
 
     /// Nanoseconds.
-    pub(crate) fn width(&self) -> u64 {
+    pub(super) fn width(&self) -> u64 {
         1 << self.shift
     }
 
-    pub(crate) fn buckets(&self) -> &[Bucket] {
+    pub(super) fn buckets(&self) -> &[Bucket] {
         &self.buckets
     }
 
     #[inline]
-    pub(crate) fn add(&mut self, attempt: &Attempt) {
+    pub(super) fn add(&mut self, attempt: &Attempt) {
         let Times { taken, started, ended, .. } = attempt.times;
         let last = self.bucket_at(ended);
         last.decided += u64::from(attempt.ending != Ending::Retried);
@@ -107,7 +107,7 @@ impl Density {
     }
 
     /// Adds another, at the greater width of both.
-    pub(crate) fn merge(&mut self, mut other: Density) {
+    pub(super) fn merge(&mut self, mut other: Density) {
         align(&mut [&mut *self, &mut other]);
         for (bucket, more) in self.buckets.iter_mut().zip(&other.buckets) {
             *bucket += more;
@@ -122,7 +122,7 @@ impl Density {
 }
 
 /// Brings all to one width, and to one length.
-pub(crate) fn align(densities: &mut [&mut Density]) {
+pub(super) fn align(densities: &mut [&mut Density]) {
     let shift = densities.iter().map(|density| density.shift).max().unwrap_or(FINEST);
     for density in &mut *densities {
         density.widen(shift);

@@ -7,7 +7,7 @@ use super::density::{self, Density};
 use super::span::{Attempt, Ending, Span, Texts};
 
 /// So many of the slowest, and of the first that failed, are kept whatever the sample is, where there is room for them.
-pub(crate) const EXTREMES: usize = 100;
+pub(super) const EXTREMES: usize = 100;
 
 /// How selective a sample is: level n keeps one item in 2^n, with all of its attempts. It depends on the item's index alone,
 /// so that workers need not agree on anything but the level.
@@ -19,17 +19,17 @@ impl Level {
 
     /// The highest level at which this item is kept.
     #[inline]
-    pub(crate) fn of(index: usize) -> Level {
+    fn of(index: usize) -> Level {
         Level(scrambled(index as u64).leading_zeros())
     }
 
     #[inline]
-    pub(crate) fn keeps(self, index: usize) -> bool {
+    pub(super) fn keeps(self, index: usize) -> bool {
         Level::of(index) >= self
     }
 
     /// The level at which about so many remain of so many.
-    pub(crate) fn for_room(most: usize, items: usize) -> Level {
+    fn for_room(most: usize, items: usize) -> Level {
         let fits = |level: &u32| items.checked_shr(*level).unwrap_or(0) <= most;
         Level((0..usize::BITS).find(fits).unwrap_or(usize::BITS))
     }
@@ -52,14 +52,14 @@ fn scrambled(number: u64) -> u64 {
 /// What is known of all attempts, kept or not. Times in nanoseconds.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Totals {
-    pub(crate) attempts: usize,
+    pub(super) attempts: usize,
     /// Items that were tried at all.
-    pub(crate) items: usize,
+    pub(super) items: usize,
     by_ending: [usize; Ending::ALL.len()],
-    pub(crate) busy: u64,
-    pub(crate) longest_run: u64,
-    pub(crate) longest_limiter_wait: u64,
-    pub(crate) longest_queue_wait: u64,
+    pub(super) busy: u64,
+    pub(super) longest_run: u64,
+    pub(super) longest_limiter_wait: u64,
+    pub(super) longest_queue_wait: u64,
 }
 
 impl Totals {
@@ -87,7 +87,7 @@ impl Totals {
         self.longest_queue_wait = self.longest_queue_wait.max(other.longest_queue_wait);
     }
 
-    pub(crate) fn ended(&self, ending: Ending) -> usize {
+    pub(super) fn ended(&self, ending: Ending) -> usize {
         self.by_ending[ending as usize]
     }
 }
