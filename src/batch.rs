@@ -8,7 +8,7 @@ use crate::batch_error::BatchError;
 use crate::cancel::CancelToken;
 use crate::context::ItemContext;
 use crate::engine::{
-    Control, Engine, Flow, Init, ItemName, Observers, OnProgress, Order, Outcome, Record, Steps, collect,
+    Control, Engine, Flow, Init, NameOf, Observers, OnProgress, Order, Outcome, Record, Steps, collect,
 };
 #[cfg(feature = "journal")]
 use crate::journal::{Journal, Journaled, Serialized};
@@ -34,7 +34,7 @@ pub struct Batch<'a, It: Iterator, R = NoRetry, S = (), K = NoJournal> {
     items: It,
     asked: Asked<'a>,
     /// What items are called in the timeline, if there is to be one.
-    id: Option<ItemName<'a, It::Item>>,
+    id: Option<NameOf<'a, It::Item>>,
     retry: R,
     init: Init<'a, S>,
     keep: K,
@@ -685,14 +685,14 @@ impl<'a> Asked<'a> {
     /// For a run that began at `since`, and is recorded if there are ids.
     fn parts<I>(
         self,
-        id: Option<ItemName<'a, I>>,
+        id: Option<NameOf<'a, I>>,
         since: Instant,
         numbered: bool,
     ) -> (Observers<'a, I>, Control) {
         let Asked { on_progress, tokens, deadline, timeout, spans, .. } = self;
         let deadlines = [deadline, timeout.and_then(|timeout| since.checked_add(timeout))];
         let deadline = deadlines.into_iter().flatten().min();
-        let record = id.map(|id| Record { id, spans });
+        let record = id.map(|name_of| Record { name_of, spans });
         (Observers { on_progress, record }, Control { since, tokens, deadline, numbered })
     }
 }

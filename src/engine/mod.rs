@@ -66,7 +66,7 @@ use work::retries;
 
 pub(crate) use collect::collect;
 pub(crate) use outlet::Order;
-pub(crate) use record::{ItemName, Record};
+pub(crate) use record::{NameOf, Record};
 pub(crate) use stop::OnFailure;
 pub(crate) use stream::Flow;
 pub(crate) use tally::OnProgress;

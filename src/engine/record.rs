@@ -11,19 +11,19 @@ use crate::timeline::track::{KeptAs, Level, Recorded, Room, Track};
 
 /// What is to be recorded, and what items are called.
 pub(crate) struct Record<'a, I> {
-    pub(crate) id: ItemName<'a, I>,
+    pub(crate) name_of: NameOf<'a, I>,
     /// How many spans at most.
     pub(crate) spans: usize,
 }
 
-pub(crate) type ItemName<'a, I> = Box<dyn Fn(&I) -> String + Sync + 'a>;
+pub(crate) type NameOf<'a, I> = Box<dyn Fn(&I) -> String + Sync + 'a>;
 
 /// So many spans are kept before a worker tells of it.
 const TOLD_TOGETHER: usize = 256;
 
 /// Shared by all who work on the batch.
 pub(super) struct Recorder<'a, I> {
-    id: ItemName<'a, I>,
+    name_of: NameOf<'a, I>,
     since: Instant,
     /// When the items were there, in nanoseconds since then.
     queued: u64,
@@ -42,10 +42,10 @@ struct State {
 impl<'a, I> Recorder<'a, I> {
     /// For so many items, if that is known.
     pub(super) fn new(record: Record<'a, I>, since: Instant, items: Option<usize>) -> Self {
-        let Record { id, spans } = record;
+        let Record { name_of, spans } = record;
         let (queued, room) = (nanos(since.elapsed()), Room::new(spans));
         let state = State { tracks: Vec::new(), level: room.level_for(items.unwrap_or(0)), kept: 0 };
-        Recorder { id, since, queued, room, state: Mutex::new(state) }
+        Recorder { name_of, since, queued, room, state: Mutex::new(state) }
     }
 
     /// The time since the batch began, in nanoseconds.
@@ -84,7 +84,7 @@ impl<'a, I> Recorder<'a, I> {
 
     /// What an item is called. Where that panics, it says so.
     fn name(&self, item: &I) -> Box<str> {
-        let name = panic::catch(|| (self.id)(item));
+        let name = panic::catch(|| (self.name_of)(item));
         let name = name.unwrap_or_else(|panic| format!("(no id: {})", panic.message()));
         shortened(name).into()
     }
@@ -92,7 +92,7 @@ impl<'a, I> Recorder<'a, I> {
     /// When nobody works any more. A panic of what makes ids, as it is dropped, is handed back.
     pub(super) fn finish(mut self) -> (Recorded, Result<(), Panic>) {
         let tracks = mem::take(&mut self.state.get_mut().tracks);
-        (Recorded::of(tracks, self.room), panic::catch(|| drop(self.id)))
+        (Recorded::of(tracks, self.room), panic::catch(|| drop(self.name_of)))
     }
 }
 
@@ -243,7 +243,7 @@ pub(super) struct End {
 
 impl End {
     /// What this error says of the attempt that it comes from.
-    pub(super) fn with<E>(error: &ItemError<E>) -> Self {
+    pub(super) fn of<E>(error: &ItemError<E>) -> Self {
         let (ending, note) = match error {
             ItemError::Panicked(panic) => (Ending::Panicked, Some(panic.message().to_owned())),
             ItemError::RateLimiter(error) => (Ending::Refused, Some(error.to_string())),
@@ -262,7 +262,7 @@ mod tests {
     use super::*;
 
     fn recorder<'a>(spans: usize, items: Option<usize>) -> Recorder<'a, usize> {
-        Recorder::new(Record { id: Box::new(usize::to_string), spans }, Instant::now(), items)
+        Recorder::new(Record { name_of: Box::new(usize::to_string), spans }, Instant::now(), items)
     }
 
     #[test]

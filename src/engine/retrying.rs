@@ -80,10 +80,10 @@ impl<W: Work, S: SupplyFor<W>> Stint<'_, '_, W, S> {
     fn close(&mut self, attempt: &Attempt<W::Error>, came_to: &CameTo<W::Error>) {
         match came_to {
             CameTo::Error(error, _) => {
-                self.note(attempt.which, || End::with(error));
+                self.note(attempt.which, || End::of(error));
                 self.keep_failure(attempt.number.get(), attempt.has_begun(), error);
             }
-            CameTo::GivenUp(error) if attempt.has_begun() => self.note(attempt.which, || End::with(error)),
+            CameTo::GivenUp(error) if attempt.has_begun() => self.note(attempt.which, || End::of(error)),
             _ => {}
         }
     }

@@ -83,7 +83,7 @@ impl<W: Work, S: SupplyFor<W>> Stint<'_, '_, W, S> {
             Ok(None) => return Some(counts),
             Err(panic) => ItemError::Panicked(panic),
         };
-        self.note(1, || End::with(&error));
+        self.note(1, || End::of(&error));
         self.keep_failure(1, has_begun.get(), &error);
         counts.add(self.fail(error));
         Some(counts)
