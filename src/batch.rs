@@ -65,7 +65,7 @@ impl<'a, It: Iterator> Batch<'a, It> {
 
 /// Steps.
 impl<'a, It: Iterator, R, S, K> Batch<'a, It, R, S, K> {
-    /// Calls `callback` after every item that was run or refused by the rate limiter.
+    /// Calls `callback` after every item that was run or refused by the rate limiter; with a journal, for those too that were done before.
     ///
     /// The calls come on the calling thread, one at a time, with [`completed`](Progress::completed) rising by one. With
     /// several workers, the calling thread only reports while there are others to work, so a slow callback slows no
@@ -236,8 +236,8 @@ impl<'a, It: Iterator, R, S, K> Batch<'a, It, R, S, K> {
     /// An item that is done is not run, asks for no permit, and counts as completed at once. Its value is read from the file; its
     /// [`attempts`](BatchResult::attempts) are those of the run in which it was decided.
     ///
-    /// Items and values are [`Serialize`](serde::Serialize), values are `DeserializeOwned` too, and errors have a text. Before anything runs, all items
-    /// are compared with the plan, and two with the same id are refused; in a stream, each as it comes. If the journal cannot
+    /// Items and values are [`Serialize`](serde::Serialize), values are `DeserializeOwned` too (so they own what they hold), and errors have a text. Before
+    /// anything runs, all items are compared with the plan, as far as [it knows them](crate::Plan::named), and two with the same id are refused; in a stream, each as it comes. If the journal cannot
     /// be written, the batch stops with [`StopReason::Journal`](crate::StopReason::Journal), and
     /// [`journal_error`](BatchResult::journal_error) says why; outcomes are all there, also those that are not in the file.
     ///

@@ -174,7 +174,7 @@ impl<I, T, E> BatchResult<I, T, E> {
         self.summary.elapsed
     }
 
-    /// The most workers that ran at the same time. 0 for an empty batch.
+    /// The most workers that were there at once, those that waited for a permit among them. 0 for an empty batch.
     #[must_use]
     pub fn workers(&self) -> usize {
         self.summary.workers

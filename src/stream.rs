@@ -13,8 +13,8 @@ use crate::timeline::Timeline;
 /// [`Batch::stream`](crate::Batch::stream) to the closure that consumes it, on the calling thread.
 ///
 /// In input order, unless the stream is [`unordered`](crate::Batch::unordered). It ends when the input does, or when the
-/// stream stops. An item counts as handed on when the next one is asked for; until then it has its place in the
-/// [`window`](crate::Batch::window).
+/// stream stops. An item that the consumer has got is counted; its place in the [`window`](crate::Batch::window) is free
+/// when the next one is asked for.
 ///
 /// ```
 /// use batch_executor::{BatchExecutor, Results};
@@ -102,7 +102,8 @@ impl<I, T, E> fmt::Debug for Results<'_, I, T, E> {
 
 /// How a stream ended.
 ///
-/// Counts are those of what was handed on to the consumer, so that they are the same for any number of workers.
+/// Counts are those of the items that the consumer has got, also the last, whatever it did with it, so that they are the same for any
+/// number of workers.
 ///
 /// ```
 /// use batch_executor::{BatchExecutor, StopReason};
@@ -164,7 +165,7 @@ impl<O> Streamed<O> {
     }
 
     /// What the stream did over time, if it was to [`record_timeline`](crate::Batch::record_timeline): of all items that were tried,
-    /// whether they were handed on or not.
+    /// whether they were handed on or not. One that still waited for another attempt when the stream ended counts as failed there.
     ///
     /// ```
     /// use batch_executor::BatchExecutor;

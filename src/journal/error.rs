@@ -56,7 +56,8 @@ pub enum JournalError {
         /// How it differs.
         problem: String,
     },
-    /// A line is not what was once written, and more than a crash would leave behind.
+    /// A line is not what was once written, and more than a crash would leave behind. Or it is asked for as a value or an id of another type
+    /// than it was written as.
     #[error("journal {}: line {line} is damaged: {problem}", .path.display())]
     Damaged {
         /// The file.

@@ -78,6 +78,10 @@ impl<N> Drop for Journaled<'_, N> {
 pub struct Serialized;
 
 /// What an item is called in the journal, as JSON.
+#[diagnostic::on_unimplemented(
+    message = "items `{I}` cannot be written into a journal as they are",
+    note = "items are `serde::Serialize`; for those that are not, there is `journal_as`, which makes texts of them"
+)]
 pub trait Names<I>: Sync {
     fn id(&self, index: usize, item: &I) -> Result<String, JournalError>;
 }

@@ -23,7 +23,8 @@ pub struct Merged<I, T> {
     /// All items that are in a journal, in the order of their indices, with what they came to. Errors are their texts; a panic is
     /// [`ItemError::Recorded`].
     pub result: BatchResult<I, T, String>,
-    /// The indices of items that are in none, in order: of shards that are missing, or have not come so far.
+    /// The indices of items that are in none, in order: of shards that are missing, or have not come so far. With a
+    /// [named plan](crate::Plan::named) nobody knows how many items there are, so those behind the last that was recorded are not among them.
     pub missing: Vec<usize>,
 }
 

@@ -155,7 +155,7 @@ impl Journal {
         self
     }
 
-    /// How many items have a value.
+    /// How many items in the file have a value, also such as the batch at hand may no longer have (with a [named plan](Plan::named)).
     #[must_use]
     pub fn done(&self) -> usize {
         self.entries.lock().values().filter(|entry| entry.has_value).count()

@@ -48,7 +48,7 @@ impl Plan {
     /// # Errors
     ///
     /// [`JournalError::DuplicateId`], or [`JournalError::Id`] for an item that cannot be written as JSON, such as a path that is not
-    /// UTF-8.
+    /// UTF-8: make the plan of texts then, and give the batch the same by [`journal_as`](crate::Batch::journal_as).
     pub fn of<I: Serialize>(items: impl IntoIterator<Item = I>) -> Result<Self, JournalError> {
         let (mut ids, mut whole, mut hashes) = (Ids::default(), SipHasher::new(), Vec::new());
         for (index, item) in items.into_iter().enumerate() {
@@ -64,8 +64,24 @@ impl Plan {
     }
 
     /// A plan whose items are not looked at: the name stands for them. For items that are not known before they come, as in an endless
-    /// stream. That an item has the id that was recorded at its index, and that no two have the same, is seen as they come, which takes
-    /// some 50 bytes in memory for each item of a stream.
+    /// stream, and for a list that grows at its end from run to run. Works with `run` and with `stream`.
+    ///
+    /// That an item has the id that was recorded at its index, and that no two have the same, is seen as they come (in a stream, for some
+    /// 50 bytes in memory each). What only a list of all items could tell is not seen: that some are missing at the end, in a batch or in
+    /// [`Merged::missing`](crate::Merged::missing), and that a shard was given all items instead of [its own](Shard::select).
+    ///
+    /// ```
+    /// use batch_executor::{BatchExecutor, Journal, Plan};
+    ///
+    /// # let path = std::env::temp_dir().join(format!("named-{}.jsonl", std::process::id()));
+    /// for words in [&["a", "b"][..], &["a", "b", "c"]] {              // one more has come since
+    ///     let journal = Journal::open(&path, Plan::named("words"))?;
+    ///     let result = BatchExecutor::new().batch(words).journal(&journal).run(|word| Ok::<_, String>(word.len()))?;
+    ///     assert_eq!((journal.done(), result.successful()), (words.len(), words.len()));
+    /// }
+    /// # std::fs::remove_file(path)?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn named(name: impl Into<String>) -> Self {
         Plan { items: Items::Named(name.into()), shard: Shard::default() }
     }

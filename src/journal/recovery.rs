@@ -1,11 +1,14 @@
 //! What a journal holds when it is opened: which lines are whole, and what a crash has left of the last one.
 
 use std::collections::HashMap;
-use std::io::BufRead;
+use std::io::{BufRead, Read};
 use std::path::Path;
 
 use super::error::JournalError;
 use super::line::{Header, Kept, RawLine};
+
+/// Longer than any header: what has no line end before is no journal, however long it goes on.
+const LONGEST_HEADER: u64 = 1 << 20;
 
 /// Where the line of an item is, and whether it has a value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,7 +52,9 @@ impl Contents {
         let (mut contents, mut bytes) = (Contents::default(), Vec::new());
         for number in 1.. {
             bytes.clear();
-            if file.read_until(b'\n', &mut bytes).map_err(JournalError::io(path, "read it"))? == 0 {
+            let most = if contents.header.is_none() { LONGEST_HEADER } else { u64::MAX };
+            let mut line = file.by_ref().take(most);
+            if line.read_until(b'\n', &mut bytes).map_err(JournalError::io(path, "read it"))? == 0 {
                 break;
             }
             let is_ended = bytes.ends_with(b"\n");
@@ -109,6 +114,13 @@ mod tests {
 
     fn read(bytes: &[u8]) -> Result<Contents, JournalError> {
         Contents::read(Path::new("j"), bytes, |_, _| Ok(()))
+    }
+
+    #[test]
+    fn what_goes_on_without_a_line_end_is_not_read_to_its_end() {
+        let endless = std::io::BufReader::new(std::io::repeat(b'{'));
+        let contents = Contents::read(Path::new("j"), endless, |_, _| Ok(())).unwrap();
+        assert!(matches!(contents.tail, Tail::Torn(bytes) if bytes.len() as u64 == LONGEST_HEADER));
     }
 
     #[test]

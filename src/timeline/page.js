@@ -606,7 +606,7 @@ function tellCharts() {
 
 function tellMeans() {
   $("busy-now").textContent = `${meanBusy()} of ${whole.format(run.workers)} on average`;
-  $("rate-now").textContent = `${rate(run.elapsed > 0 ? (run.attempts * SECOND) / run.elapsed : 0)} on average`;
+  $("rate-now").textContent = `${rate(run.stats.throughput)} on average`;
 }
 
 const meanBusy = () => workers(run.stats.utilisation * run.workers);
@@ -949,7 +949,7 @@ function fillLists() {
 function describe() {
   const { stats, spans, lanes, elapsed } = run;
   $("busy").ariaLabel = `Busy workers over time: on average ${meanBusy()} of ${run.workers}.`;
-  $("rate").ariaLabel = `Attempts ended per second over time: ${rate(stats.throughput)} items a second in all.`;
+  $("rate").ariaLabel = `Items decided per second over time: ${rate(stats.throughput)} in all.`;
   $("bars").ariaLabel = `${plural(spans.count, "attempt")} in ${plural(lanes, "lane")} over ${time(elapsed)}. The tables below name the slowest and the failed.`;
 }
 

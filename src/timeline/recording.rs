@@ -17,7 +17,7 @@ use super::track::{EXTREMES, Level, Recorded, Totals};
 ///
 /// Memory is bounded: of more attempts than [`timeline_spans`](crate::Batch::timeline_spans) (100,000 unless set) a uniform
 /// sample of the items is kept, each with all its attempts, and beside it the 100 that ran longest and the 100 that
-/// failed first. [`is_complete`](Timeline::is_complete) says whether that happened. Counts, sums, maxima and
+/// failed first. [`is_complete`](Timeline::is_complete) says whether that happened. Counts, maxima and
 /// [`intervals`](Timeline::intervals) are of all attempts either way.
 ///
 /// ```

@@ -73,8 +73,9 @@ function density(spans, workers, elapsed, buckets) {
     cover(sums.busy[worker], started, started + run, width);
     cover(sums.waits[worker], started - permit, started, width);
     const last = Math.min(Math.floor((started + run) / width), sums.ended[worker].length - 1);
+    if (end === AGAIN) continue; // its item is decided by another attempt
     sums.ended[worker][last]++;
-    if (end !== SUCCEEDED && end !== AGAIN) sums.failed[worker][last]++;
+    if (end !== SUCCEEDED) sums.failed[worker][last]++;
   }
   return sums;
 }
