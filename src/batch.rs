@@ -21,8 +21,9 @@ use crate::stream::{Results, Streamed};
 use crate::sync::{Instant, Mutex};
 use crate::timeline::span::debug_name;
 
-/// Items about to be run. Made by [`BatchExecutor::batch`](crate::BatchExecutor::batch); nothing happens until
-/// [`run`](Batch::run) or [`run_with`](Batch::run_with).
+/// Items about to be run. Made by [`BatchExecutor::batch`](crate::BatchExecutor::batch); nothing happens before one of the verbs:
+/// [`run`](Batch::run), [`run_with`](Batch::run_with), [`run_tasks`](Batch::run_tasks), [`stream`](Batch::stream),
+/// [`stream_with`](Batch::stream_with).
 ///
 /// Items, operation and values may borrow from the caller: the batch is over when `run` returns.
 ///

@@ -131,7 +131,7 @@ impl serde::Serialize for LimiterError {
 
 /// Why an item has no value.
 ///
-/// All but `Skipped` count as failures: that item was never started. With retries, it is about the last attempt.
+/// An item that was `Skipped` was never started; all others have failed, and count as failures. With retries, it is about the last attempt.
 ///
 /// ```
 /// use batch_executor::{BatchExecutor, ItemError};

@@ -22,7 +22,8 @@ const LINE_EVERY: Duration = Duration::from_secs(5);
 ///
 /// It shows how many items are done and of how many, [how many a second](Progress::rate), [how much longer](Progress::eta), and how many
 /// failed, if any did. While nobody knows how many there will be, as in some [streams](crate::Batch::stream), there is a count and no bar. When
-/// the batch is over, stopped, or unwinding, the bar stays as it was then.
+/// the batch is over, stopped, or unwinding, the bar stays as it was then. It moves when an item is decided: while all of them wait, for another
+/// attempt or in a pause, it stands still.
 ///
 /// ```text
 /// 4213/10000 [==========================>                                    ] 3 failed, 240/s, 24 s left

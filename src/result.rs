@@ -261,7 +261,7 @@ impl<I, T, E> BatchResult<I, T, E> {
     }
 
     /// The [timeline](BatchResult::timeline) with the errors of failed items as [notes](crate::Span::note), so that a
-    /// page shows them. A copy of it, for as long as the spans are.
+    /// page shows them. A copy of it, for as long as the spans are. Errors of attempts that were followed by another are not kept.
     ///
     /// ```
     /// # let executor = batch_executor::BatchExecutor::builder().stop_on_error(false).build()?;

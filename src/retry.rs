@@ -90,7 +90,8 @@ impl Retry {
     /// that is less.
     ///
     /// This is "full jitter" (Marc Brooker, *Exponential Backoff And Jitter*, AWS Architecture Blog, 2015): items that
-    /// failed together do not come back together.
+    /// failed together do not come back together. With `usize::MAX` retries, items are tried until something stops the batch, such as a
+    /// [`timeout`](crate::Batch::timeout).
     ///
     /// ```
     /// use batch_executor::{BatchExecutor, Retry};
