@@ -226,6 +226,8 @@ CHECKS = [
     ("tries again after a back-off that holds no worker", has_none),
     ("a cancel from another thread ends the batch", cancels),
     ("outcomes of an endless input, in order, while it is read no further than a window", endless),
+    ("a run that died is gone on with, by what was recorded of it", has_none),
+    ("tells afterwards when each item ran, and on which worker", has_none),
     ("works from ordinary code, with nothing set up", bare),
 ]
 

@@ -75,6 +75,17 @@ pub trait Candidate {
         None
     }
 
+    /// Runs so many items, of which all but `done` fail, and then again what is left; how often the operation was called the second
+    /// time, if it remembers.
+    fn resumed(_items: u64, _done: u64) -> Option<usize> {
+        None
+    }
+
+    /// Of how many items it tells afterwards when they ran and where, if it does.
+    fn recorded(_items: u64) -> Option<usize> {
+        None
+    }
+
     /// A batch of three where nothing was set up, on a thread that is none of the candidate's. May panic.
     fn bare() -> Vec<u64>;
 }

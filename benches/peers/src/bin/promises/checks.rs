@@ -74,6 +74,8 @@ pub fn all<C: Candidate>() -> Vec<Check> {
         ("tries again after a back-off that holds no worker", back_off::<C>),
         ("a cancel from another thread ends the batch", cancel::<C>),
         ("outcomes of an endless input, in order, while it is read no further than a window", endless::<C>),
+        ("a run that died is gone on with, by what was recorded of it", resumes::<C>),
+        ("tells afterwards when each item ran, and on which worker", records::<C>),
         ("works from ordinary code, with nothing set up", bare::<C>),
     ];
     rows.iter().map(|&(promise, run)| Check { promise, run }).collect()
@@ -235,6 +237,15 @@ fn endless<C: Candidate>() -> Verdict {
     let outcomes = C::first_of(Box::new(items), 100);
     let is_window = read.load(Ordering::Relaxed) < 200;
     outcomes.map_or(Verdict::HasNone, |outcomes| (outcomes.into_iter().eq(0..100) && is_window).into())
+}
+
+/// Seven of ten are there from the first run, so three are run in the second.
+fn resumes<C: Candidate>() -> Verdict {
+    C::resumed(10, 7).map_or(Verdict::HasNone, |calls| (calls == 3).into())
+}
+
+fn records<C: Candidate>() -> Verdict {
+    C::recorded(100).map_or(Verdict::HasNone, |items| (items == 100).into())
 }
 
 /// A batch of three, from a plain thread.
