@@ -4,18 +4,18 @@ use std::fs::File;
 use std::io;
 use std::time::Duration;
 
-use crate::sync::Mutex;
+use crate::sync::{Instant, Mutex};
 
 /// Files that one batch keeps open at the most, out of the thousand that a process usually may.
 const MOST_WATCHED: usize = 64;
 
-/// The CPU time of the calling thread so far.
-#[cfg(all(any(unix, windows), not(any(loom, shuttle))))]
+/// The CPU time of the calling thread so far, by the system's clock for it.
+#[cfg(all(feature = "cpu-time", any(unix, windows), not(any(loom, shuttle))))]
 fn cpu_time() -> Option<Duration> {
     cpu_time::ThreadTime::try_now().ok().map(|time| time.as_duration())
 }
 
-#[cfg(not(all(any(unix, windows), not(any(loom, shuttle)))))]
+#[cfg(not(all(feature = "cpu-time", any(unix, windows), not(any(loom, shuttle)))))]
 fn cpu_time() -> Option<Duration> {
     None
 }
@@ -33,17 +33,55 @@ pub(crate) struct Usage {
 pub(crate) struct Meter {
     /// Kept open: opening it takes eight times as long as reading it.
     schedule: Option<File>,
+    count: Count,
 }
 
 impl Meter {
     pub(crate) fn new() -> Self {
-        Meter { schedule: open("/proc/thread-self/schedstat").ok() }
+        Meter { schedule: open("/proc/thread-self/schedstat").ok(), count: Count::default() }
     }
 
     /// Costs 1 to 2 microseconds.
-    pub(crate) fn read(&self) -> Option<Usage> {
-        let run_delay = self.schedule.as_ref().and_then(run_delay);
-        cpu_time().map(|cpu| Usage { cpu, run_delay })
+    pub(crate) fn read(&mut self) -> Option<Usage> {
+        let now = Instant::now();
+        let schedule = self.schedule.as_ref().and_then(schedule);
+        let cpu = cpu_time().or_else(|| Some(self.count.cpu_time(schedule?, now)))?;
+        Some(Usage { cpu, run_delay: schedule.map(|schedule| schedule.run_delay) })
+    }
+}
+
+/// What Linux counts of one thread.
+#[derive(Debug, Clone, Copy)]
+struct Schedule {
+    /// Up to when it last came onto a core, or to a tick of the kernel since then: what is missing is up to 10 ms.
+    cpu: Duration,
+    run_delay: Duration,
+    /// How often it has come onto a core.
+    arrivals: u64,
+}
+
+/// Makes the CPU time of that. A thread that has not come onto a core since the last reading has not left it either, and all the
+/// time is CPU time. Otherwise what it has computed since it came is missing, and comes with a later reading, so that sums are right.
+#[derive(Debug, Default)]
+struct Count {
+    last: Option<Reading>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Reading {
+    at: Instant,
+    arrivals: u64,
+    cpu: Duration,
+}
+
+impl Count {
+    /// `now` is just before the schedule was read: threads lose their core where they return from the kernel.
+    fn cpu_time(&mut self, schedule: Schedule, now: Instant) -> Duration {
+        let Schedule { arrivals, .. } = schedule;
+        let stayed = self.last.filter(|last| last.arrivals == arrivals);
+        let cpu = stayed.map_or(schedule.cpu, |last| schedule.cpu.max(last.cpu + (now - last.at)));
+        self.last = Some(Reading { at: now, arrivals, cpu });
+        cpu
     }
 }
 
@@ -127,11 +165,15 @@ fn beginning(_: &File) -> Option<([u8; 64], usize)> {
     None
 }
 
-/// The second number: nanoseconds on a run queue.
-fn run_delay(schedule: &File) -> Option<Duration> {
-    let (text, length) = beginning(schedule)?;
+/// Three numbers: nanoseconds on a core, nanoseconds on a run queue, arrivals. A kernel that does not count says 0 each time, where
+/// a thread that reads has arrived.
+fn schedule(file: &File) -> Option<Schedule> {
+    let (text, length) = beginning(file)?;
     let text = std::str::from_utf8(&text[..length]).ok()?;
-    text.split_whitespace().nth(1)?.parse().ok().map(Duration::from_nanos)
+    let mut numbers = text.split_whitespace().map_while(|number| number.parse().ok());
+    let (cpu, run_delay, arrivals) = (numbers.next()?, numbers.next()?, numbers.next()?);
+    let (cpu, run_delay) = (Duration::from_nanos(cpu), Duration::from_nanos(run_delay));
+    (arrivals > 0).then_some(Schedule { cpu, run_delay, arrivals })
 }
 
 /// The state is the letter behind the name, which stands in parentheses and may itself have some.
@@ -186,10 +228,61 @@ mod tests {
         assert_eq!(watch.runnable(), Some(0));
     }
 
+    const MS: Duration = Duration::from_millis(1);
+
+    /// What a new count tells at each of these moments, in ms, of what Linux counts then, in ms and arrivals.
+    fn told(readings: &[(u32, u32, u64)]) -> Vec<u128> {
+        let (mut count, since) = (Count::default(), Instant::now());
+        let tell = |&(at, cpu, arrivals): &(u32, u32, u64)| {
+            let schedule = Schedule { cpu: cpu * MS, run_delay: Duration::ZERO, arrivals };
+            count.cpu_time(schedule, since + at * MS).as_millis()
+        };
+        readings.iter().map(tell).collect()
+    }
+
+    #[test]
+    fn who_keeps_its_core_computes_all_the_time() {
+        assert_eq!(told(&[(0, 7, 3), (1, 7, 3), (3, 7, 3)]), [7, 8, 10]);
+        assert_eq!(told(&[(0, 7, 3), (1, 10, 3), (3, 10, 3)]), [7, 10, 12], "a tick knew of more");
+    }
+
+    #[test]
+    fn what_was_computed_before_a_reading_is_told_with_a_later_one() {
+        // Waits from 1 to 11, and from 14 to 24, where the 2 ms are known that it computed before it was read.
+        assert_eq!(told(&[(0, 0, 1), (13, 1, 2), (14, 1, 2), (24, 4, 3)]), [0, 1, 2, 4]);
+    }
+
+    #[test]
+    fn what_was_told_too_much_is_forgotten_when_it_comes_back() {
+        assert_eq!(told(&[(0, 0, 1), (4, 0, 1), (5, 3, 2), (6, 3, 2)]), [0, 4, 3, 4], "a host took 1 ms");
+    }
+
+    #[test]
+    #[cfg(feature = "cpu-time")]
+    fn what_linux_counts_adds_up_to_what_the_clock_tells() {
+        let file = open("/proc/thread-self/schedstat").unwrap();
+        let Some(_) = schedule(&file) else { return };
+        let mut count = Count::default();
+        let mut told = || count.cpu_time(schedule(&file).unwrap(), Instant::now());
+        let (clock, mut last, mut sum) = (cpu_time().unwrap(), told(), Duration::ZERO);
+        for number in 0..4_000 {
+            (0..1_000).for_each(|_| hint::spin_loop());
+            if number % 100 == 99 {
+                thread::sleep(MS);
+            }
+            if number % 10 == 9 {
+                let now = told();
+                (sum, last) = (sum + now.saturating_sub(last), now);
+            }
+        }
+        let clock = cpu_time().unwrap() - clock;
+        assert!(sum > clock * 4 / 5 && sum < clock * 2, "{sum:?} of {clock:?}");
+    }
+
     #[test]
     fn computing_takes_cpu_time_and_a_core_that_is_shared_is_waited_for() {
         let compute = || {
-            let meter = Meter::new();
+            let mut meter = Meter::new();
             let (first, mut last) = (meter.read().unwrap(), meter.read().unwrap());
             while last.cpu < first.cpu + Duration::from_millis(20) {
                 last = meter.read().unwrap();

@@ -221,8 +221,8 @@ impl<'c, S: Supply, P> Worker<'c, S, P> {
         Some((ticket, Sample { started, ended, cpu, run_delay }))
     }
 
-    fn usage(&self) -> Option<Usage> {
-        self.meter.as_ref()?.read()
+    fn usage(&mut self) -> Option<Usage> {
+        self.meter.as_mut()?.read()
     }
 }
 
