@@ -16,6 +16,9 @@ const SPAWN: f64 = 30e-6;
 const WAKE: f64 = 5e-6;
 const OVERSLEEP: f64 = 60e-6;
 
+/// Seconds after which Linux counts what a thread has computed, at the latest: 1 to 10 ms, as it was built.
+const SCHEDULER_TICK: f64 = 10e-3;
+
 /// What comes at a time known beforehand, and to which worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Event {
@@ -32,6 +35,31 @@ enum Source {
     Tick,
 }
 
+/// What Linux's count of CPU time lacks, as `src/senses.rs` makes it up: all since the thread last waited, up to the first reading
+/// since then.
+#[derive(Debug, Clone, Copy, Default)]
+struct Untold {
+    seconds: f64,
+    was_read: bool,
+}
+
+impl Untold {
+    fn waits(&mut self) {
+        *self = Untold::default();
+    }
+
+    fn computes(&mut self, seconds: f64) {
+        if !self.was_read {
+            self.seconds = (self.seconds + seconds).min(SCHEDULER_TICK);
+        }
+    }
+
+    fn read(&mut self) -> f64 {
+        self.was_read = true;
+        self.seconds
+    }
+}
+
 #[derive(Debug, Default)]
 struct Worker {
     /// The items that it has claimed and not done.
@@ -42,8 +70,15 @@ struct Worker {
     started: f64,
     cpu: f64,
     runnable: f64,
+    /// The thread's, across its claims: what it has computed of which nothing would be told, and what that was when its claim began.
+    untold: Untold,
+    untold_before: f64,
     /// When it began to compute, in time and by the cores' clock.
     computes_since: (f64, f64),
+}
+
+fn is_measured(ticket: Ticket) -> bool {
+    ticket.is_some_and(|ticket| ticket.measure())
 }
 
 pub(crate) struct Simulation<'a> {
@@ -196,17 +231,22 @@ impl<'a> Simulation<'a> {
         if self.queued() == 0 || self.present > self.sizing.limit() {
             self.present -= 1;
             self.parked.push(worker);
+            self.workers[worker].untold.waits();
             return;
         }
         let first = self.next;
         self.next = (first + self.machine.claim).min(self.items.len());
         self.claims += 1;
         let ticket = self.sizing.start(self.now, self.next - first);
-        let claimed = Worker { item: first, end: self.next, ticket, started: self.now, ..Worker::default() };
+        let mut untold = self.workers[worker].untold;
+        let untold_before = if is_measured(ticket) { untold.read() } else { 0.0 };
+        let (item, end, started) = (first, self.next, self.now);
+        let claimed = Worker { item, end, ticket, started, untold, untold_before, ..Worker::default() };
         self.workers[worker] = claimed;
         match &mut self.limiter {
             Some(permits) => {
                 self.paced += 1;
+                self.workers[worker].untold.waits();
                 let at = permits.take(self.now);
                 self.enter(at, Event::Permitted, worker);
             }
@@ -226,6 +266,9 @@ impl<'a> Simulation<'a> {
     }
 
     fn go_on(&mut self, worker: usize) {
+        if !matches!(self.step(worker), Step::Compute(_) | Step::Memory(_) | Step::Spin(_)) {
+            self.workers[worker].untold.waits();
+        }
         match self.step(worker) {
             Step::Compute(seconds) => self.compute(worker, PLAIN, seconds),
             Step::Memory(seconds) => self.compute(worker, MEMORY, seconds),
@@ -258,6 +301,7 @@ impl<'a> Simulation<'a> {
         if kind != CHILD {
             let Worker { computes_since: (now, clock), .. } = self.workers[worker];
             self.workers[worker].cpu += self.cores.clock() - clock;
+            self.workers[worker].untold.computes(self.cores.clock() - clock);
             self.workers[worker].runnable += self.now - now;
         }
         if let Some((next, seconds)) = self.lock.pass_on(worker, self.machine.convoy) {
@@ -290,8 +334,10 @@ impl<'a> Simulation<'a> {
             return self.go_on(worker);
         }
         self.claims -= 1;
-        let Worker { ticket, started, cpu, runnable, .. } = *it;
-        self.sizing.complete(ticket, Ended { started, at: self.now, cpu, delay: (runnable - cpu).max(0.0) });
+        let Worker { ticket, started, cpu, runnable, untold_before, .. } = *it;
+        let untold = if is_measured(ticket) { it.untold.read() } else { 0.0 };
+        let (told, delay) = ((cpu + untold_before - untold).max(0.0), (runnable - cpu).max(0.0));
+        self.sizing.complete(ticket, Ended { started, at: self.now, cpu, told, delay });
         self.claim(worker);
     }
 }

@@ -7,28 +7,36 @@ use crate::controller::{self, Activity, Controller, Sample, Setup};
 /// What the system can measure.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Senses {
-    /// CPU time and run delay of each thread, and how many could run: Linux.
+    /// CPU time and run delay of each thread, and how many could run: Linux with feature `cpu-time`.
     All,
-    /// CPU times only: macOS and Windows, which know no run delay.
+    /// The CPU time as far as Linux tells it without that feature.
+    LateCpu,
+    /// No run delay, as where Linux is built without.
     NoDelay,
     /// Which threads could run, and nothing of the single claim.
     OnlyRunnable,
-    /// CPU time of each claim, but not who could run.
+    /// CPU time of each claim, but not who could run: beyond 64 workers, and nearly macOS and Windows with feature `cpu-time`, which
+    /// know no run delay either.
     NoRunnable,
+    /// Nothing: macOS and Windows without it.
     Clock,
 }
 
 impl Senses {
-    fn cpu(self) -> bool {
-        matches!(self, Senses::All | Senses::NoDelay | Senses::NoRunnable)
+    fn cpu(self, ended: &Ended) -> Option<f64> {
+        match self {
+            Senses::All | Senses::NoDelay | Senses::NoRunnable => Some(ended.cpu),
+            Senses::LateCpu => Some(ended.told),
+            Senses::OnlyRunnable | Senses::Clock => None,
+        }
     }
 
     fn delay(self) -> bool {
-        matches!(self, Senses::All | Senses::NoRunnable)
+        matches!(self, Senses::All | Senses::LateCpu | Senses::NoRunnable)
     }
 
     fn runnable(self) -> bool {
-        matches!(self, Senses::All | Senses::NoDelay | Senses::OnlyRunnable)
+        matches!(self, Senses::All | Senses::LateCpu | Senses::NoDelay | Senses::OnlyRunnable)
     }
 }
 
@@ -40,6 +48,8 @@ pub(crate) struct Ended {
     pub(crate) started: f64,
     pub(crate) at: f64,
     pub(crate) cpu: f64,
+    /// The same, as far as it is told.
+    pub(crate) told: f64,
     pub(crate) delay: f64,
 }
 
@@ -77,12 +87,12 @@ impl Sizing {
 
     pub(crate) fn complete(&mut self, ticket: Ticket, ended: Ended) {
         let (Sizing::Adaptive(controller, senses), Some(ticket)) = (self, ticket) else { return };
-        let measured = |seconds: f64, can: bool| (can && ticket.measure()).then(|| duration(seconds));
+        let measured = |seconds: Option<f64>| seconds.filter(|_| ticket.measure()).map(duration);
         let sample = Sample {
             started: duration(ended.started),
             ended: duration(ended.at),
-            cpu: measured(ended.cpu, senses.cpu()),
-            run_delay: measured(ended.delay, senses.delay()),
+            cpu: measured(senses.cpu(&ended)),
+            run_delay: measured(senses.delay().then_some(ended.delay)),
         };
         controller.complete(ticket, sample);
     }
