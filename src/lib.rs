@@ -59,6 +59,8 @@
 //!
 //! None is on unless it is asked for.
 //!
+//! - `cpu-time`: exact CPU times of threads, for [`AdaptiveWorkers`]. On macOS and Windows switch it on if you use those: without it
+//!   no CPU time is known there. [More about it](guide::workers).
 //! - `indicatif`: `progress_bar()`, a callback for `on_progress` that draws a progress bar, and `progress_bar_on(bar)` for one of your own.
 //! - `serde`: `Serialize` for [`BatchResult`] and everything in it, [`BatchError`], [`StopReason`], [`Progress`], [`Streamed`],
 //!   [`TimelineStats`], [`Span`] and [`Interval`].

@@ -222,6 +222,8 @@ impl Default for AutoWorkers {
 /// decided, how close it comes to the best fixed number, and when that is better:
 /// [more about it](crate::guide::workers).
 ///
+/// On macOS and Windows switch on feature `cpu-time`: without it nobody knows there what items compute, and all are taken to wait.
+///
 /// ```
 /// use batch_executor::{AdaptiveWorkers, BatchExecutor};
 /// use std::{thread, time::Duration};
