@@ -120,6 +120,7 @@ impl<'j, W: Work, S: SupplyFor<W>> Job<'j, W, S> {
     }
 
     /// Claims something to do, about so many items.
+    #[inline]
     fn find<'b>(
         &self,
         worker: &mut Worker<'_, S, PastOf<W>>,
@@ -194,6 +195,7 @@ impl<'j, W: Work, S: SupplyFor<W>> Job<'j, W, S> {
 
 impl<W: Work, S: SupplyFor<W>> Stint<'_, '_, W, S> {
     /// Does what there is to do.
+    #[inline]
     fn work(mut self, past: Option<PastOf<W>>, items: usize) {
         let counts = self.decide_some(past, items);
         self.worker.did(counts);
@@ -215,6 +217,7 @@ impl<W: Work, S: SupplyFor<W>> Stint<'_, '_, W, S> {
     }
 
     /// Decides so many items, or has one wait for its next attempt.
+    #[inline]
     fn decide_some(&mut self, past: Option<PastOf<W>>, most: usize) -> Counts {
         self.begin(past.as_ref());
         if retries::<W>() { self.try_one(past) } else { self.run(most) }

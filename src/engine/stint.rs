@@ -52,6 +52,7 @@ impl<W: Work, S: SupplyFor<W>> Stint<'_, '_, W, S> {
     }
 
     /// Decides so many items, or those up to the first that may not start. Each is tried once.
+    #[inline]
     pub(super) fn run(&mut self, most: usize) -> Counts {
         let end = self.chunk.next() + most.min(self.chunk.len());
         let mut counts = Counts::default();
@@ -64,6 +65,7 @@ impl<W: Work, S: SupplyFor<W>> Stint<'_, '_, W, S> {
 
     /// Decides items before `end`, up to the first without a value: one catch serves for all of them. None if the next may not
     /// start.
+    #[inline]
     fn run_to_failure(&mut self, end: usize) -> Option<Counts> {
         let start = self.chunk.next();
         // What was recorded of an item is asked before it runs.
