@@ -12,7 +12,7 @@ use crate::rate_limit::limiter_fn;
 use crate::result::BatchResult;
 use crate::retry::{Retry, RetryDecision};
 use crate::sync::atomic::{AtomicUsize, Ordering};
-use crate::sync::model::{Borrowed, check, let_time_pass, refuse_threads_after};
+use crate::sync::model::{Borrowed, check, let_time_pass, let_time_pass_up_to, refuse_threads_after};
 use crate::sync::thread::{self, JoinHandle};
 
 type Ended = Result<BatchResult<usize, usize, usize>, BatchError<usize, usize, usize>>;
@@ -104,6 +104,26 @@ fn try_again(executor: &BatchExecutor, workers: usize, items: usize, failures: u
     assert!(gauge.most.load(Ordering::Relaxed) <= workers);
 }
 
+/// Of two that back off, this one is due at once and the other never: who waits for that one must not keep this one.
+fn take_up_what_is_due(due: usize, reports: bool) {
+    let (executor, token) = (executor(2), CancelToken::new());
+    let after = move |&item: &usize| {
+        if item == due { RetryDecision::Retry } else { RetryDecision::RetryAfter(Duration::MAX) }
+    };
+    let batch =
+        executor.batch(0..2).cancel_on(&token).retry(Retry::new(|| iter::repeat(Duration::ZERO)).when(after));
+    let batch = if reports { batch.on_progress(|_| ()) } else { batch };
+    let result = check_end(batch.run_with(|&item, cx| {
+        if cx.attempt() == 1 {
+            return Err(item);
+        }
+        token.cancel();
+        Ok(item)
+    }));
+    // The other may have been claimed and not begun when the cancel came.
+    assert_eq!((result.successful(), result.attempts(due)), (1, 2));
+}
+
 /// A worker's own. Its destructor uses what the caller lends.
 struct Kept<'m> {
     memory: &'m Borrowed,
@@ -192,22 +212,18 @@ fn items_that_failed_once_are_tried_again_by_a_caller_that_gets_no_thread() {
     });
 }
 
-/// Of two that back off, one is due at once and the other never: who waits for that one must not keep this one.
 #[test]
 fn what_is_put_back_is_taken_up_though_others_wait_for_what_is_never_due() {
+    check(|| take_up_what_is_due(1, false));
+}
+
+/// The caller has lost patience, and puts back what the one helper that there is has to take up.
+#[test]
+fn what_a_caller_puts_back_that_makes_way_is_taken_up_though_others_wait_for_what_is_never_due() {
     check(|| {
-        let (executor, token) = (executor(2), CancelToken::new());
-        let after = |&item: &usize| [RetryDecision::RetryAfter(Duration::MAX), RetryDecision::Retry][item];
-        let retry = Retry::new(|| iter::repeat(Duration::ZERO)).when(after);
-        let result = check_end(executor.batch(0..2).cancel_on(&token).retry(retry).run_with(|&item, cx| {
-            if cx.attempt() == 1 {
-                return Err(item);
-            }
-            token.cancel();
-            Ok(item)
-        }));
-        // The first may have been claimed and not begun when the cancel came.
-        assert_eq!((result.successful(), result.attempts(1)), (1, 2));
+        let_time_pass_up_to(Duration::from_millis(1));
+        refuse_threads_after(1);
+        take_up_what_is_due(0, true);
     });
 }
 

@@ -340,6 +340,24 @@ fn who_is_kept_waiting_is_relieved_of_what_it_has_pulled() {
     });
 }
 
+/// Item 4 is not to be pulled by somebody who has item 3.
+#[test]
+fn who_was_relieved_is_content_with_what_it_pulls_next() {
+    check_long(|| {
+        let_time_pass_up_to(MOMENT);
+        wait_for_answers(&executor(2), ordered(5, 8), |item| if item < 3 { 0 } else { item });
+    });
+}
+
+/// It has lost patience and comes to work at the moment when a helper does.
+#[test]
+fn a_caller_does_not_pull_what_waits_for_its_consumer() {
+    check(|| {
+        let_time_pass_up_to(MOMENT);
+        wait_for_answers(&executor(2), ordered(2, 2), |item| item);
+    });
+}
+
 #[test]
 fn an_item_is_tried_again_while_the_source_waits_for_it() {
     check_long(|| try_again(&executor(2), ordered(2, 2), Duration::ZERO, |item| item == 0, |item| item));
