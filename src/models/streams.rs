@@ -19,7 +19,7 @@ use crate::panic;
 use crate::retry::Retry;
 use crate::stream::{Results, Streamed};
 use crate::sync::model::{Borrowed, check, check_long, let_time_pass_up_to, refuse_threads_after};
-use crate::sync::{Condvar, Mutex};
+use crate::sync::{Condvar, Mutex, thread};
 
 /// For so long somebody waits who watches one that pulls, and a caller that looks for helpers.
 const MOMENT: Duration = Duration::from_millis(1);
@@ -378,6 +378,17 @@ fn an_item_fails_of_which_somebody_was_relieved() {
         let_time_pass_up_to(MOMENT);
         let course = Course::with_answers(unordered(4, 4));
         fail(course.plan, 2, 2, &course, |item| course.wait_for(if item == 3 { usize::MAX } else { 0 }));
+        course.free();
+    });
+}
+
+/// It comes for another item when the one before has not failed yet, and gets it when the caller has looked at that.
+#[test]
+fn who_pulls_behind_the_end_is_not_waited_for() {
+    check(|| {
+        let course = Course::with_answers(unordered(2, 2));
+        let before = |item| if item == 0 { thread::yield_now() } else { course.wait_for(usize::MAX) };
+        fail(course.plan, 2, 0, &course, before);
         course.free();
     });
 }
