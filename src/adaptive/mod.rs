@@ -384,6 +384,21 @@ mod tests {
     }
 
     #[test]
+    fn where_more_are_known_to_bring_nothing_fewer_are_tried_less_and_less_often() {
+        let (mut controller, mut now) = (controller(256, 2, 1_000_000), Duration::ZERO);
+        (0..20).for_each(|_| round(&mut controller, &mut now, MS, Some(MS)));
+        // As if a third worker had been tried, and brought nothing.
+        controller.saturated = true;
+        controller.pauses.longer();
+        let mut cuts = 0;
+        for _ in 0..600 {
+            round(&mut controller, &mut now, MS, Some(MS));
+            cuts += usize::from(controller.limit() < 2);
+        }
+        assert!((3..60).contains(&cuts), "one worker for {cuts} of 600 rounds");
+    }
+
+    #[test]
     fn nothing_is_started_blindly_while_cores_are_busy_or_workers_stand_at_the_limiter() {
         let mut controller = controller(256, 2, 1_000);
         controller.start(MS, 1);

@@ -180,8 +180,11 @@ impl Controller {
         (self.pauses.held, self.pauses.downwards) = (0, !downwards);
         if downwards {
             self.go_down();
-        } else {
+        } else if self.limit < self.enough().min(self.most) {
             self.grow(2);
+        } else {
+            self.pauses.longer(); // the answer is known: more would bring nothing
+            self.remeasure();
         }
     }
 
