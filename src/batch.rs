@@ -305,7 +305,7 @@ impl<'a, It: Iterator, R, S, K> Batch<'a, It, R, S, K> {
     /// is, without the quotation marks of a string, up to 200 bytes of it; for something else there is
     /// [`record_timeline_as`](Batch::record_timeline_as).
     ///
-    /// Costs a reading of the clock an item (55 ns in all), one more where it may have to wait for a permit and where it is kept, and about 100 bytes and the id for each of the
+    /// Costs a reading of the clock an item (55 to 70 ns in all), one more where it may have to wait for a permit and where it is kept, and about 100 bytes and the id for each of the
     /// attempts that are [kept](Batch::timeline_spans). Without it, a batch is not slower than if it did not exist.
     ///
     /// ```
