@@ -9,15 +9,13 @@ use std::hint::{black_box, spin_loop};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use batch_executor::{
-    BatchError, BatchExecutor, BatchExecutorBuilder, BatchResult, CancelToken, Retry, limiter_fn,
-};
+use batch_executor::{BatchExecutor, BatchExecutorBuilder, BatchResult, CancelToken, Retry, limiter_fn};
 use criterion::measurement::WallTime;
 use criterion::{
     BatchSize, BenchmarkGroup, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main,
 };
 
-type Ended = Result<BatchResult<u64, u64, String>, BatchError<u64, u64, String>>;
+type Ended = BatchResult<u64, u64, String>;
 
 fn builder() -> BatchExecutorBuilder {
     BatchExecutor::builder().workers(2).stop_on_error(false)
@@ -71,12 +69,12 @@ fn no_ops(criterion: &mut Criterion) {
         row(&mut group, BenchmarkId::new("2 workers, progress", items), items, |input| {
             let mut calls = 0_u64;
             let result = plain.batch(input).on_progress(|_| calls += 1).run(value_of);
-            (result.is_ok(), calls)
+            (result.stopped(), calls)
         });
         row(&mut group, BenchmarkId::new("sequential, progress", items), items, |input| {
             let mut calls = 0_u64;
             let result = sequential.batch(input).on_progress(|_| calls += 1).run(value_of);
-            (result.is_ok(), calls)
+            (result.stopped(), calls)
         });
         row(&mut group, BenchmarkId::new("2 workers, limiter", items), items, |input| {
             limited.run(input, value_of)
@@ -96,11 +94,14 @@ fn steps(criterion: &mut Criterion) {
         };
         step("plain", &|input| executor.run(input, value_of));
         step("run_with", &|input| executor.batch(input).run_with(|item, _| value_of(item)));
-        step("state", &|input| {
-            executor.batch(input).state(|| 0).run_with(|item, cx| {
-                *cx.state += 1;
-                value_of(item)
-            })
+        step("run_init", &|input| {
+            executor.batch(input).run_init(
+                || 0,
+                |item, cx| {
+                    *cx.state += 1;
+                    value_of(item)
+                },
+            )
         });
         step("cancel_on", &|input| executor.batch(input).cancel_on(&token).run(value_of));
         step("timeout", &|input| executor.batch(input).timeout(3600 * second).run(value_of));

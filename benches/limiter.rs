@@ -35,7 +35,7 @@ fn many_workers() {
         Ok::<_, String>(())
     });
     let rate = f64::from(PERMITS - 1) / since.elapsed().as_secs_f64(); // the first needs no wait
-    assert!(result.is_ok_and(|result| result.is_success()));
+    assert!(result.is_success(), "{result}");
     let shares = shares.into_inner().unwrap_or_else(PoisonError::into_inner);
     let (least, most) = (shares.values().min().unwrap_or(&0), shares.values().max().unwrap_or(&0));
     println!(

@@ -1,11 +1,12 @@
-//! How long retries take when nobody sleeps through a back-off, and how long a cancel when everybody sleeps.
+//! Times retries that hold no worker while they back off, beside workers that sleep. Then times a cancel of a batch
+//! whose workers all wait for the rate limiter.
 
 use std::convert::Infallible;
 use std::error::Error;
 use std::time::{Duration, Instant};
 use std::{iter, thread};
 
-use batch_executor::{BatchError, BatchExecutor, CancelToken, RateLimit, Retry, StopReason};
+use batch_executor::{BatchExecutor, CancelToken, RateLimit, Retry, StopReason};
 
 const WORKERS: u32 = 8;
 const BACK_OFF: Duration = Duration::from_millis(100);
@@ -23,25 +24,27 @@ fn main() -> Ended {
     cancelled_at_the_limiter(10_000)
 }
 
-/// With `.retry`: items wait, and workers do not.
+/// With `.retry`: items wait in a queue, and workers go on.
 fn waiting_in_the_queue(items: usize) -> Ended {
     let executor = BatchExecutor::builder().workers(WORKERS as usize).build()?;
     let result = executor
         .batch(0..items)
-        .retry(Retry::new(|| iter::once(BACK_OFF)))
-        .run_with(|n, cx| if cx.attempt() == 1 { Err("busy") } else { Ok(*n) })?;
+        .retry(Retry::delays(|| iter::once(BACK_OFF)))
+        .run_with(|n, cx| if cx.attempt() == 1 { Err("busy") } else { Ok(*n) })
+        .into_result()?;
     let attempts: usize = (0..items).map(|index| result.attempts(index)).sum();
     println!("   {items} items in {:.1?}, {attempts} attempts", result.elapsed());
     Ok(())
 }
 
-/// By hand, in the operation.
+/// By hand: the operation sleeps.
 fn sleeping_on_the_worker(items: usize) -> Ended {
     let executor = BatchExecutor::builder().workers(WORKERS as usize).build()?;
-    let result = executor.run(0..items, |n| {
+    let slow = |n: &usize| {
         thread::sleep(BACK_OFF);
         Ok::<_, Infallible>(*n)
-    })?;
+    };
+    let result = executor.run(0..items, slow).into_result()?;
     println!("a worker that sleeps through it instead:");
     println!("   {items} items in {:.1?}, measured", result.elapsed());
     Ok(())
@@ -51,21 +54,22 @@ fn cancelled_at_the_limiter(items: usize) -> Ended {
     let limit = RateLimit::per_second(1);
     let executor = BatchExecutor::builder().workers(WORKERS as usize).rate_limiter(limit).build()?;
     let token = CancelToken::new();
-    let (cancelled_at, ended) = thread::scope(|scope| {
+    let (cancelled_at, result, returned_at) = thread::scope(|scope| {
         let canceller = scope.spawn(|| {
             thread::sleep(Duration::from_millis(500));
             let now = Instant::now();
             token.cancel();
             now
         });
-        let ended = executor.batch(0..items).cancel_on(&token).run(|n| Ok::<_, Infallible>(*n));
-        (canceller.join(), (ended, Instant::now()))
+        let result = executor.batch(0..items).cancel_on(&token).run(|n| Ok::<_, Infallible>(*n));
+        let returned_at = Instant::now();
+        (canceller.join(), result, returned_at)
     });
-    let (Err(error @ BatchError::Stopped { reason: StopReason::Cancelled, .. }), returned_at) = ended else {
+    let Some(reason @ StopReason::Cancelled) = result.stopped() else {
         return Err("the batch was not cancelled".into());
     };
     let took = returned_at - cancelled_at.map_err(|_| "the canceller panicked")?;
-    println!("   {error}");
+    println!("   {reason}: {result}");
     println!("   returned {took:.1?} after the cancel");
     Ok(())
 }

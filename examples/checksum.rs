@@ -1,6 +1,6 @@
 //! `checksum FOLDER`: the SHA-256 of every file below a folder, several at once, in the format of `sha256sum`.
 //!
-//! `cargo run --release --example checksum -- src | sha256sum -c`, with a progress bar if it is built with `--features indicatif`.
+//! `cargo run --release --example checksum -- src | sha256sum -c`. With `--features indicatif` it draws a progress bar.
 
 use std::io::{self, ErrorKind, Write};
 use std::{env, error::Error, fmt::Display, fs::File, path::Path, process::ExitCode, slice};
@@ -23,13 +23,11 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
     let files = listed.filter(|entry| entry.file_type().is_file()).map(DirEntry::into_path);
 
     let executor = BatchExecutor::builder().workers(Workers::auto()).stop_on_error(false).build()?;
-    let result = executor.batch(files).on_progress(progress_line()).run(|file| checksum(file))?;
+    let result = executor.batch(files).on_progress(progress_line()).run(|file| checksum(file));
 
     unlisted.iter().for_each(say);
-    for item in result.failures() {
-        if let Some(error) = item.error() {
-            say(format_args!("{}: {error}", item.id.display()));
-        }
+    for failure in result.failures() {
+        say(format_args!("{}: {}", failure.item.display(), failure.error));
     }
     match result.values().try_for_each(|line| io::stdout().write_all(line)) {
         Err(error) if error.kind() == ErrorKind::BrokenPipe => {} // as in `checksum src | head`
@@ -39,17 +37,17 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
     Ok(ExitCode::from(u8::from(!unlisted.is_empty() || !result.is_success())))
 }
 
-/// The line for one file. `io::copy` reads it piece by piece, whatever its size.
+/// The line for one file. `io::copy` reads the file in pieces, whatever its size.
 fn checksum(file: &Path) -> io::Result<Vec<u8>> {
     let mut hasher = Sha256::new();
     io::copy(&mut File::open(file)?, &mut hasher)?;
-    let name = file.as_os_str().as_encoded_bytes(); // on Unix the name as it is, UTF-8 or not
+    let name = file.as_os_str().as_encoded_bytes(); // on Unix the bytes of the name, UTF-8 or not
     let escaped: Vec<u8> = name.iter().flat_map(escaped).copied().collect();
     let mark = if escaped == name { "" } else { r"\" };
     Ok([format!("{mark}{:x}  ", hasher.finalize()).as_bytes(), &escaped, b"\n"].concat())
 }
 
-/// What would break a line in two, as `sha256sum` writes it.
+/// Escapes a byte that would break the line in two, as `sha256sum` does.
 fn escaped(byte: &u8) -> &[u8] {
     match byte {
         b'\\' => br"\\",
@@ -70,7 +68,7 @@ fn progress_line() -> impl FnMut(&batch_executor::Progress) {
     let mut due = Duration::from_millis(millis);
     move |p| {
         if p.completed == p.total {
-            let _ = write!(io::stderr(), "{start}"); // the result takes its place
+            let _ = write!(io::stderr(), "{start}"); // the result replaces it
         } else if p.elapsed >= due {
             due = p.elapsed + Duration::from_millis(millis);
             let _ = write!(io::stderr(), "{start}{} of {} files{end}", p.completed, p.total);
@@ -78,7 +76,7 @@ fn progress_line() -> impl FnMut(&batch_executor::Progress) {
     }
 }
 
-/// To stderr, where nobody may be reading either: `eprintln!` would panic.
+/// Prints to stderr. Its reader may be gone, and then `eprintln!` would panic.
 fn say(text: impl Display) {
     let _ = writeln!(io::stderr(), "{text}");
 }

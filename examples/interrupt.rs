@@ -1,13 +1,14 @@
-//! `interrupt [MILLISECONDS]`: 1,000 items of so long each (200 ms), until somebody presses Ctrl-C. Pressed once, what runs is
-//! waited for, and what there is so far is printed. Pressed twice, the process ends at once, with 130.
+//! `interrupt [MILLISECONDS]`: 1,000 items of this length each (default 200), until the user presses Ctrl-C. Pressed
+//! once, the batch waits for the items that run, and the program prints the result so far. Pressed twice, the process
+//! ends at once, with status 130.
 
 use std::convert::Infallible;
 use std::process::{self, ExitCode};
 use std::{env, error::Error, thread, time::Duration};
 
-use batch_executor::{BatchExecutor, BatchResult, CancelToken};
+use batch_executor::{BatchExecutor, CancelToken};
 
-/// 128 and the number of the signal, as shells have it.
+/// The exit status that shells use: 128 plus the number of the signal.
 const ENDED_BY_SIGINT: i32 = 130;
 
 fn main() -> Result<ExitCode, Box<dyn Error>> {
@@ -23,17 +24,16 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
     })?;
 
     let executor = BatchExecutor::builder().workers(4).build()?;
-    let ended = executor.batch(1..=1_000).cancel_on(&token).run(|n| {
+    let result = executor.batch(1..=1_000).cancel_on(&token).run(|n| {
         eprintln!("item {n} starts");
         thread::sleep(Duration::from_millis(millis));
         Ok::<_, Infallible>(*n)
     });
 
-    match &ended {
-        Ok(result) => println!("{result}"),
-        Err(error) => println!("{error}"),
+    if let Some(reason) = result.stopped() {
+        print!("{reason}: ");
     }
-    let result = ended.as_ref().ok().or_else(|| ended.as_ref().err()?.partial());
-    println!("sum so far: {}", result.into_iter().flat_map(BatchResult::values).sum::<u64>());
-    Ok(if ended.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    println!("{result}");
+    println!("sum so far: {}", result.values().sum::<u64>());
+    Ok(if result.stopped().is_none() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

@@ -1,8 +1,8 @@
-//! `resume --journal FILE [--shard INDEX/COUNT] FOLDER`: the SHA-256 of every file below a folder, or of this shard's, sorted by path
-//! and in the format of `sha256sum`. What is done stands in the journal: killed and started again, it does only the rest. Without
-//! `--shard`, the environment says which shard this is, if any: see `Shard::from_env`.
+//! `resume --journal FILE [--shard INDEX/COUNT] FOLDER`: the SHA-256 of every file below a folder, or of this shard's
+//! files, sorted by path and in the format of `sha256sum`. The journal keeps every sum. If the program is killed and
+//! started again, it does only the rest. Without `--shard`, the environment names the shard: see `Shard::from_env`.
 //!
-//! `resume --merge FILE.. FOLDER`: all of it, from the journals of all shards.
+//! `resume --merge FILE.. FOLDER`: the sums of all files, from the journals of all shards.
 //!
 //! `cargo run --release --features journal --example resume -- --journal /tmp/sums.jsonl src`
 
@@ -12,7 +12,7 @@ use std::io::{self, BufWriter, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::{env, error::Error, fs::File, process::ExitCode, slice};
 
-use batch_executor::{BatchError, BatchExecutor, Journal, Plan, Shard, Workers};
+use batch_executor::{BatchExecutor, Journal, Plan, Shard, Workers};
 use sha2::{Digest, Sha256};
 use walkdir::WalkDir;
 
@@ -72,14 +72,13 @@ fn run(journal: &Path, shard: Shard, folder: &Path) -> Result<ExitCode, Box<dyn 
         .batch(shard.select(&files).map(|(_, file)| file))
         .journal_as(&journal, |file| id(file))
         .run(|file| checksum(file))
-        .map_err(BatchError::without_items)?;
+        .into_result()?; // it stops only if the journal cannot be written
 
     let mut out = BufWriter::new(io::stdout().lock());
-    let done = result.iter().zip(shard.select(&files));
-    for (item, (_, file)) in done {
-        match &item.outcome {
-            Ok(sum) => print(&mut out, sum, file)?,
-            Err(error) => eprintln!("{}: {error}", file.display()),
+    for item in &result {
+        match item.outcome {
+            Ok(sum) => print(&mut out, sum, item.item)?,
+            Err(error) => eprintln!("{}: {error}", item.item.display()),
         }
     }
     out.flush()?;
@@ -89,7 +88,7 @@ fn run(journal: &Path, shard: Shard, folder: &Path) -> Result<ExitCode, Box<dyn 
 
 fn merge(journals: &[PathBuf], folder: &Path) -> Result<ExitCode, Box<dyn Error>> {
     let merged = Journal::merge::<String, String>(journals)?;
-    let sums: HashMap<_, _> = merged.result.into_iter().map(|item| (item.id, item.outcome)).collect();
+    let sums: HashMap<_, _> = merged.result.into_iter().map(|item| (item.item, item.outcome)).collect();
     let (mut out, mut missing) = (BufWriter::new(io::stdout().lock()), 0);
     for file in files(folder, Path::new(""))? {
         match sums.get(&id(&file)) {
@@ -103,7 +102,8 @@ fn merge(journals: &[PathBuf], folder: &Path) -> Result<ExitCode, Box<dyn Error>
     Ok(ExitCode::from(u8::from(missing > 0)))
 }
 
-/// All files below the folder but this one, sorted by the bytes of their paths: the same for every run and every shard.
+/// All files below the folder except the journal, sorted by the bytes of their paths: the same list in every run and
+/// every shard.
 fn files(folder: &Path, journal: &Path) -> Result<Vec<PathBuf>, walkdir::Error> {
     let mut files = Vec::new();
     for entry in WalkDir::new(folder) {
@@ -116,7 +116,7 @@ fn files(folder: &Path, journal: &Path) -> Result<Vec<PathBuf>, walkdir::Error> 
     Ok(files)
 }
 
-/// What a file is called in the journal, whose texts are UTF-8.
+/// The name of a file in the journal, whose texts are UTF-8.
 fn id(file: &Path) -> String {
     let escaped = || file.as_os_str().as_encoded_bytes().escape_ascii().to_string();
     file.to_str().map_or_else(escaped, str::to_owned)
@@ -128,7 +128,7 @@ fn checksum(file: &Path) -> io::Result<String> {
     Ok(format!("{:x}", hasher.finalize()))
 }
 
-/// As `sha256sum` prints it, which marks a name that it has to escape.
+/// Prints a line as `sha256sum` does, which marks a name that it escapes.
 fn print(out: &mut impl Write, sum: &str, file: &Path) -> io::Result<()> {
     let name = file.as_os_str().as_encoded_bytes();
     let escaped: Vec<u8> = name.iter().flat_map(escaped).copied().collect();

@@ -1,17 +1,17 @@
-//! For those who come from the Python class of the same name: its calls, and below each the one that takes its place.
+//! For users of the Python class with the same name: each of its calls, and below it the call that replaces it.
 
 use std::error::Error;
 
-use batch_executor::{BatchError, BatchExecutor, RateLimit, Workers};
+use batch_executor::{BatchExecutor, RateLimit, Workers};
 
-/// Something to run: it fails for one of the users.
+/// Stands for a request. It fails for a user that does not exist.
 fn fetch(user: &str) -> Result<usize, String> {
-    if user == "nobody" { Err("no such user".to_owned()) } else { Ok(user.len()) }
+    if user == "unknown" { Err("no such user".to_owned()) } else { Ok(user.len()) }
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
     let users = ["ada", "grace", "barbara"];
-    let mixed = ["ada", "nobody", "grace", "nobody"];
+    let mixed = ["ada", "unknown", "grace", "unknown"];
     // tasks = [lambda user=user: fetch(user) for user in users]
     let task = |user| move || fetch(user);
     let tasks = users.map(task);
@@ -29,13 +29,13 @@ fn main() -> Result<(), Box<dyn Error>> {
     let result = three.execute_batch(tasks, users)?;
     println!("three at once: {:?}", result.values().collect::<Vec<_>>());
 
-    // Where the tasks differ in nothing but the id, one function takes their place:
-    let result = three.run(users, |user| fetch(user))?;
+    // Where tasks differ only in the id, one function replaces them:
+    let result = three.run(users, |user| fetch(user));
     println!("a function: {:?}", result.values().collect::<Vec<_>>());
 
     // result = executor.execute_batch(tasks, users, on_progress=show)
     let show = three.batch(users).on_progress(|p| println!("progress: {} of {}", p.completed, p.total));
-    println!("with progress: {}", show.run_tasks(tasks)?);
+    println!("with progress: {}", show.run_tasks(tasks).into_result()?);
 
     // try: BatchExecutor().execute_batch(tasks, mixed)
     // except Exception as error: print(error)
@@ -48,10 +48,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     let collecting = BatchExecutor::builder().stop_on_error(false).build()?;
     let result = collecting.execute_batch(mixed.map(task), mixed)?;
     println!("all errors: {result}");
-    for item in result.failures() {
-        if let Some(error) = item.error() {
-            println!("  {}: {error}", item.id);
-        }
+    for failure in result.failures() {
+        println!("  {}: {}", failure.item, failure.error);
     }
 
     // result = BatchExecutor(max_workers="auto").execute_batch(tasks, users)
@@ -64,8 +62,8 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     // BatchExecutor().execute_batch(tasks, users[:2])        # raises
     match BatchExecutor::new().execute_batch(tasks, &users[..2]) {
-        Err(error @ BatchError::LengthMismatch { .. }) => println!("lengths that differ: {error}"),
-        outcome => println!("{outcome:?}"),
+        Ok(result) => println!("{result}"),
+        Err(error) => println!("lengths that differ: {error}"),
     }
     Ok(())
 }

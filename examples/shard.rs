@@ -1,5 +1,5 @@
-//! `shard [FILE]`: the lines of this shard, of a file or of stdin, each behind its number among all lines, from 0. Which shard it is
-//! says the environment, see `Shard::from_env`; without that it is all lines.
+//! `shard [FILE]`: the lines of this shard, of a file or of stdin. Each line stands behind its number among all lines,
+//! from 0. The environment names the shard, see `Shard::from_env`; otherwise the example prints all lines.
 //!
 //! `seq 10 | BATCH_EXECUTOR_SHARD=1/4 cargo run --release --example shard`
 
@@ -34,7 +34,7 @@ fn print(file: Option<std::ffi::OsString>) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Whoever reads has seen enough.
+/// The reader of the output has seen enough.
 fn is_broken_pipe(error: &(dyn Error + 'static)) -> bool {
     error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == ErrorKind::BrokenPipe)
 }

@@ -1,6 +1,7 @@
-//! `timings [FOLDER]`: a made-up job of 800 requests, of which some are slow, some fail and are tried again, and one is told that
-//! there are too many; on adaptive workers, under a rate limit. Prints its statistics, and writes `timeline.html`, to be opened in
-//! a browser, and `trace.json`, for ui.perfetto.dev, into the folder (default `target/timings`).
+//! `timings [FOLDER]`: a made-up job of 800 requests on adaptive workers, under a rate limit. Some requests are slow,
+//! some fail and are tried again, and one hears that there are too many. The example prints the statistics of the job.
+//! It writes `timeline.html` for a browser and `trace.json` for ui.perfetto.dev into the folder (default
+//! `target/timings`).
 //!
 //! `cargo run --release --example timings`
 
@@ -26,7 +27,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         .batch((0..800).map(Request))
         .retry(retry)
         .record_timeline()
-        .run_with(|request, cx| request.send(cx))?;
+        .run_with(|request, cx| request.send(cx));
 
     println!("{result}");
     let Some(timeline) = result.timeline_with_errors() else { return Err("there is no timeline".into()) };
@@ -62,7 +63,8 @@ fn decide(trouble: &Trouble) -> RetryDecision {
 }
 
 impl Request {
-    /// Takes 5 to 35 ms, a few ten times that, some of it computing; always the same for the same request.
+    /// Takes 5 to 35 ms, or ten times that for a few requests. It computes for part of the time. The same request
+    /// always takes the same time.
     fn send(&self, cx: &ItemContext<'_>) -> Result<u64, Trouble> {
         let luck = self.0.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
         let factor = if luck % 97 == 0 { 10 } else { 1 };

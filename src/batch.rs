@@ -4,69 +4,136 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::time::Duration;
 
-use crate::batch_error::BatchError;
+#[cfg(feature = "journal")]
+use serde::{Serialize, de::DeserializeOwned};
+
+use crate::batch_error::StopReason;
 use crate::cancel::CancelToken;
 use crate::context::ItemContext;
-use crate::engine::{
-    Control, Engine, Flow, Init, NameOf, Observers, OnProgress, Order, Outcome, Record, Steps, collect,
-};
+use crate::engine::{Engine, OnFailure, Operation, Order, Settings, Steps, collect};
+use crate::error::ConfigError;
 #[cfg(feature = "journal")]
 use crate::journal::{Journal, Journaled, Serialized};
-use crate::keep::{JournalPolicy, NoJournal};
 use crate::panic::{self, Panic};
 use crate::progress::Progress;
-use crate::result::{BatchResult, discard_each};
-use crate::retry::{NoRetry, Retry, RetryPolicy};
+use crate::result::BatchResult;
+use crate::retry::Retry;
 use crate::stream::{Results, Streamed};
 use crate::sync::{Instant, Mutex};
 use crate::timeline::span::debug_name;
+use crate::workers::Workers;
 
-/// Items about to be run. Made by [`BatchExecutor::batch`](crate::BatchExecutor::batch); nothing happens before one of the verbs:
-/// [`run`](Batch::run), [`run_with`](Batch::run_with), [`run_tasks`](Batch::run_tasks), [`stream`](Batch::stream),
-/// [`stream_with`](Batch::stream_with).
+/// Items about to be run. Made by [`BatchExecutor::batch`](crate::BatchExecutor::batch); nothing happens before one of the
+/// verbs: [`run`](Batch::run), [`run_with`](Batch::run_with), [`run_init`](Batch::run_init),
+/// [`try_run_init`](Batch::try_run_init), [`run_tasks`](Batch::run_tasks), [`stream`](Batch::stream),
+/// [`stream_with`](Batch::stream_with), [`stream_init`](Batch::stream_init).
 ///
-/// Items, operation and values may borrow from the caller: the batch is over when `run` returns.
+/// Items, operation and values may borrow from the caller: the batch is over when the verb returns.
 ///
-/// Steps may come in any order. [`retry`](Batch::retry), [`state`](Batch::state) and `journal` change the type of the batch (`R`, what is
-/// done about errors, `S`, what each worker keeps, and `K`, whether there is a journal), which only shows where a batch is stored or returned half-made.
+/// Steps may come in any order, also under an `if`: none of them changes the type. `T` and `E` are the value and the
+/// error of the operation; the compiler infers them from it.
+///
+/// ```
+/// use batch_executor::{BatchExecutor, Retry};
+/// use std::time::Duration;
+///
+/// let (executor, is_patient) = (BatchExecutor::new(), true);
+/// let mut batch = executor.batch(["7", "8"]).workers(4);
+/// if is_patient {
+///     batch = batch.retry(Retry::exponential(Duration::from_millis(1), Duration::from_secs(1), 3));
+/// }
+/// assert_eq!(batch.run(|text| text.parse::<u32>()).into_values()?, [7, 8]);
+/// # Ok::<(), batch_executor::BatchError>(())
+/// ```
 #[must_use = "a batch does nothing until it is run"]
-pub struct Batch<'a, It: Iterator, R = NoRetry, S = (), K = NoJournal> {
+pub struct Batch<'a, It: Iterator, T, E> {
     engine: &'a Engine,
     items: It,
-    asked: Asked<'a>,
-    /// What items are called in the timeline, if there is to be one.
-    id: Option<NameOf<'a, It::Item>>,
-    retry: R,
-    init: Init<'a, S>,
-    keep: K,
+    settings: Settings<'a, It::Item, T, E>,
 }
 
-/// What was asked for, whatever the types are.
-struct Asked<'a> {
-    on_progress: Option<OnProgress<'a>>,
-    tokens: Vec<CancelToken>,
-    deadline: Option<Instant>,
-    timeout: Option<Duration>,
-    flow: Flow,
-    /// How many spans a timeline may have.
-    spans: usize,
-}
-
-/// A few megabytes, and a page that opens at once.
-const SPANS: usize = 100_000;
-
-impl<'a, It: Iterator> Batch<'a, It> {
+impl<'a, It: Iterator, T, E> Batch<'a, It, T, E> {
     pub(crate) fn new(engine: &'a Engine, items: It) -> Self {
-        let flow = Flow { window: None, order: Order::Input };
-        let (on_progress, tokens, deadline, timeout) = (None, Vec::new(), None, None);
-        let asked = Asked { on_progress, tokens, deadline, timeout, flow, spans: SPANS };
-        Batch { engine, items, asked, id: None, retry: NoRetry, init: Box::new(|| ()), keep: NoJournal }
+        Batch { engine, items, settings: Settings::new(engine) }
     }
 }
 
 /// Steps.
-impl<'a, It: Iterator, R, S, K> Batch<'a, It, R, S, K> {
-    /// Calls `callback` after every item that was run or refused by the rate limiter; with a journal, for those too that were done before.
+impl<'a, It: Iterator, T, E> Batch<'a, It, T, E> {
+    /// How many items of this batch run at once, instead of the executor's [`workers`]: a number, or one of [`Workers`].
+    /// The last call wins.
+    ///
+    /// May be more than the executor has: the executor's pool then gets as many threads as it needs, up to
+    /// [`MAX_WORKERS`](crate::MAX_WORKERS).
+    ///
+    /// [`workers`]: crate::BatchExecutorBuilder::workers
+    ///
+    /// # Panics
+    ///
+    /// If the executor's builder would refuse them, with the text of the [`ConfigError`]: for 0 workers, or more than
+    /// [`MAX_WORKERS`](crate::MAX_WORKERS).
+    ///
+    /// ```
+    /// use batch_executor::BatchExecutor;
+    ///
+    /// let executor = BatchExecutor::new();                     // one worker
+    /// let result = executor.batch(0..8).workers(8).run(|n| {
+    ///     std::thread::sleep(std::time::Duration::from_millis(20));
+    ///     Ok::<_, String>(n * 2)
+    /// });
+    /// println!("{} workers, {:?}", result.workers(), result.elapsed());     // 8 workers, 20.9ms
+    /// # assert!(result.is_success());
+    /// ```
+    pub fn workers(mut self, workers: impl Into<Workers>) -> Self {
+        match workers.into().validated() {
+            Ok(workers) => {
+                self.engine.pool.allow(workers.threads());
+                self.settings.workers = workers;
+            }
+            Err(error) => panic!("{error}"),
+        }
+        self
+    }
+
+    /// Whether the first failure stops this batch, instead of what the
+    /// [executor](crate::BatchExecutorBuilder::stop_on_error) says. Sets the same thing as
+    /// [`stop_after_failures`](Batch::stop_after_failures); the last call wins.
+    ///
+    /// ```
+    /// use batch_executor::BatchExecutor;
+    ///
+    /// let executor = BatchExecutor::new();                     // stops on the first error
+    /// let result = executor.batch(["x", "7"]).stop_on_error(false).run(|text| text.parse::<u32>());
+    /// assert_eq!((result.failed(), result.succeeded(), result.stopped()), (1, 1, None));
+    /// ```
+    pub fn stop_on_error(mut self, stop: bool) -> Self {
+        self.settings.on_failure = if stop { OnFailure::Stop } else { OnFailure::GoOn };
+        self
+    }
+
+    /// Stops this batch when so many items have failed, instead of what the
+    /// [executor](crate::BatchExecutorBuilder::stop_after_failures) says. Sets the same thing as
+    /// [`stop_on_error`](Batch::stop_on_error); the last call wins.
+    ///
+    /// # Panics
+    ///
+    /// If `failures` is 0, with the text of [`ConfigError::ZeroFailures`]: the batch would stop before its first item.
+    ///
+    /// ```
+    /// use batch_executor::{BatchExecutor, StopReason};
+    ///
+    /// let result = BatchExecutor::new().batch(0..10).stop_after_failures(2).run(|n| Err::<(), _>(*n));
+    /// assert_eq!(result.stopped(), Some(StopReason::TooManyFailures { limit: 2 }));
+    /// assert_eq!((result.failed(), result.skipped()), (2, 8));
+    /// ```
+    pub fn stop_after_failures(mut self, failures: usize) -> Self {
+        assert!(failures > 0, "{}", ConfigError::ZeroFailures);
+        self.settings.on_failure = OnFailure::StopAfter(failures);
+        self
+    }
+
+    /// Calls `callback` after every item that was run or refused by the rate limiter; with a journal, also for items that
+    /// are recorded there. Not for items that are undecided when the batch stops.
     ///
     /// The calls come on the calling thread, one at a time, with [`completed`](Progress::completed) rising by one. With
     /// several workers, the calling thread only reports while there are others to work, so a slow callback slows no
@@ -86,33 +153,36 @@ impl<'a, It: Iterator, R, S, K> Batch<'a, It, R, S, K> {
     /// BatchExecutor::builder().workers(Workers::auto()).build()?
     ///     .batch(0..20)
     ///     .on_progress(|p| bar.push(if p.failed == 0 { '.' } else { '!' }))
-    ///     .run(|n| Ok::<_, String>(n + 1))?;
+    ///     .run(|n| Ok::<_, String>(n + 1))
+    ///     .into_result()?;
     /// assert_eq!(bar, ".".repeat(20));
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn on_progress(mut self, callback: impl FnMut(&Progress) + 'a) -> Self {
-        self.asked.on_progress = Some(Box::new(callback));
+        self.settings.on_progress = Some(Box::new(callback));
         self
     }
 
     /// Stops the batch when the token is cancelled: nothing more starts, and `run` returns as soon as what runs has ended.
     /// Given several times, any of the tokens stops it.
     ///
-    /// Whoever waits is woken at once: at the limiter, for another attempt, for a helper. What never started is
-    /// [`Skipped`](crate::ItemError::Skipped), what was to be tried again keeps its last error, and the reason is
-    /// [`StopReason::Cancelled`](crate::StopReason::Cancelled). A cancel that comes when nothing is left to start changes nothing.
+    /// All waits end immediately: at the limiter, for the next attempt, for a helper. An item that never started is
+    /// [`Skipped`](crate::ItemError::Skipped), one that waited for its next attempt is
+    /// [`Interrupted`](crate::ItemError::Interrupted) and keeps its last error, and the reason is
+    /// [`StopReason::Cancelled`]. A cancel that comes when nothing is left to start changes nothing.
     ///
     /// ```
-    /// use batch_executor::{BatchExecutor, CancelToken, RateLimit};
+    /// use batch_executor::{BatchExecutor, CancelToken, RateLimit, StopReason};
     /// use std::time::Duration;
     ///
     /// let executor = BatchExecutor::builder().rate_limiter(RateLimit::every(Duration::from_secs(3600))).build()?;
     /// let token = CancelToken::new();
-    /// let stopped = std::thread::scope(|scope| {
+    /// let result = std::thread::scope(|scope| {
     ///     scope.spawn(|| token.cancel());
     ///     executor.batch(0..10_000).cancel_on(&token).run(|n| Ok::<_, String>(*n))
     /// });
-    /// println!("{}", stopped.unwrap_err());       // cancelled (1 of 10000 succeeded, 9999 skipped in 0.2 ms)
+    /// assert_eq!(result.stopped(), Some(StopReason::Cancelled));
+    /// println!("{result}");                       // 1 of 10000 succeeded, 9999 skipped in 0.2 ms
     /// # Ok::<(), batch_executor::ConfigError>(())
     /// ```
     ///
@@ -131,12 +201,12 @@ impl<'a, It: Iterator, R, S, K> Batch<'a, It, R, S, K> {
     /// # Ok::<(), ctrlc::Error>(())
     /// ```
     pub fn cancel_on(mut self, token: &CancelToken) -> Self {
-        self.asked.tokens.push(token.clone());
+        self.settings.tokens.push(token.clone());
         self
     }
 
     /// Stops the batch at this time, as a cancel would, with
-    /// [`StopReason::DeadlineExceeded`](crate::StopReason::DeadlineExceeded). An operation that runs is waited for, and may look at
+    /// [`StopReason::DeadlineExceeded`]. An operation that runs is waited for, and may look at
     /// [`ItemContext::deadline`]. With a [`timeout`](Batch::timeout) too, the earlier of the two holds; the last call of
     /// this method wins.
     ///
@@ -148,44 +218,44 @@ impl<'a, It: Iterator, R, S, K> Batch<'a, It, R, S, K> {
     ///
     /// let end_of_visit = Instant::now() + Duration::from_millis(50);      // for several batches, one after another
     /// let work = |_: &u32| Ok::<_, String>(std::thread::sleep(Duration::from_millis(1)));
-    /// let stopped = BatchExecutor::new().batch(0..10_000).deadline(end_of_visit).run(work).unwrap_err();
-    /// println!("{stopped}");                  // the deadline has passed (46 of 10000 succeeded, 9954 skipped in 50.1 ms)
-    /// assert!(stopped.partial().unwrap().skipped() > 0);
+    /// let result = BatchExecutor::new().batch(0..10_000).deadline(end_of_visit).run(work);
+    /// println!("{result}");                   // 46 of 10000 succeeded, 9954 skipped in 50.1 ms
+    /// assert!(result.skipped() > 0);
     /// ```
     pub fn deadline(mut self, deadline: Instant) -> Self {
-        self.asked.deadline = Some(deadline);
+        self.settings.deadline = Some(deadline);
         self
     }
 
-    /// Stops the batch so long after `run` was called, like a [`deadline`](Batch::deadline). The last call wins; a time too long
-    /// to be told is none.
+    /// Stops the batch so long after `run` was called, like a [`deadline`](Batch::deadline). The last call wins. A timeout
+    /// that overflows the clock means no timeout.
     ///
     /// ```
-    /// use batch_executor::{BatchError, BatchExecutor, StopReason};
+    /// use batch_executor::{BatchExecutor, StopReason};
     /// use std::time::Duration;
     ///
-    /// let error = BatchExecutor::new()
+    /// let result = BatchExecutor::new()
     ///     .batch(0..1_000)
     ///     .timeout(Duration::from_millis(20))
-    ///     .run(|_| Ok::<_, String>(std::thread::sleep(Duration::from_millis(3))))
-    ///     .unwrap_err();
-    /// assert!(matches!(error, BatchError::Stopped { reason: StopReason::DeadlineExceeded, .. }));
-    /// assert!(error.into_partial().unwrap().skipped() > 900);
+    ///     .run(|_| Ok::<_, String>(std::thread::sleep(Duration::from_millis(3))));
+    /// assert_eq!(result.stopped(), Some(StopReason::DeadlineExceeded));
+    /// assert!(result.skipped() > 900);
     /// ```
     pub fn timeout(mut self, timeout: Duration) -> Self {
-        self.asked.timeout = Some(timeout);
+        self.settings.timeout = Some(timeout);
         self
     }
 
     /// Tries items again that fail, as the [`Retry`] says. The last call wins.
     ///
-    /// An item that waits for its next attempt holds no worker: it stands in a queue until it is due, and workers go on with
-    /// others. Every attempt takes a permit of its own from the rate limiter. The batch ends when the queue is empty, too.
+    /// An item that waits for its next attempt holds no worker: it stands in a queue until it is due, and workers go on
+    /// with others. Every attempt takes a permit of its own from the rate limiter. The batch ends when the queue is empty,
+    /// too.
     ///
     /// A retried item counts once, by its last attempt: in the result, in progress, and for `stop_on_error`, where the
     /// reason is the lowest index whose *last* attempt failed: items below it are tried until they are decided. Items
-    /// above it that wait for another attempt when the batch stops keep their last error. [`BatchResult::attempts`] says how often
-    /// each item was tried.
+    /// that wait for another attempt when the batch stops are [`Interrupted`](crate::ItemError::Interrupted): they keep
+    /// their last error, and do not count as failed. [`BatchResult::attempts`] says how often each item was tried.
     ///
     /// Costs 0.1 µs an item, since a worker takes one at a time.
     ///
@@ -198,52 +268,30 @@ impl<'a, It: Iterator, R, S, K> Batch<'a, It, R, S, K> {
     /// let result = executor
     ///     .batch(0..100)
     ///     .retry(retry)
-    ///     .run_with(|n, cx| if cx.attempt() == 1 { Err("busy") } else { Ok(n * 2) })?;
+    ///     .run_with(|n, cx| if cx.attempt() == 1 { Err("busy") } else { Ok(n * 2) });
     /// assert!(result.is_success());
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// # Ok::<(), batch_executor::ConfigError>(())
     /// ```
-    pub fn retry<B, W>(self, retry: Retry<B, W>) -> Batch<'a, It, Retry<B, W>, S, K> {
-        self.with(|_, init, keep| (retry, init, keep))
+    pub fn retry(mut self, retry: Retry<'a, E>) -> Self {
+        self.settings.retry = Some(retry);
+        self
     }
 
-    /// Gives each worker something of its own, such as a connection or a buffer: [`ItemContext::state`] in
-    /// [`run_with`](Batch::run_with). The last call wins.
+    /// Records what becomes of each item in a [`Journal`], and runs only items that are not recorded there as done: the
+    /// result has all items in order, old and new. The last call wins.
     ///
-    /// `init` is called on the worker, before its first item, and at most once for each worker that the batch has at a time;
-    /// what it made is used and dropped on that thread, so it need not be `Send`. A worker that finds nothing to do makes none. If
-    /// `init` panics, that is the outcome of the item at hand, and the next item's turn calls it again.
+    /// An item that is done is not run, asks for no permit, and counts as completed at once. Its value is read from the
+    /// file; its [`attempts`](BatchResult::attempts) are those of the run in which it was decided. Items that are skipped
+    /// or interrupted are not recorded.
     ///
-    /// ```
-    /// use batch_executor::BatchExecutor;
-    /// use std::sync::atomic::{AtomicUsize, Ordering};
-    ///
-    /// let connections = AtomicUsize::new(0);
-    /// let executor = BatchExecutor::builder().workers(3).build()?;
-    /// let result = executor
-    ///     .batch(0..100)
-    ///     .state(|| connections.fetch_add(1, Ordering::Relaxed))
-    ///     .run_with(|n, cx| Ok::<_, String>((*n, *cx.state)))?;
-    /// assert!(result.is_success());
-    /// assert!(connections.into_inner() <= 3);
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
-    pub fn state<Q>(self, init: impl Fn() -> Q + Sync + 'a) -> Batch<'a, It, R, Q, K> {
-        self.with(|retry, _, keep| (retry, Box::new(init) as _, keep))
-    }
-
-    /// Keeps what becomes of each item in a [`Journal`], and runs only what is not there as done: the result has all
-    /// items in order, old and new. The last call wins.
-    ///
-    /// An item that is done is not run, asks for no permit, and counts as completed at once. Its value is read from the file; its
-    /// [`attempts`](BatchResult::attempts) are those of the run in which it was decided.
-    ///
-    /// Items and values are [`Serialize`](serde::Serialize), values are `DeserializeOwned` too (so they own what they hold), and errors have a text. Before
-    /// anything runs, all items are compared with the plan, as far as [it knows them](crate::Plan::named), and two with the same id are refused; in a stream, each as it comes. If the journal cannot
-    /// be written, the batch stops with [`StopReason::Journal`](crate::StopReason::Journal), and
+    /// Items and values are [`Serialize`], values are `DeserializeOwned` too (so they own what they
+    /// hold), and errors have a text. Before anything runs, all items are compared with the plan, as far as
+    /// [it knows them](crate::Plan::named), and two with the same id are refused; in a stream, each as it comes. If the
+    /// journal cannot be written, the batch stops with [`StopReason::Journal`], and
     /// [`journal_error`](BatchResult::journal_error) says why; outcomes are all there, also those that are not in the file.
     ///
-    /// Of a [shard](crate::Shard), the batch gets the items without their indices: `shard.select(items).map(|(_, item)| item)`. A journal is kept by one
-    /// batch at a time.
+    /// Of a [shard](crate::Shard), the batch gets the items without their indices:
+    /// `shard.select(items).map(|(_, item)| item)`. One batch at a time may use a journal.
     ///
     /// Costs a line written and read again for each item (2 to 4 µs), and [now and then](crate::Journal) a sync.
     ///
@@ -258,7 +306,7 @@ impl<'a, It: Iterator, R, S, K> Batch<'a, It, R, S, K> {
     ///     let journal = Journal::open(&path, Plan::of(rows)?)?;
     ///     let result = executor.batch(rows).journal(&journal).run(|row| {
     ///         if power == "fails" && *row > "b" { Err("no power") } else { Ok(format!("{row} while power {power}")) }
-    ///     })?;
+    ///     });
     ///     done = result.values().cloned().collect();
     /// }
     /// let (old, new) = ("while power fails", "while power is back");
@@ -268,12 +316,18 @@ impl<'a, It: Iterator, R, S, K> Batch<'a, It, R, S, K> {
     /// ```
     #[cfg(feature = "journal")]
     #[cfg_attr(docsrs, doc(cfg(feature = "journal")))]
-    pub fn journal(self, journal: &'a Journal) -> Batch<'a, It, R, S, Journaled<'a>> {
-        self.with(|retry, init, _| (retry, init, Journaled::new(journal, Serialized)))
+    pub fn journal(mut self, journal: &'a Journal) -> Self
+    where
+        It::Item: Serialize,
+        T: Serialize + DeserializeOwned,
+        E: fmt::Display,
+    {
+        self.settings.journal = Some(Box::new(Journaled::new(journal, Serialized)));
+        self
     }
 
-    /// Keeps a [journal](Batch::journal) in which items are called what `id` makes of them: for items that cannot be written as JSON, or
-    /// are too large for that. The plan is then made of the same texts.
+    /// Uses a [journal](Batch::journal) in which `id` names the items: for items that cannot be written as JSON, or are too
+    /// large for that. Make the plan of the same texts.
     ///
     /// ```
     /// use batch_executor::{BatchExecutor, Journal, Plan};
@@ -286,18 +340,20 @@ impl<'a, It: Iterator, R, S, K> Batch<'a, It, R, S, K> {
     /// let result = BatchExecutor::new()
     ///     .batch(uploads)
     ///     .journal_as(&journal, |upload| upload.name.clone())
-    ///     .run(|upload| Ok::<_, String>(upload.bytes.len()))?;
+    ///     .run(|upload| Ok::<_, String>(upload.bytes.len()));
     /// assert!(result.is_success());
     /// # std::fs::remove_file(path)?;
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     #[cfg(feature = "journal")]
     #[cfg_attr(docsrs, doc(cfg(feature = "journal")))]
-    pub fn journal_as<F>(self, journal: &'a Journal, id: F) -> Batch<'a, It, R, S, Journaled<'a, F>>
+    pub fn journal_as(mut self, journal: &'a Journal, id: impl Fn(&It::Item) -> String + Sync + 'a) -> Self
     where
-        F: Fn(&It::Item) -> String + Sync,
+        T: Serialize + DeserializeOwned,
+        E: fmt::Display,
     {
-        self.with(|retry, init, _| (retry, init, Journaled::new(journal, id)))
+        self.settings.journal = Some(Box::new(Journaled::new(journal, id)));
+        self
     }
 
     /// Records when each attempt at each item was queued, waited for a permit, started and ended, on which worker, and how: for
@@ -312,7 +368,7 @@ impl<'a, It: Iterator, R, S, K> Batch<'a, It, R, S, K> {
     /// use batch_executor::{BatchExecutor, RateLimit};
     ///
     /// let executor = BatchExecutor::builder().workers(4).rate_limiter(RateLimit::per_second(1_000)).build()?;
-    /// let result = executor.batch(0..50).record_timeline().run(|n| Ok::<_, String>(n * n))?;
+    /// let result = executor.batch(0..50).record_timeline().run(|n| Ok::<_, String>(n * n));
     ///
     /// let timeline = result.timeline().unwrap();
     /// println!("{}", timeline.stats());                          // a table for the terminal
@@ -341,12 +397,11 @@ impl<'a, It: Iterator, R, S, K> Batch<'a, It, R, S, K> {
     /// let result = BatchExecutor::new()
     ///     .batch(uploads)
     ///     .record_timeline_as(|upload| upload.name.clone())
-    ///     .run(|upload| Ok::<_, String>(upload.bytes.len()))?;
+    ///     .run(|upload| Ok::<_, String>(upload.bytes.len()));
     /// assert_eq!(result.timeline().unwrap().spans()[0].id(), "a.png");
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn record_timeline_as(mut self, id: impl Fn(&It::Item) -> String + Sync + 'a) -> Self {
-        self.id = Some(Box::new(id));
+        self.settings.name_of = Some(Box::new(id));
         self
     }
 
@@ -360,28 +415,27 @@ impl<'a, It: Iterator, R, S, K> Batch<'a, It, R, S, K> {
     ///
     /// ```
     /// # let executor = batch_executor::BatchExecutor::new();
-    /// let result = executor.batch(0..10_000).record_timeline().timeline_spans(1_000).run(|n| Ok::<_, String>(*n))?;
+    /// let result = executor.batch(0..10_000).record_timeline().timeline_spans(1_000).run(|n| Ok::<_, String>(*n));
     /// let timeline = result.timeline().unwrap();
     /// assert!(!timeline.is_complete() && timeline.spans().len() <= 1_000);
     /// assert_eq!(timeline.stats().attempts, 10_000);
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn timeline_spans(mut self, spans: usize) -> Self {
         assert!(spans > 0, "a timeline of 0 spans would show nothing");
-        self.asked.spans = spans;
+        self.settings.spans = spans;
         self
     }
 
-    /// How many items a [`stream`](Batch::stream) may have under way at a time: pulled out of the iterator, and not yet handed
-    /// on to the consumer. Default 4 for each worker; with adaptive workers, for each that there may be. The last call wins.
+    /// The most items that a [`stream`](Batch::stream) has under way at a time: pulled out of the iterator, and not yet
+    /// handed on to the consumer. The last call wins. Without this step it is 4 for each worker that there may be, and
+    /// grows up to 4,096 while items are quick. It is never more than 1,048,576.
     ///
-    /// It bounds the memory of a stream, and how far a slow item can hold the others back: when it is the next to be handed
-    /// on, so many items, itself included, are all that go on beside it. Items that take less than a few microseconds want a window of some
-    /// hundreds or thousands, so that workers can take several at a time. There are never more workers at work than the
-    /// window has room for.
+    /// The window bounds the memory of a stream, and how far a slow item can hold the others back: when that item is the
+    /// next to be handed on, no more than the rest of the window goes on beside it. Items that take less than a few
+    /// microseconds want a window of some hundreds or thousands, so that workers can take several at a time. Never more
+    /// workers are at work than the window has room for.
     ///
-    /// [`run`](Batch::run), [`run_with`](Batch::run_with) and [`run_tasks`](Batch::run_tasks) do not look at it: their window
-    /// is everything.
+    /// [`run`](Batch::run) and the other verbs that return a [`BatchResult`] ignore it.
     ///
     /// # Panics
     ///
@@ -405,7 +459,7 @@ impl<'a, It: Iterator, R, S, K> Batch<'a, It, R, S, K> {
     /// ```
     pub fn window(mut self, items: usize) -> Self {
         assert!(items > 0, "a window of 0 items would never let anything start");
-        self.asked.flow.window = Some(items);
+        self.settings.flow.window = Some(items);
         self
     }
 
@@ -420,35 +474,35 @@ impl<'a, It: Iterator, R, S, K> Batch<'a, It, R, S, K> {
     /// let millis = [200, 1, 1, 1];
     /// let streamed = executor.batch(millis).unordered().stream(
     ///     |&n| Ok::<_, String>(thread::sleep(Duration::from_millis(n))),
-    ///     |results| results.map(|item| item.id).collect::<Vec<_>>(),
+    ///     |results| results.map(|item| item.item).collect::<Vec<_>>(),
     /// );
     /// println!("{:?}", streamed.output);                  // [1, 1, 1, 200]
     /// # let mut ids = streamed.output; ids.sort(); assert_eq!(ids, [1, 1, 1, 200]);
     /// # Ok::<(), batch_executor::ConfigError>(())
     /// ```
     pub fn unordered(mut self) -> Self {
-        self.asked.flow.order = Order::Completion;
+        self.settings.flow.order = Order::Completion;
         self
-    }
-
-    /// The same batch, with other types.
-    fn with<P, Q, L>(
-        self,
-        change: impl FnOnce(R, Init<'a, S>, K) -> (P, Init<'a, Q>, L),
-    ) -> Batch<'a, It, P, Q, L> {
-        let Batch { engine, items, asked, id, retry, init, keep } = self;
-        let (retry, init, keep) = change(retry, init, keep);
-        Batch { engine, items, asked, id, retry, init, keep }
     }
 }
 
 /// Verbs.
-impl<It: Iterator, R, S, K> Batch<'_, It, R, S, K> {
-    /// Runs `op` on every item and waits for all of them.
+impl<I, It, T, E> Batch<'_, It, T, E>
+where
+    It: Iterator<Item = I>,
+    I: Send,
+    T: Send,
+    E: Send,
+{
+    /// Runs `op` on every item, waits for all of them, and returns what they came to.
     ///
-    /// All items are taken out of the iterator first, on this thread. Outcomes come back in input order. The first
+    /// First the calling thread takes all items out of the iterator. Outcomes come back in input order. The first
     /// items, as many as there are workers, are started one by one and at once; beyond that, items must not wait for one
     /// another, since a worker may hold several.
+    ///
+    /// `run` always returns the result: everything that finished is in it, whatever stopped the batch, and
+    /// [`stopped`](BatchResult::stopped) says what that was. For `?` there are [`into_values`](BatchResult::into_values)
+    /// and [`into_result`](BatchResult::into_result).
     ///
     /// A panic in `op` is that item's outcome, [`ItemError::Panicked`](crate::ItemError::Panicked); the panic hook prints
     /// its message first, as for any panic. `op` may start other batches, on this executor too: they never wait for a
@@ -456,54 +510,66 @@ impl<It: Iterator, R, S, K> Batch<'_, It, R, S, K> {
     ///
     /// Items, values and errors are `Send`, whatever the worker count; for errors of any kind that is
     /// `Box<dyn Error + Send + Sync>`. `op` gets a reference to the item, so a function of `&str` is passed as
-    /// `|text| function(text)`.
+    /// `|text| function(text)`. The items of a slice `&[T]` are references already, so `op` gets `&&T`; for small items,
+    /// `slice.iter().copied()` makes that `&T`.
     ///
-    /// Costs a few nanoseconds an item beside what `op` takes, and the memory of one
-    /// [`BatchItem`](crate::BatchItem) each. Values larger than some hundred bytes are better boxed: outcomes are
-    /// moved into their place.
-    ///
-    /// # Errors
-    ///
-    /// [`BatchError::Stopped`] if the executor stops on failures and there were as many; with `stop_on_error(false)`,
-    /// failures are in the result, and this is `Ok`. Where items borrow, `?` needs
-    /// [`without_items`](BatchError::without_items).
+    /// Costs a few nanoseconds an item beside what `op` takes, and the memory of one [`Outcome`](crate::Outcome) each.
+    /// Values larger than some hundred bytes are better boxed: outcomes are moved into their place.
     ///
     /// # Panics
     ///
-    /// If the iterator, the progress callback, or a destructor of what is thrown away panics; never while something of
-    /// the batch is still running.
+    /// If the iterator, the progress callback, or a destructor of something that the batch drops panics. Whatever runs is
+    /// waited for first.
     ///
     /// ```
     /// use batch_executor::{BatchExecutor, ItemError};
     ///
     /// let executor = BatchExecutor::builder().workers(2).stop_on_error(false).build()?;
-    /// let result = executor.batch(["3", "4", "x"]).run(|word| word.parse::<i32>())?;
+    /// let result = executor.batch(["3", "4", "x"]).run(|word| word.parse::<i32>());
     /// assert_eq!(result.values().copied().collect::<Vec<_>>(), [3, 4]);
-    /// assert!(matches!(result.items()[2].error(), Some(ItemError::Failed(_))));
+    /// assert!(matches!(result.outcomes()[2], Err(ItemError::Failed(_))));
+    ///
+    /// let numbers: &[u64] = &[3, 4];
+    /// let squares = executor.batch(numbers.iter().copied()).run(|n| Ok::<_, String>(n * n)).into_values()?;
+    /// assert_eq!(squares, [9, 16]);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    pub fn run<I, T, E>(
-        self,
-        op: impl Fn(&I) -> Result<T, E> + Sync,
-    ) -> Result<BatchResult<I, T, E>, BatchError<I, T, E>>
-    where
-        It: Iterator<Item = I>,
-        I: Send,
-        T: Send,
-        E: Send,
-        R: RetryPolicy<E>,
-        K: JournalPolicy<I, T, E>,
-    {
-        self.go(Instant::now(), false, move |item: &I, _: &mut ItemContext<'_, S>| op(item))
-            .unwrap_or_else(|panic| panic.resume())
+    pub fn run(self, op: impl Fn(&I) -> Result<T, E> + Sync) -> BatchResult<I, T, E> {
+        let op = move |item: &I, _: &mut ItemContext<'_>| op(item);
+        self.go(false, Steps { op, init: || Ok(()), types: PhantomData })
     }
 
-    /// Runs `op` on every item, and tells it more than the item: [`ItemContext`] knows index, attempt and worker, whether the
-    /// batch has stopped, and holds the worker's [`state`](Batch::state). Like [`run`](Batch::run) in everything else.
+    /// Runs `op` on every item, and tells it more than the item: [`ItemContext`] knows index, attempt and worker, and
+    /// whether the batch has stopped. Like [`run`](Batch::run) in everything else.
     ///
-    /// # Errors
+    /// # Panics
     ///
-    /// Those of [`run`](Batch::run).
+    /// As [`run`](Batch::run) does.
+    ///
+    /// ```
+    /// use batch_executor::BatchExecutor;
+    ///
+    /// let labels = BatchExecutor::new()
+    ///     .batch(["a", "b"])
+    ///     .run_with(|id, cx| Ok::<_, String>(format!("{}: {id}", cx.index())))
+    ///     .into_values()?;
+    /// assert_eq!(labels, ["0: a", "1: b"]);
+    /// # Ok::<(), batch_executor::BatchError>(())
+    /// ```
+    pub fn run_with(
+        self,
+        op: impl Fn(&I, &mut ItemContext<'_>) -> Result<T, E> + Sync,
+    ) -> BatchResult<I, T, E> {
+        self.go(true, Steps { op, init: || Ok(()), types: PhantomData })
+    }
+
+    /// Runs `op` on every item, and gives each worker something of its own, such as a connection or a buffer:
+    /// [`ItemContext::state`]. Like [`run_with`](Batch::run_with) in everything else.
+    ///
+    /// A worker calls `init` before its first item. The state is used and dropped on that thread, so it need not be
+    /// `Send`. `init` is called at most once for each worker that the batch has at a time; a worker that finds no items
+    /// calls it not at all. If `init` panics, that is the outcome of the item at hand, and the worker calls it again for
+    /// its next item.
     ///
     /// # Panics
     ///
@@ -511,57 +577,199 @@ impl<It: Iterator, R, S, K> Batch<'_, It, R, S, K> {
     ///
     /// ```
     /// use batch_executor::BatchExecutor;
+    /// use std::sync::atomic::{AtomicUsize, Ordering};
     ///
-    /// let result = BatchExecutor::new()
-    ///     .batch(["a", "b"])
-    ///     .run_with(|id, cx| Ok::<_, String>(format!("{}: {id}", cx.index())))?;
-    /// assert_eq!(result.into_values().unwrap(), ["0: a", "1: b"]);
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// let connections = AtomicUsize::new(0);
+    /// let executor = BatchExecutor::builder().workers(3).build()?;
+    /// let result = executor.batch(0..100).run_init(
+    ///     || connections.fetch_add(1, Ordering::Relaxed),
+    ///     |n, cx| Ok::<_, String>((*n, *cx.state)),
+    /// );
+    /// assert!(result.is_success());
+    /// assert!(connections.into_inner() <= 3);
+    /// # Ok::<(), batch_executor::ConfigError>(())
     /// ```
-    pub fn run_with<I, T, E>(
+    pub fn run_init<S>(
         self,
+        init: impl Fn() -> S + Sync,
         op: impl Fn(&I, &mut ItemContext<'_, S>) -> Result<T, E> + Sync,
-    ) -> Result<BatchResult<I, T, E>, BatchError<I, T, E>>
-    where
-        It: Iterator<Item = I>,
-        I: Send,
-        T: Send,
-        E: Send,
-        R: RetryPolicy<E>,
-        K: JournalPolicy<I, T, E>,
-    {
-        self.go(Instant::now(), true, op).unwrap_or_else(|panic| panic.resume())
+    ) -> BatchResult<I, T, E> {
+        self.go(true, Steps { op, init: move || Ok(init()), types: PhantomData })
     }
 
-    /// Runs `op` on items as they are pulled out of the iterator, and hands each on as soon as it and all before it are done: for
-    /// input that is endless, or larger than memory, and for results that are wanted before the last one is there.
+    /// Like [`run_init`](Batch::run_init), with an `init` that may fail, such as one that opens a connection.
     ///
-    /// `consume` is called once, on this thread, with [`Results`], an ordinary iterator of [`BatchItem`](crate::BatchItem)s in
-    /// input order. What it returns is the [`output`](Streamed::output). Meanwhile workers pull items, one thread at a time and no further than the
-    /// [`window`](Batch::window) allows, and run them. So memory does not grow with the input, and a slow first item holds the window
-    /// back and never makes it larger. Without other threads, with one worker or where none can be had, an item is pulled and run when the
-    /// consumer asks for it.
-    ///
-    /// The iterator may wait in `next`, for a channel or for stdin: what was pulled runs on and is handed on meanwhile, even if
-    /// the iterator waits for what the consumer makes of it. It is not asked again after its end. It goes to other threads, so it is `Send`: `BufReader::new(io::stdin())` is, `stdin().lock()` is not.
-    ///
-    /// Everything else is as in [`run`](Batch::run): rate limits, retries, states, cancels, panics as outcomes. Progress
-    /// is reported on this thread, while the consumer asks for the next item. An item that backs off keeps its place in the window.
-    ///
-    /// # Stopping
-    ///
-    /// - When the executor stops on a failure, `Results` ends behind that item, the lowest that failed, whatever the number of workers.
-    /// - After a cancel or a deadline, it ends before the first item that did not run. An [`unordered`](Batch::unordered) stream hands
-    ///   on all that did.
-    /// - When `consume` returns early, or panics, nothing more starts.
-    ///
-    /// In each case what runs is waited for, also an iterator that is in its `next`; up to a window of items may have been pulled
-    /// and are dropped.
+    /// An error of `init` is the outcome of the item at hand, [`ItemError::Failed`](crate::ItemError::Failed). It counts as
+    /// an attempt at that item, which a [`retry`](Batch::retry) may follow with another. The worker calls `init` again for
+    /// its next item.
     ///
     /// # Panics
     ///
-    /// If `consume`, the iterator, the progress callback or a destructor of what is thrown away panics; never while something of the
-    /// stream is still running.
+    /// As [`run`](Batch::run) does, and if the destructor of a worker's state panics.
+    ///
+    /// ```
+    /// use batch_executor::BatchExecutor;
+    /// use std::sync::atomic::{AtomicUsize, Ordering};
+    ///
+    /// let calls = AtomicUsize::new(0);
+    /// let connect = || if calls.fetch_add(1, Ordering::Relaxed) == 0 { Err("refused") } else { Ok("connection") };
+    /// let executor = BatchExecutor::builder().stop_on_error(false).build()?;
+    /// let result = executor.batch(["a", "b", "c"]).try_run_init(connect, |row, cx| Ok(format!("{row} by {}", cx.state)));
+    /// assert_eq!(result.failures().next().unwrap().to_string(), "item 0: refused");
+    /// assert_eq!(result.values().collect::<Vec<_>>(), ["b by connection", "c by connection"]);
+    /// assert_eq!(calls.into_inner(), 2);
+    /// # Ok::<(), batch_executor::ConfigError>(())
+    /// ```
+    pub fn try_run_init<S>(
+        self,
+        init: impl Fn() -> Result<S, E> + Sync,
+        op: impl Fn(&I, &mut ItemContext<'_, S>) -> Result<T, E> + Sync,
+    ) -> BatchResult<I, T, E> {
+        self.go(true, Steps { op, init, types: PhantomData })
+    }
+
+    /// Runs one task for each item; the items are the ids under which the outcomes come back.
+    ///
+    /// Like [`run`](Batch::run) in everything else. Tasks that never start are dropped on the calling thread, when the
+    /// batch is over. If there are more tasks than items, or fewer, nothing runs: all items are
+    /// [`Skipped`](crate::ItemError::Skipped), and the reason is
+    /// [`StopReason::LengthMismatch`].
+    ///
+    /// # Panics
+    ///
+    /// As [`run`](Batch::run) does, and if the batch has a [`retry`](Batch::retry): a task can run only once.
+    ///
+    /// ```
+    /// use batch_executor::{BatchExecutor, StopReason};
+    ///
+    /// let greet = |name: &'static str| move || Ok::<_, String>(format!("hello {name}"));
+    /// let executor = BatchExecutor::new();
+    /// let result = executor.batch(["id-1", "id-2"]).run_tasks([greet("Ada"), greet("Bob")]);
+    /// assert_eq!(result.items()[1], "id-2");
+    /// assert_eq!(result.into_values()?, ["hello Ada", "hello Bob"]);
+    ///
+    /// let result = executor.batch(["id-1", "id-2"]).run_tasks([greet("Ada")]);
+    /// assert_eq!(result.stopped(), Some(StopReason::LengthMismatch { tasks: 1, items: 2 }));
+    /// # Ok::<(), batch_executor::BatchError>(())
+    /// ```
+    pub fn run_tasks<F>(self, tasks: impl IntoIterator<Item = F>) -> BatchResult<I, T, E>
+    where
+        F: FnOnce() -> Result<T, E> + Send,
+    {
+        assert!(
+            self.settings.retry.is_none(),
+            "a task can run only once, so a batch of tasks cannot have a retry"
+        );
+        let since = Instant::now();
+        let Batch { engine, items, settings } = self;
+        let ids = match collect(items) {
+            Ok(ids) => ids,
+            Err(ids) => return BatchResult::out_of_memory(ids),
+        };
+        let Ok(tasks) = collect(tasks.into_iter().map(Some).map(Mutex::new)) else {
+            return BatchResult::out_of_memory(ids);
+        };
+        if tasks.len() != ids.len() {
+            return refuse(tasks, ids);
+        }
+        let batch = Batch { engine, items: ids.into_iter(), settings };
+        let op = |_: &I, context: &mut ItemContext<'_>| take(&tasks[context.index()])();
+        let ended = batch.try_go(since, false, Steps { op, init: || Ok(()), types: PhantomData });
+        let unstarted = panic::drop_each(tasks);
+        match (ended, unstarted) {
+            (Ok(result), Ok(())) => result,
+            (Ok(result), Err(panic)) => discard(result, panic),
+            (Err(panic), _) => panic.resume(),
+        }
+    }
+
+    /// Runs `op` on items as they are pulled out of the iterator, and hands each on as soon as it and all before it are
+    /// done: for input that is endless, or larger than memory, and for results that are wanted before the last one is there.
+    ///
+    /// `consume` is called once, on this thread, with [`Results`], an ordinary iterator of [`BatchItem`](crate::BatchItem)s
+    /// in input order. What it returns is the [`output`](Streamed::output). Meanwhile workers pull items, one thread at a
+    /// time and no further than the [`window`](Batch::window) allows, and run them. So memory does not grow with the
+    /// input, and a slow first item holds the window back and never makes it larger. Without other threads, with one worker
+    /// or where none can be had, an item is pulled and run when the consumer asks for it.
+    ///
+    /// The iterator may wait in `next`, for a channel or for stdin: items that were pulled run on and are handed on
+    /// meanwhile, even if the iterator waits for what the consumer makes of them. It is not called again after its end. It
+    /// goes to other threads, so it is `Send`: `BufReader::new(io::stdin())` is, `stdin().lock()` is not.
+    ///
+    /// Everything else is as in [`run`](Batch::run): rate limits, retries, cancels, panics as outcomes. Progress is
+    /// reported on this thread, while the consumer asks for the next item. An item that backs off keeps its place in the
+    /// window.
+    ///
+    /// # Stopping
+    ///
+    /// - When the batch stops on a failure, `Results` ends behind that item, the lowest that failed, whatever the number of
+    ///   workers.
+    /// - After a cancel or a deadline, it ends before the first item that is undecided: skipped, or interrupted before its
+    ///   next attempt. An [`unordered`](Batch::unordered) stream hands on all items that are decided.
+    /// - When `consume` returns early, or panics, nothing more starts.
+    ///
+    /// In each case the call waits for what runs, also for an iterator that is in its `next`. Up to a window of items may
+    /// have been pulled and are dropped.
+    ///
+    /// # A consumer that feeds its own stream
+    ///
+    /// Nothing can interrupt an iterator that waits in `next`. So a stream over a channel ends only if the channel does.
+    /// Where the consumer itself sends into that channel, it must own the sender, so that however it leaves, also by `?`,
+    /// the sender is dropped, the worker in `recv` gets its end, and the stream returns:
+    ///
+    /// ```
+    /// use batch_executor::BatchExecutor;
+    /// use std::sync::mpsc;
+    ///
+    /// let (to_do, input) = mpsc::channel();
+    /// to_do.send(3).unwrap();
+    /// let executor = BatchExecutor::builder().workers(2).build()?;
+    /// let streamed = executor.batch(input).stream(
+    ///     |n: &u32| n.checked_sub(1).ok_or("below zero"),
+    ///     move |results| {                                // `move`: the consumer owns `to_do`
+    ///         for item in results {
+    ///             match item.outcome.unwrap() {
+    ///                 0 => return Err("no more"),          // drops `to_do`: ends
+    ///                 n => to_do.send(n).unwrap(),
+    ///             }
+    ///         }
+    ///         Ok(())
+    ///     },
+    /// );
+    /// assert_eq!(streamed.output, Err("no more"));
+    /// # Ok::<(), batch_executor::ConfigError>(())
+    /// ```
+    ///
+    /// The same without `move` hangs: `to_do` outlives the call, which waits for a worker that waits in `recv` for ever.
+    ///
+    /// ```no_run
+    /// # use batch_executor::BatchExecutor;
+    /// # use std::sync::mpsc;
+    /// # let (to_do, input) = mpsc::channel();
+    /// # to_do.send(3).unwrap();
+    /// # let executor = BatchExecutor::builder().workers(2).build()?;
+    /// let streamed = executor.batch(input).stream(
+    ///     |n: &u32| n.checked_sub(1).ok_or("below zero"),
+    ///     |results| {                                     // borrows `to_do`
+    ///         for item in results {
+    ///             match item.outcome.unwrap() {
+    ///                 0 => return Err("no more"),          // `to_do` is still there: hangs
+    ///                 n => to_do.send(n).unwrap(),
+    ///             }
+    ///         }
+    ///         Ok(())
+    ///     },
+    /// );
+    /// # assert_eq!(streamed.output, Err("no more"));
+    /// # Ok::<(), batch_executor::ConfigError>(())
+    /// ```
+    ///
+    /// # Panics
+    ///
+    /// If `consume`, the iterator, the progress callback or a destructor of something that the stream drops panics.
+    /// Whatever runs is waited for first.
+    ///
+    /// # Example
     ///
     /// ```
     /// use batch_executor::{BatchExecutor, Workers};
@@ -576,7 +784,7 @@ impl<It: Iterator, R, S, K> Batch<'_, It, R, S, K> {
     ///         for item in results {                                 // in the order of the lines
     ///             match item.outcome {
     ///                 Ok(number) => sum += number,
-    ///                 Err(error) => println!("{}: {error}", item.id), // four: invalid digit found in string
+    ///                 Err(error) => println!("{}: {error}", item.item), // four: invalid digit found in string
     ///             }
     ///         }
     ///         sum
@@ -585,23 +793,47 @@ impl<It: Iterator, R, S, K> Batch<'_, It, R, S, K> {
     /// assert_eq!((streamed.output, streamed.succeeded, streamed.failed), (9, 3, 1));
     /// # Ok::<(), batch_executor::ConfigError>(())
     /// ```
-    pub fn stream<I, T, E, O>(
+    pub fn stream<O>(
         self,
         op: impl Fn(&I) -> Result<T, E> + Sync,
         consume: impl FnOnce(&mut Results<'_, I, T, E>) -> O,
     ) -> Streamed<O>
     where
-        It: Iterator<Item = I> + Send,
-        I: Send,
-        T: Send,
-        E: Send,
-        R: RetryPolicy<E>,
-        K: JournalPolicy<I, T, E>,
+        It: Send,
     {
-        self.flow(false, move |item: &I, _: &mut ItemContext<'_, S>| op(item), consume)
+        let op = move |item: &I, _: &mut ItemContext<'_>| op(item);
+        self.flow(false, Steps { op, init: || Ok(()), types: PhantomData }, consume)
     }
 
-    /// Like [`stream`](Batch::stream), with an operation that is told more than the item, as in [`run_with`](Batch::run_with).
+    /// Like [`stream`](Batch::stream), with an operation that is told more than the item, as in
+    /// [`run_with`](Batch::run_with).
+    ///
+    /// # Panics
+    ///
+    /// As [`stream`](Batch::stream) does.
+    ///
+    /// ```
+    /// use batch_executor::BatchExecutor;
+    ///
+    /// let streamed = BatchExecutor::new().batch(["a", "b", "c"]).stream_with(
+    ///     |letter, cx| Ok::<_, String>(format!("{letter}{}", cx.index())),
+    ///     |results| results.map(|item| item.outcome.unwrap()).collect::<Vec<_>>(),
+    /// );
+    /// assert_eq!(streamed.output, ["a0", "b1", "c2"]);
+    /// ```
+    pub fn stream_with<O>(
+        self,
+        op: impl Fn(&I, &mut ItemContext<'_>) -> Result<T, E> + Sync,
+        consume: impl FnOnce(&mut Results<'_, I, T, E>) -> O,
+    ) -> Streamed<O>
+    where
+        It: Send,
+    {
+        self.flow(true, Steps { op, init: || Ok(()), types: PhantomData }, consume)
+    }
+
+    /// Like [`stream_with`](Batch::stream_with), with something of its own for each worker, as in
+    /// [`run_init`](Batch::run_init).
     ///
     /// # Panics
     ///
@@ -611,7 +843,8 @@ impl<It: Iterator, R, S, K> Batch<'_, It, R, S, K> {
     /// use batch_executor::BatchExecutor;
     ///
     /// let executor = BatchExecutor::builder().workers(2).build()?;
-    /// let streamed = executor.batch(["a", "b", "c"]).state(String::new).stream_with(
+    /// let streamed = executor.batch(["a", "b", "c"]).stream_init(
+    ///     String::new,
     ///     |letter, cx| {
     ///         cx.state.push_str(letter);                          // this worker's own
     ///         Ok::<_, String>(cx.index())
@@ -621,152 +854,67 @@ impl<It: Iterator, R, S, K> Batch<'_, It, R, S, K> {
     /// assert_eq!(streamed.output, [0, 1, 2]);
     /// # Ok::<(), batch_executor::ConfigError>(())
     /// ```
-    pub fn stream_with<I, T, E, O>(
-        self,
+    pub fn stream_init<S, O>(
+        mut self,
+        init: impl Fn() -> S + Sync,
         op: impl Fn(&I, &mut ItemContext<'_, S>) -> Result<T, E> + Sync,
         consume: impl FnOnce(&mut Results<'_, I, T, E>) -> O,
     ) -> Streamed<O>
     where
-        It: Iterator<Item = I> + Send,
-        I: Send,
-        T: Send,
-        E: Send,
-        R: RetryPolicy<E>,
-        K: JournalPolicy<I, T, E>,
+        It: Send,
     {
-        self.flow(true, op, consume)
+        self.settings.has_state = true;
+        self.flow(true, Steps { op, init: move || Ok(init()), types: PhantomData }, consume)
     }
 
-    fn flow<I, T, E, O>(
+    fn flow<O, R>(
         self,
         numbered: bool,
-        op: impl Fn(&I, &mut ItemContext<'_, S>) -> Result<T, E> + Sync,
-        consume: impl FnOnce(&mut Results<'_, I, T, E>) -> O,
-    ) -> Streamed<O>
+        operation: O,
+        consume: impl FnOnce(&mut Results<'_, I, T, E>) -> R,
+    ) -> Streamed<R>
     where
-        It: Iterator<Item = I> + Send,
-        I: Send,
-        T: Send,
-        E: Send,
-        R: RetryPolicy<E>,
-        K: JournalPolicy<I, T, E>,
+        It: Send,
+        O: Operation<Item = I, Value = T, Error = E>,
     {
-        let since = Instant::now();
-        let Batch { engine, items, asked, id, retry, init, keep } = self;
-        let flow = asked.flow;
-        let (observers, control) = asked.parts(id, since, numbered);
-        let steps = Steps { op, init, retry, keep, types: PhantomData };
-        let ended = engine.stream(items, flow, observers, &control, steps, consume);
-        ended.unwrap_or_else(|panic| panic.resume())
+        let Batch { engine, items, mut settings } = self;
+        settings.numbered = numbered;
+        engine
+            .stream(Instant::now(), items, settings, operation, consume)
+            .unwrap_or_else(|panic| panic.resume())
+    }
+
+    fn go<O>(self, numbered: bool, operation: O) -> BatchResult<I, T, E>
+    where
+        O: Operation<Item = I, Value = T, Error = E>,
+    {
+        self.try_go(Instant::now(), numbered, operation).unwrap_or_else(|panic| panic.resume())
     }
 
     /// A panic that is no item's is handed back.
-    fn go<I, T, E>(
-        self,
-        since: Instant,
-        numbered: bool,
-        op: impl Fn(&I, &mut ItemContext<'_, S>) -> Result<T, E> + Sync,
-    ) -> Result<Outcome<I, T, E>, Panic>
+    fn try_go<O>(self, since: Instant, numbered: bool, operation: O) -> Result<BatchResult<I, T, E>, Panic>
     where
-        It: Iterator<Item = I>,
-        I: Send,
-        T: Send,
-        E: Send,
-        R: RetryPolicy<E>,
-        K: JournalPolicy<I, T, E>,
+        O: Operation<Item = I, Value = T, Error = E>,
     {
-        let Batch { engine, items, asked, id, retry, init, keep } = self;
-        let (observers, control) = asked.parts(id, since, numbered);
-        let steps = Steps { op, init, retry, keep, types: PhantomData };
-        engine.run(items, observers, &control, steps)
+        let Batch { engine, items, mut settings } = self;
+        settings.numbered = numbered;
+        engine.run(since, items, settings, operation)
     }
 }
 
-impl<'a> Asked<'a> {
-    /// For a run that began at `since`, and is recorded if there are ids.
-    fn parts<I>(
-        self,
-        id: Option<NameOf<'a, I>>,
-        since: Instant,
-        numbered: bool,
-    ) -> (Observers<'a, I>, Control) {
-        let Asked { on_progress, tokens, deadline, timeout, spans, .. } = self;
-        let deadlines = [deadline, timeout.and_then(|timeout| since.checked_add(timeout))];
-        let deadline = deadlines.into_iter().flatten().min();
-        let record = id.map(|name_of| Record { name_of, spans });
-        (Observers { on_progress, record }, Control { since, tokens, deadline, numbered })
-    }
-}
-
-/// Tasks can run once, so there is neither retry nor state for them.
-impl<It: Iterator> Batch<'_, It> {
-    /// Runs one task for each item; the items are the ids under which the outcomes come back.
-    ///
-    /// Like [`run`](Batch::run) in everything else. Tasks that never start are dropped, on this thread, when the
-    /// batch is over.
-    ///
-    /// # Errors
-    ///
-    /// [`BatchError::LengthMismatch`] if there are more tasks than items or fewer; nothing has run then. Otherwise as
-    /// for [`run`](Batch::run).
-    ///
-    /// ```
-    /// use batch_executor::BatchExecutor;
-    ///
-    /// let greet = |name: &'static str| move || Ok::<_, String>(format!("hello {name}"));
-    /// let result = BatchExecutor::new()
-    ///     .batch(["id-1", "id-2"])
-    ///     .run_tasks([greet("Ada"), greet("Bob")])?;
-    /// assert_eq!(result.items()[1].id, "id-2");
-    /// assert_eq!(result.into_values().unwrap(), ["hello Ada", "hello Bob"]);
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
-    pub fn run_tasks<I, T, E, F>(
-        self,
-        tasks: impl IntoIterator<Item = F>,
-    ) -> Result<BatchResult<I, T, E>, BatchError<I, T, E>>
-    where
-        It: Iterator<Item = I>,
-        F: FnOnce() -> Result<T, E> + Send,
-        I: Send,
-        T: Send,
-        E: Send,
-    {
-        let since = Instant::now();
-        let Batch { engine, items, asked, id, retry, init, keep } = self;
-        let (Ok(ids), Ok(tasks)) = (collect(items), collect(tasks.into_iter().map(Some).map(Mutex::new)))
-        else {
-            return Err(BatchError::out_of_memory());
-        };
-        if tasks.len() != ids.len() {
-            return refuse(tasks, ids);
-        }
-        let items = ids.into_iter();
-        let batch = Batch { engine, items, asked, id, retry, init, keep };
-        let ended = batch.go(since, false, |_: &I, context| take(&tasks[context.index()])());
-        let unstarted = panic::drop_each(tasks);
-        match (ended, unstarted) {
-            (Ok(outcome), Ok(())) => outcome,
-            (Ok(outcome), Err(panic)) => discard(outcome, panic),
-            (Err(panic), _) => panic.resume(),
-        }
-    }
-}
-
-/// Drops tasks and ids that do not match. Whatever their destructors do, all of them.
-fn refuse<F, I, T, E>(tasks: Vec<F>, ids: Vec<I>) -> Outcome<I, T, E> {
-    let error = BatchError::LengthMismatch { tasks: tasks.len(), item_ids: ids.len() };
-    match panic::drop_each(tasks).and(panic::drop_each(ids)) {
-        Ok(()) => Err(error),
-        Err(panic) => panic.resume(),
+/// Drops tasks that do not match the ids, whatever their destructors do, all of them.
+fn refuse<F, I, T, E>(tasks: Vec<F>, ids: Vec<I>) -> BatchResult<I, T, E> {
+    let reason = StopReason::LengthMismatch { tasks: tasks.len(), items: ids.len() };
+    match panic::drop_each(tasks) {
+        Ok(()) => BatchResult::skipped_all(ids, reason),
+        Err(panic) => discard(BatchResult::<_, T, E>::skipped_all(ids, reason), panic),
     }
 }
 
 /// Drops what a batch came to, and lets a panic go on.
-fn discard<I, T, E>(outcome: Outcome<I, T, E>, panic: Panic) -> ! {
-    if let Some(result) = outcome.map_or_else(BatchError::into_partial, Some) {
-        let _ = discard_each(result);
-    }
+fn discard<I, T, E>(result: BatchResult<I, T, E>, panic: Panic) -> ! {
+    let (items, outcomes) = result.into_parts();
+    let _ = panic::drop_each(items).and(panic::drop_each(outcomes));
     panic.resume()
 }
 
@@ -776,11 +924,13 @@ fn take<F>(slot: &Mutex<Option<F>>) -> F {
     task.unwrap_or_else(|| unreachable!("an item was run twice"))
 }
 
-impl<It: Iterator, R, S, K> fmt::Debug for Batch<'_, It, R, S, K> {
+impl<It: Iterator, T, E> fmt::Debug for Batch<'_, It, T, E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Batch")
-            .field("reports_progress", &self.asked.on_progress.is_some())
-            .field("records_timeline", &self.id.is_some())
+            .field("reports_progress", &self.settings.on_progress.is_some())
+            .field("records_timeline", &self.settings.name_of.is_some())
+            .field("retries", &self.settings.retry.is_some())
+            .field("has_journal", &self.settings.journal.is_some())
             .finish_non_exhaustive()
     }
 }

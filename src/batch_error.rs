@@ -1,10 +1,10 @@
-//! How a batch ends when it does not end well, with everything that it had done until then.
+//! Why a batch stopped, and the error that says so to whoever called.
 
 use std::error::Error;
 use std::fmt;
 
-use crate::error::ItemError;
-use crate::result::{BatchItem, BatchResult, Summary};
+use crate::counts::{Counts, CountsLine};
+use crate::error::{ItemError, LimiterError};
 
 /// Why a batch stopped before all of its items had run.
 ///
@@ -31,10 +31,18 @@ pub enum StopReason {
     Cancelled,
     /// The batch's deadline or timeout passed before everything had run.
     DeadlineExceeded,
+    /// [`run_tasks`](crate::Batch::run_tasks) was given more tasks than items, or fewer. Nothing has run.
+    LengthMismatch {
+        /// How many tasks there were.
+        tasks: usize,
+        /// How many items there were.
+        items: usize,
+    },
     /// The batch has a journal that could not be written, or does not belong to its items; only with feature `journal`.
-    /// What was wrong says [`BatchResult::journal_error`].
+    /// [`BatchResult::journal_error`](crate::BatchResult::journal_error) says what was wrong.
     Journal,
-    /// There was no memory for the items and their outcomes. Nothing was started; the items are dropped.
+    /// There was no memory for the items and their outcomes. Nothing has run; the result has the items that were
+    /// collected until then, and no outcomes.
     OutOfMemory,
 }
 
@@ -46,6 +54,9 @@ impl fmt::Display for StopReason {
             StopReason::TooManyFailures { limit } => write!(f, "stopped after {limit} failures"),
             StopReason::Cancelled => f.write_str("cancelled"),
             StopReason::DeadlineExceeded => f.write_str("the deadline has passed"),
+            StopReason::LengthMismatch { tasks, items } => {
+                write!(f, "{tasks} tasks but {items} item ids; nothing was run")
+            }
             StopReason::Journal => f.write_str("the journal cannot go on"),
             StopReason::OutOfMemory => f.write_str("there is no memory for so many items"),
         }
@@ -63,144 +74,201 @@ impl StopReason {
     }
 }
 
-/// A batch that did not run to its end.
+/// A batch that stopped early, or had items without a value: what [`BatchResult::into_result`] and
+/// [`BatchResult::into_values`] return for `?`.
 ///
-/// Nothing is lost: `partial` holds every item, those that finished with their outcome, the others as
-/// [`Skipped`](crate::ItemError::Skipped). (Except where there was no memory for that: [`StopReason::OutOfMemory`].)
+/// It has no type parameters and borrows nothing, so it can leave any function. Its [`source`](Error::source) is the
+/// error of the failed item with the lowest index, with the chain of causes behind it.
 ///
-/// It is an [`Error`] whenever `E` has a text; nothing is asked of items and values, and the text of the first failure
-/// is part of its own, so there is no `source`. Where items borrow from the caller, `?` out of the borrow's scope needs
-/// [`without_items`](BatchError::without_items).
+/// [`BatchResult::into_result`]: crate::BatchResult::into_result
+/// [`BatchResult::into_values`]: crate::BatchResult::into_values
 ///
 /// ```
-/// use batch_executor::{BatchExecutor, BatchError, StopReason};
+/// use batch_executor::{BatchExecutor, StopReason};
+/// use std::{error::Error, num::ParseIntError};
 ///
-/// let error = BatchExecutor::new()
-///     .run(["1", "2", "three", "4"], |text| text.parse::<u32>())
-///     .unwrap_err();
-/// assert!(matches!(error, BatchError::Stopped { reason: StopReason::ItemFailed { index: 2 }, .. }));
-/// assert_eq!(error.first_failure().unwrap().id, "three");
+/// let result = BatchExecutor::new().run(["1", "2", "three", "4"], |text| text.parse::<u32>());
+/// let error = result.into_values().unwrap_err();
+/// assert_eq!(error.stopped(), Some(StopReason::ItemFailed { index: 2 }));
+/// assert_eq!((error.index(), error.total(), error.succeeded(), error.failed(), error.skipped()), (Some(2), 4, 2, 1, 1));
 /// assert!(error.to_string().starts_with("item 2 failed: invalid digit found in string (2 of 4 succeeded, "));
-///
-/// let partial = error.into_partial().unwrap();
-/// assert_eq!(partial.values().copied().collect::<Vec<_>>(), [1, 2]);
-/// assert_eq!(partial.skipped(), 1);
+/// assert!(error.source().unwrap().is::<ParseIntError>());
 /// ```
-#[cfg_attr(feature = "serde", derive(serde::Serialize))]
-#[non_exhaustive]
-pub enum BatchError<I, T, E> {
-    /// `run_tasks` was given a different number of tasks than of item ids. Nothing has run.
-    LengthMismatch {
-        /// How many tasks there were.
-        tasks: usize,
-        /// How many item ids there were.
-        item_ids: usize,
-    },
-    /// The batch stopped early.
-    Stopped {
-        /// Why.
-        reason: StopReason,
-        /// Everything that finished, and which items never started.
-        partial: Box<BatchResult<I, T, E>>,
-    },
+pub struct BatchError(Box<Inner>);
+
+/// Boxed, so that a `Result` with it stays small.
+struct Inner {
+    stopped: Option<StopReason>,
+    first: Option<First>,
+    line: CountsLine,
+    journal_error: Option<String>,
 }
 
-impl<I, T, E> BatchError<I, T, E> {
-    pub(crate) fn stopped(reason: StopReason, partial: BatchResult<I, T, E>) -> Self {
-        BatchError::Stopped { reason, partial: Box::new(partial) }
+/// The failed item with the lowest index.
+struct First {
+    index: usize,
+    cause: Cause,
+}
+
+enum Cause {
+    Error(Box<dyn Error + Send + Sync>),
+    Limiter(LimiterError),
+    /// All there is of it is a text.
+    Text(String),
+    /// The consumer of a stream has it.
+    Elsewhere,
+}
+
+impl BatchError {
+    /// Of a batch that stopped for this reason or none, whose first failure was this.
+    pub(crate) fn new<E: Into<Box<dyn Error + Send + Sync>>>(
+        stopped: Option<StopReason>,
+        first: Option<(usize, ItemError<E>)>,
+        line: CountsLine,
+        journal_error: Option<String>,
+    ) -> Self {
+        let first = first.map(|(index, error)| First { index, cause: Cause::of(error) });
+        BatchError(Box::new(Inner { stopped, first, line, journal_error }))
     }
 
-    /// Nothing was done, for want of memory.
-    pub(crate) fn out_of_memory() -> Self {
-        BatchError::stopped(StopReason::OutOfMemory, BatchResult::new(Vec::new(), Summary::default()))
+    /// Of a stream, whose consumer has the error of the item with this index.
+    pub(crate) fn of_stream(
+        stopped: Option<StopReason>,
+        first: Option<usize>,
+        counts: Counts,
+        journal_error: Option<String>,
+    ) -> Self {
+        let first = first.map(|index| First { index, cause: Cause::Elsewhere });
+        let line = CountsLine { total: counts.decided(), counts, elapsed: None };
+        BatchError(Box::new(Inner { stopped, first, line, journal_error }))
     }
 
-    /// What had been done when the batch stopped.
+    /// Why the batch stopped. `None` if it ran to its end, and [`into_values`](crate::BatchResult::into_values) found
+    /// items without a value.
     #[must_use]
-    pub fn partial(&self) -> Option<&BatchResult<I, T, E>> {
-        match self {
-            BatchError::Stopped { partial, .. } => Some(partial),
-            BatchError::LengthMismatch { .. } => None,
+    pub fn stopped(&self) -> Option<StopReason> {
+        self.0.stopped
+    }
+
+    /// The lowest index of all items that failed. `None` if no item failed.
+    #[must_use]
+    pub fn index(&self) -> Option<usize> {
+        self.0.first.as_ref().map(|first| first.index)
+    }
+
+    /// How many items there were; of a stream, how many the consumer got.
+    #[must_use]
+    pub fn total(&self) -> usize {
+        self.0.line.total
+    }
+
+    /// How many items had a value.
+    #[must_use]
+    pub fn succeeded(&self) -> usize {
+        self.0.line.counts.succeeded
+    }
+
+    /// How many items failed.
+    #[must_use]
+    pub fn failed(&self) -> usize {
+        self.0.line.counts.failed
+    }
+
+    /// How many items were undecided when the batch stopped. Always 0 of a stream.
+    #[must_use]
+    pub fn skipped(&self) -> usize {
+        self.0.line.skipped()
+    }
+}
+
+impl Cause {
+    fn of<E: Into<Box<dyn Error + Send + Sync>>>(error: ItemError<E>) -> Self {
+        match error {
+            ItemError::Failed(error) | ItemError::Interrupted(Some(error)) => Cause::Error(error.into()),
+            ItemError::RateLimiter(error) => Cause::Limiter(error),
+            ItemError::Panicked(panic) => Cause::Text(ItemError::<String>::Panicked(panic).to_string()),
+            ItemError::FailedEarlier(text) => Cause::Text(text),
+            ItemError::Skipped | ItemError::Interrupted(None) => Cause::Elsewhere,
         }
     }
 
-    /// What had been done when the batch stopped, by value.
-    #[must_use]
-    pub fn into_partial(self) -> Option<BatchResult<I, T, E>> {
+    /// `None` if it is told elsewhere.
+    fn text(&self) -> Option<String> {
         match self {
-            BatchError::Stopped { partial, .. } => Some(*partial),
-            BatchError::LengthMismatch { .. } => None,
-        }
-    }
-
-    /// The failed item with the lowest index.
-    #[must_use]
-    pub fn first_failure(&self) -> Option<&BatchItem<I, T, E>> {
-        self.partial()?.failures().next()
-    }
-
-    fn first_error(&self) -> Option<&ItemError<E>> {
-        self.first_failure()?.error()
-    }
-
-    /// The same error without items and values: each item becomes its index. For `?` where items borrow, since an error
-    /// that leaves a function must not borrow from inside of it.
-    ///
-    /// ```
-    /// use batch_executor::BatchExecutor;
-    ///
-    /// fn total(lines: &str) -> Result<u32, Box<dyn std::error::Error>> {
-    ///     let numbers = BatchExecutor::new()
-    ///         .run(lines.lines(), |line| line.parse::<u32>())      // items borrow from `lines`
-    ///         .map_err(|error| error.without_items())?;
-    ///     Ok(numbers.values().sum())
-    /// }
-    /// assert_eq!(total("1\n2").unwrap(), 3);
-    /// assert!(total("1\nx").unwrap_err().to_string().starts_with("item 1 failed: invalid digit"));
-    /// ```
-    #[must_use]
-    pub fn without_items(self) -> BatchError<usize, (), E> {
-        match self {
-            BatchError::Stopped { reason, partial } => BatchError::stopped(reason, partial.without_items()),
-            BatchError::LengthMismatch { tasks, item_ids } => BatchError::LengthMismatch { tasks, item_ids },
+            Cause::Error(error) => Some(error.to_string()),
+            Cause::Limiter(error) => Some(format!("no permit from the rate limiter: {error}")),
+            Cause::Text(text) => Some(text.clone()),
+            Cause::Elsewhere => None,
         }
     }
 }
 
-impl<I, T, E: fmt::Display> fmt::Display for BatchError<I, T, E> {
+impl fmt::Display for BatchError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            BatchError::LengthMismatch { tasks, item_ids } => {
-                write!(f, "{tasks} tasks but {item_ids} item ids; nothing was run")
-            }
-            BatchError::Stopped { reason, partial } => {
-                match partial.journal_error() {
-                    Some(words) => f.write_str(words)?,
-                    None => reason.fmt(f)?,
-                }
-                if let Some(error) = self.first_error() {
-                    write!(f, "{}: {error}", reason.leads_over_by())?;
-                }
-                write!(f, " ({partial})")
-            }
+        let Inner { stopped, first, line, journal_error } = &*self.0;
+        match (journal_error, stopped, first) {
+            (Some(words), ..) => f.write_str(words)?,
+            (None, Some(reason), _) => reason.fmt(f)?,
+            (None, None, Some(First { index, .. })) => StopReason::ItemFailed { index: *index }.fmt(f)?,
+            (None, None, None) => f.write_str("items have no value")?,
         }
+        if let Some(text) = first.as_ref().and_then(|first| first.cause.text()) {
+            write!(f, "{}: {text}", stopped.map_or("", StopReason::leads_over_by))?;
+        }
+        write!(f, " ({line})")
     }
 }
 
-impl<I, T, E: fmt::Debug> fmt::Debug for BatchError<I, T, E> {
+impl fmt::Debug for BatchError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            BatchError::LengthMismatch { tasks, item_ids } => {
-                f.debug_struct("LengthMismatch").field("tasks", tasks).field("item_ids", item_ids).finish()
-            }
-            BatchError::Stopped { reason, partial } => f
-                .debug_struct("Stopped")
-                .field("reason", reason)
-                .field("first_failure", &self.first_error())
-                .field("partial", partial)
-                .finish(),
+        let first = self.0.first.as_ref();
+        f.debug_struct("BatchError")
+            .field("stopped", &self.stopped())
+            .field("index", &self.index())
+            .field("error", &first.and_then(|first| first.cause.text()))
+            .field("total", &self.total())
+            .field("succeeded", &self.succeeded())
+            .field("failed", &self.failed())
+            .field("skipped", &self.skipped())
+            .finish()
+    }
+}
+
+impl Error for BatchError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match &self.0.first.as_ref()?.cause {
+            Cause::Error(error) => Some(&**error),
+            Cause::Limiter(error) => Some(error),
+            Cause::Text(_) | Cause::Elsewhere => None,
         }
     }
 }
 
-impl<I, T, E: fmt::Debug + fmt::Display> Error for BatchError<I, T, E> {}
+/// Its text as `message`, and what the accessors say, each by its name.
+///
+/// ```
+/// use batch_executor::BatchExecutor;
+///
+/// let error = BatchExecutor::new().run(["1", "x"], |text| text.parse::<u32>()).into_result().unwrap_err();
+/// let json = serde_json::to_value(&error)?;
+/// assert_eq!(json["stopped"]["ItemFailed"]["index"], 1);
+/// assert_eq!((json["index"].as_u64(), json["failed"].as_u64()), (Some(1), Some(1)));
+/// assert!(json["message"].as_str().unwrap().starts_with("item 1 failed: invalid digit found in string"));
+/// # Ok::<(), serde_json::Error>(())
+/// ```
+#[cfg(feature = "serde")]
+impl serde::Serialize for BatchError {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        use serde::ser::SerializeStruct;
+
+        let mut fields = serializer.serialize_struct("BatchError", 7)?;
+        fields.serialize_field("message", &self.to_string())?;
+        fields.serialize_field("stopped", &self.stopped())?;
+        fields.serialize_field("index", &self.index())?;
+        fields.serialize_field("total", &self.total())?;
+        fields.serialize_field("succeeded", &self.succeeded())?;
+        fields.serialize_field("failed", &self.failed())?;
+        fields.serialize_field("skipped", &self.skipped())?;
+        fields.end()
+    }
+}

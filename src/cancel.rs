@@ -13,10 +13,10 @@ use crate::sync::atomic::{AtomicBool, Ordering};
 /// after another ([`Batch::cancel_on`](crate::Batch::cancel_on)); it is cancelled once and for good.
 ///
 /// ```
-/// use batch_executor::{BatchError, BatchExecutor, CancelToken, StopReason};
+/// use batch_executor::{BatchExecutor, CancelToken, StopReason};
 ///
 /// let token = CancelToken::new();
-/// let error = BatchExecutor::new()
+/// let result = BatchExecutor::new()
 ///     .batch(0..1_000)
 ///     .cancel_on(&token)
 ///     .run(|&n| {
@@ -24,12 +24,10 @@ use crate::sync::atomic::{AtomicBool, Ordering};
 ///             token.cancel();                 // or from any other thread
 ///         }
 ///         Ok::<_, String>(n)
-///     })
-///     .unwrap_err();
+///     });
 /// assert!(token.is_cancelled());
-/// assert!(matches!(error, BatchError::Stopped { reason: StopReason::Cancelled, .. }));
-/// assert_eq!(error.partial().unwrap().successful(), 3);
-/// assert_eq!(error.partial().unwrap().skipped(), 997);
+/// assert_eq!(result.stopped(), Some(StopReason::Cancelled));
+/// assert_eq!((result.succeeded(), result.skipped()), (3, 997));
 /// ```
 #[derive(Clone, Default)]
 pub struct CancelToken {

@@ -6,7 +6,7 @@ use crate::sync::Instant;
 use crate::sync::atomic::{AtomicUsize, Ordering};
 
 /// What [`run_with`](crate::Batch::run_with) tells the operation: which item, which attempt, which worker, whether it is
-/// still worth it; and the worker's [`state`](crate::Batch::state).
+/// still worth it. With [`run_init`](crate::Batch::run_init), also the worker's state.
 ///
 /// ```
 /// use batch_executor::{BatchExecutor, ItemContext};
@@ -19,13 +19,14 @@ use crate::sync::atomic::{AtomicUsize, Ordering};
 /// }
 ///
 /// let executor = BatchExecutor::builder().workers(2).build()?;
-/// let result = executor.batch(["a", "bc"]).state(Vec::new).run_with(|row, cx| send(row, cx))?;
-/// assert_eq!(result.into_values().unwrap(), [1, 3]);
+/// let sent = executor.batch(["a", "bc"]).run_init(Vec::new, |row, cx| send(row, cx)).into_values()?;
+/// assert_eq!(sent, [1, 3]);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[non_exhaustive]
 pub struct ItemContext<'c, S = ()> {
-    /// What `.state(init)` made for this worker; `()` without it.
+    /// What the `init` of [`run_init`](crate::Batch::run_init), [`try_run_init`](crate::Batch::try_run_init) or
+    /// [`stream_init`](crate::Batch::stream_init) made for this worker; `()` for other verbs.
     pub state: &'c mut S,
     pub(crate) index: usize,
     pub(crate) attempt: usize,
@@ -63,7 +64,7 @@ impl<S> ItemContext<'_, S> {
     /// use batch_executor::{BatchExecutor, CancelToken};
     ///
     /// let token = CancelToken::new();
-    /// let error = BatchExecutor::new()
+    /// let result = BatchExecutor::new()
     ///     .batch(["long", "next"])
     ///     .cancel_on(&token)
     ///     .run_with(|_, cx| {
@@ -74,9 +75,8 @@ impl<S> ItemContext<'_, S> {
     ///             token.cancel();                          // as another thread would
     ///         }
     ///         Ok(())
-    ///     })
-    ///     .unwrap_err();
-    /// assert_eq!(error.first_failure().unwrap().error().unwrap().to_string(), "gave up at step 1");
+    ///     });
+    /// assert_eq!(result.failures().next().unwrap().to_string(), "item 0: gave up at step 1");
     /// ```
     #[must_use]
     pub fn is_cancelled(&self) -> bool {
@@ -94,9 +94,8 @@ impl<S> ItemContext<'_, S> {
     ///     let left = cx.deadline().map(|deadline| deadline.saturating_duration_since(Instant::now()));
     ///     // call the service, and wait for an answer for as long as is left
     ///     left.ok_or("there is no deadline")
-    /// })?;
-    /// assert!(result.values().all(|left| *left <= Duration::from_secs(60)));
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// });
+    /// assert!(result.is_success() && result.values().all(|left| *left <= Duration::from_secs(60)));
     /// ```
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {

@@ -129,9 +129,31 @@ impl serde::Serialize for LimiterError {
     }
 }
 
+/// What an item came to: its value, or why it has none.
+///
+/// ```
+/// use batch_executor::{BatchExecutor, Outcome};
+/// use std::num::ParseIntError;
+///
+/// fn tell(outcome: &Outcome<u32, ParseIntError>) -> String {
+///     match outcome {
+///         Ok(number) => number.to_string(),
+///         Err(error) => error.to_string(),
+///     }
+/// }
+///
+/// let executor = BatchExecutor::builder().stop_on_error(false).build()?;
+/// let result = executor.run(["7", "x"], |text| text.parse::<u32>());
+/// assert_eq!(tell(&result.outcomes()[0]), "7");
+/// assert_eq!(tell(&result.outcomes()[1]), "invalid digit found in string");
+/// # Ok::<(), batch_executor::ConfigError>(())
+/// ```
+pub type Outcome<T, E> = Result<T, ItemError<E>>;
+
 /// Why an item has no value.
 ///
-/// An item that was `Skipped` was never started; all others have failed, and count as failures. With retries, it is about the last attempt.
+/// `Skipped` and `Interrupted` items are undecided: the batch stopped before they were. All other variants count as
+/// failures. With retries, the error is that of the last attempt.
 ///
 /// ```
 /// use batch_executor::{BatchExecutor, ItemError};
@@ -141,39 +163,46 @@ impl serde::Serialize for LimiterError {
 ///     0 => panic!("zero"),
 ///     1 => Err("one is odd"),
 ///     n => Ok(n / 2),
-/// })?;
-/// let texts: Vec<String> = result.failures().filter_map(|item| item.error()).map(ToString::to_string).collect();
+/// });
+/// let texts: Vec<String> = result.failures().map(|failure| failure.error.to_string()).collect();
 /// assert_eq!(texts, ["one is odd", "panicked: zero"]);
-/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// assert!(matches!(result.outcomes()[1], Err(ItemError::Failed("one is odd"))));
+/// # Ok::<(), batch_executor::ConfigError>(())
 /// ```
 #[derive(Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub enum ItemError<E> {
-    /// The operation returned this error.
+    /// The operation returned this error, or the `init` of [`try_run_init`](crate::Batch::try_run_init) did.
     Failed(E),
     /// The operation panicked, or the rate limiter did when it was asked for this item's permit.
     Panicked(Panic),
     /// The rate limiter gave no permit; the operation was not called, or not again.
     RateLimiter(LimiterError),
-    /// It failed in an earlier run, and was not run again: what the journal has of it. Only with feature `journal`.
-    Recorded(Box<str>),
-    /// The batch stopped before this item was started.
+    /// The batch stopped before this item started.
     Skipped,
+    /// The batch stopped while this item waited for its next attempt, or cut the item off. Holds the error of the last
+    /// attempt, if there was one.
+    Interrupted(Option<E>),
+    /// The item failed in an earlier run and was not run again. Holds the text that the journal has of the error. Only
+    /// with feature `journal`.
+    FailedEarlier(String),
 }
 
 impl<E> ItemError<E> {
-    /// Whether the item counts as failed: everything but [`Skipped`](ItemError::Skipped).
+    /// Whether the item counts as failed: true for every variant except [`Skipped`](ItemError::Skipped) and
+    /// [`Interrupted`](ItemError::Interrupted).
     ///
     /// ```
     /// use batch_executor::ItemError;
     ///
     /// assert!(ItemError::Failed("no").is_failure());
+    /// assert!(!ItemError::Interrupted(Some("busy")).is_failure());
     /// assert!(!ItemError::<&str>::Skipped.is_failure());
     /// ```
     #[must_use]
     pub fn is_failure(&self) -> bool {
-        !matches!(self, ItemError::Skipped)
+        !matches!(self, ItemError::Skipped | ItemError::Interrupted(_))
     }
 }
 
@@ -183,8 +212,17 @@ impl<E: fmt::Display> fmt::Display for ItemError<E> {
             ItemError::Failed(error) => error.fmt(f),
             ItemError::Panicked(panic) => write!(f, "panicked: {panic}"),
             ItemError::RateLimiter(error) => write!(f, "no permit from the rate limiter: {error}"),
-            ItemError::Recorded(text) => f.write_str(text),
             ItemError::Skipped => f.write_str("skipped: the batch stopped before this item started"),
+            ItemError::Interrupted(None) => {
+                f.write_str("interrupted: the batch stopped before this item was done")
+            }
+            ItemError::Interrupted(Some(error)) => {
+                write!(
+                    f,
+                    "interrupted: the batch stopped before the next attempt; the last one failed: {error}"
+                )
+            }
+            ItemError::FailedEarlier(text) => f.write_str(text),
         }
     }
 }

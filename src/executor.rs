@@ -1,5 +1,6 @@
 //! The executor and its builder: settings, defaults, and what is refused.
 
+use std::error::Error;
 use std::fmt;
 use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::Arc;
@@ -8,15 +9,11 @@ use std::time::Duration;
 use crate::batch::Batch;
 use crate::batch_error::BatchError;
 use crate::engine::{Engine, OnFailure};
-use crate::error::{ConfigError, ItemError};
+use crate::error::{ConfigError, Outcome};
 use crate::pool::{Pool, PoolConfig};
 use crate::rate_limit::RateLimiter;
 use crate::result::BatchResult;
-use crate::workers::{MAX_WORKERS, Workers};
-
-/// Threads that the pool may have for each worker of a batch, so that batches on several threads, and batches in
-/// batches, do not multiply them without end.
-const THREADS_PER_WORKER: usize = 8;
+use crate::workers::Workers;
 
 /// Runs batches: so many items at once, so many a second.
 ///
@@ -37,12 +34,12 @@ const THREADS_PER_WORKER: usize = 8;
 ///     .rate_limiter(RateLimit::per_second(1_000))
 ///     .build()?;
 ///
-/// let result = executor.run(["10", "20", "thirty"], |text| text.parse::<u32>())?;
-/// for item in result.failures() {
-///     println!("{}: {}", item.id, item.error().unwrap());    // thirty: invalid digit found in string
+/// let result = executor.run(["10", "20", "thirty"], |text| text.parse::<u32>());
+/// for failure in result.failures() {
+///     println!("{}: {}", failure.item, failure.error);       // thirty: invalid digit found in string
 /// }
 /// assert_eq!(result.values().sum::<u32>(), 30);
-/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// # Ok::<(), batch_executor::ConfigError>(())
 /// ```
 #[derive(Clone)]
 pub struct BatchExecutor {
@@ -68,28 +65,30 @@ impl BatchExecutor {
     }
 
     /// A batch of these items, to which steps such as [`on_progress`](Batch::on_progress) can be added before it runs.
-    pub fn batch<It: IntoIterator>(&self, items: It) -> Batch<'_, It::IntoIter> {
+    ///
+    /// The compiler infers `T` and `E`, the operation's value and error, from the operation.
+    pub fn batch<T, E, It: IntoIterator>(&self, items: It) -> Batch<'_, It::IntoIter, T, E> {
         Batch::new(&self.engine, items.into_iter())
     }
 
-    /// Runs `op` on every item: `batch(items).run(op)`.
+    /// Runs `op` on every item: `batch(items).run(op)`, see [`Batch::run`].
     ///
-    /// # Errors
+    /// # Panics
     ///
-    /// Those of [`Batch::run`].
+    /// As [`Batch::run`] does.
     ///
     /// ```
     /// use batch_executor::BatchExecutor;
     ///
-    /// let lengths = BatchExecutor::new().run(["a", "bcd"], |word| Ok::<_, String>(word.len()))?;
-    /// assert_eq!(lengths.into_values().unwrap(), [1, 3]);
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// let lengths = BatchExecutor::new().run(["a", "bcd"], |word| Ok::<_, String>(word.len())).into_values()?;
+    /// assert_eq!(lengths, [1, 3]);
+    /// # Ok::<(), batch_executor::BatchError>(())
     /// ```
     pub fn run<I, T, E>(
         &self,
         items: impl IntoIterator<Item = I>,
         op: impl Fn(&I) -> Result<T, E> + Sync,
-    ) -> Result<BatchResult<I, T, E>, BatchError<I, T, E>>
+    ) -> BatchResult<I, T, E>
     where
         I: Send,
         T: Send,
@@ -98,31 +97,36 @@ impl BatchExecutor {
         self.batch(items).run(op)
     }
 
-    /// Runs one task for each id: `batch(item_ids).run_tasks(tasks)`.
+    /// Runs one task for each id: `batch(item_ids).run_tasks(tasks).into_result()`, see [`Batch::run_tasks`].
     ///
     /// # Errors
     ///
-    /// Those of [`Batch::run_tasks`].
+    /// [`BatchError`], if the batch stopped early, or there were more tasks than ids, or fewer.
+    ///
+    /// # Panics
+    ///
+    /// As [`Batch::run`] does.
     ///
     /// ```
     /// use batch_executor::BatchExecutor;
     ///
     /// let task = |n: u32| move || n.checked_sub(1).ok_or("nothing left");
     /// let error = BatchExecutor::new().execute_batch([task(1), task(0)], ["one", "zero"]).unwrap_err();
-    /// assert_eq!(error.first_failure().unwrap().id, "zero");
+    /// assert_eq!(error.index(), Some(1));
+    /// assert!(error.to_string().starts_with("item 1 failed: nothing left (1 of 2 succeeded, 1 failed in "));
     /// ```
     pub fn execute_batch<I, T, E, F>(
         &self,
         tasks: impl IntoIterator<Item = F>,
         item_ids: impl IntoIterator<Item = I>,
-    ) -> Result<BatchResult<I, T, E>, BatchError<I, T, E>>
+    ) -> Result<BatchResult<I, T, E>, BatchError>
     where
         F: FnOnce() -> Result<T, E> + Send,
         I: Send,
         T: Send,
-        E: Send,
+        E: Send + Into<Box<dyn Error + Send + Sync>>,
     {
-        self.batch(item_ids).run_tasks(tasks)
+        self.batch(item_ids).run_tasks(tasks).into_result()
     }
 
     /// Runs one task on this thread, after the rate limiter has let it.
@@ -138,7 +142,7 @@ impl BatchExecutor {
     /// assert_eq!(executor.execute(|| "42".parse::<u32>()).unwrap(), 42);
     /// assert!(matches!(executor.execute(|| "x".parse::<u32>()), Err(ItemError::Failed(_))));
     /// ```
-    pub fn execute<T, E>(&self, task: impl FnOnce() -> Result<T, E>) -> Result<T, ItemError<E>> {
+    pub fn execute<T, E>(&self, task: impl FnOnce() -> Result<T, E>) -> Outcome<T, E> {
         self.engine.execute(task)
     }
 }
@@ -193,7 +197,8 @@ pub struct BatchExecutorBuilder {
 }
 
 impl BatchExecutorBuilder {
-    /// How many items run at once: a number, or one of [`Workers`]. Default [`Workers::Sequential`].
+    /// How many items run at once: a number, or one of [`Workers`]. Default [`Workers::Sequential`]. A batch may ask for
+    /// [others](Batch::workers).
     pub fn workers(mut self, workers: impl Into<Workers>) -> Self {
         self.workers = workers.into();
         self
@@ -216,12 +221,12 @@ impl BatchExecutorBuilder {
     /// Counted in input order, for any number of workers: everything up to the failure that reached the limit is run.
     ///
     /// ```
-    /// use batch_executor::{BatchExecutor, BatchError, StopReason};
+    /// use batch_executor::{BatchExecutor, StopReason};
     ///
     /// let executor = BatchExecutor::builder().stop_after_failures(2).build()?;
-    /// let error = executor.run(0..10, |n| if n % 3 == 0 { Err("a third") } else { Ok(()) }).unwrap_err();
-    /// assert!(matches!(error, BatchError::Stopped { reason: StopReason::TooManyFailures { limit: 2 }, .. }));
-    /// assert_eq!(error.partial().unwrap().skipped(), 6);         // 0 and 3 failed; 4 to 9 never started
+    /// let result = executor.run(0..10, |n| if n % 3 == 0 { Err("a third") } else { Ok(()) });
+    /// assert_eq!(result.stopped(), Some(StopReason::TooManyFailures { limit: 2 }));
+    /// assert_eq!(result.skipped(), 6);                           // 0 and 3 failed; 4 to 9 never started
     /// # Ok::<(), batch_executor::ConfigError>(())
     /// ```
     pub fn stop_after_failures(mut self, failures: usize) -> Self {
@@ -261,7 +266,7 @@ impl BatchExecutorBuilder {
     ///
     /// # Errors
     ///
-    /// A [`ConfigError`] that names the setting: a worker count of 0 or above [`MAX_WORKERS`], a failure limit of 0, a
+    /// A [`ConfigError`] that names the setting: a worker count of 0 or above [`MAX_WORKERS`](crate::MAX_WORKERS), a failure limit of 0, a
     /// stack of 0 bytes, a NUL byte in the thread name.
     pub fn build(self) -> Result<BatchExecutor, ConfigError> {
         let workers = self.workers.validated()?;
@@ -283,7 +288,7 @@ impl BatchExecutorBuilder {
             thread_name: self.thread_name,
             stack_size: self.stack_size,
             keep_alive: self.keep_alive,
-            max_threads: workers.most().saturating_mul(THREADS_PER_WORKER).min(MAX_WORKERS),
+            max_threads: workers.threads(),
         });
         let engine = Engine { workers, on_failure: self.on_failure, limiter: self.limiter, pool };
         BatchExecutor { engine: Arc::new(engine) }

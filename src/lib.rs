@@ -13,14 +13,14 @@
 //! let result = executor
 //!     .batch(["10", "20", "thirty"])
 //!     .on_progress(|p| eprintln!("{}/{}", p.completed, p.total))
-//!     .run(|text| text.parse::<u32>())?;          // |&I| -> Result<T, E>
+//!     .run(|text| text.parse::<u32>());           // |&I| -> Result<T, E>
 //!
 //! println!("{result}");                           // 2 of 3 succeeded, 1 failed in 4.1 ms
-//! for item in result.failures() {
-//!     eprintln!("{}: {}", item.id, item.error().unwrap());
+//! for failure in result.failures() {
+//!     eprintln!("{}: {}", failure.item, failure.error);
 //! }
-//! # assert_eq!(result.successful(), 2);
-//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! # assert_eq!(result.succeeded(), 2);
+//! # Ok::<(), batch_executor::ConfigError>(())
 //! ```
 //!
 //! # Where to look
@@ -33,8 +33,8 @@
 //! | to know how far it is | [`on_progress`](Batch::on_progress): [`Progress`] |
 //! | to stop it | [`cancel_on`](Batch::cancel_on) a [`CancelToken`], [`timeout`](Batch::timeout), [`deadline`](Batch::deadline) |
 //! | to try items again | [`retry`](Batch::retry): [`Retry`], [`RetryDecision`] |
-//! | a connection or a buffer for each worker | [`state`](Batch::state): [`ItemContext`] |
-//! | what came out | [`BatchResult`], [`BatchItem`], [`ItemError`]; of a batch that stopped, [`BatchError`] with everything done until then |
+//! | a connection or a buffer for each worker | [`run_init`](Batch::run_init), [`try_run_init`](Batch::try_run_init), [`stream_init`](Batch::stream_init): [`ItemContext`] |
+//! | what came out | [`BatchResult`], [`Outcome`], [`Failure`], [`ItemError`]; why it stopped: [`StopReason`]; for `?`: [`BatchError`] |
 //! | to see where the time went | [`record_timeline`](Batch::record_timeline): [`Timeline`] |
 //! | to go on where a run died | `journal`: `Journal`, `Plan` (feature `journal`) |
 //! | many machines | [`Shard`], [`RateLimit::split`] |
@@ -80,6 +80,7 @@ mod batch;
 mod batch_error;
 mod cancel;
 mod context;
+mod counts;
 #[cfg(doctest)]
 mod doctests;
 mod engine;
@@ -89,7 +90,7 @@ mod executor;
 pub mod guide;
 #[cfg(feature = "journal")]
 mod journal;
-mod keep;
+mod journal_hook;
 #[cfg(all(test, any(loom, shuttle)))]
 mod models;
 mod panic;
@@ -102,31 +103,32 @@ mod result;
 mod retry;
 #[cfg(feature = "serde")]
 mod seconds;
-mod senses;
 mod shard;
+mod slots;
 mod stream;
 mod sync;
+mod thread_meter;
 mod timeline;
+mod trace;
 mod workers;
 
 pub use batch::Batch;
 pub use batch_error::{BatchError, StopReason};
 pub use cancel::CancelToken;
 pub use context::ItemContext;
-pub use error::{ConfigError, ItemError, LimiterError};
+pub use error::{ConfigError, ItemError, LimiterError, Outcome};
 pub use executor::{BatchExecutor, BatchExecutorBuilder};
 #[cfg(feature = "journal")]
 #[cfg_attr(docsrs, doc(cfg(feature = "journal")))]
-pub use journal::{Journal, JournalError, Journaled, Merged, Plan, Serialized};
-pub use keep::{JournalPolicy, NoJournal};
+pub use journal::{Journal, JournalError, Merged, Plan};
 pub use panic::Panic;
 pub use progress::Progress;
 #[cfg(feature = "indicatif")]
 #[cfg_attr(docsrs, doc(cfg(feature = "indicatif")))]
 pub use progress_bar::{progress_bar, progress_bar_on};
 pub use rate_limit::{RateLimit, RateLimiter, limiter_fn};
-pub use result::{BatchItem, BatchResult};
-pub use retry::{EveryFailure, Exponential, NoRetry, Retry, RetryDecision, RetryPolicy};
+pub use result::{BatchIntoIter, BatchItem, BatchIter, BatchResult, Failure};
+pub use retry::{Retry, RetryDecision};
 pub use shard::Shard;
 pub use stream::{Results, Streamed};
 pub use timeline::{Ending, Interval, Quantiles, Span, Timeline, TimelineStats};

@@ -19,7 +19,7 @@ use std::{mem, process};
 
 use crate::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use crate::sync::thread::{self, JoinHandle};
-use crate::sync::{Condvar, Mutex, MutexGuard, spin_until};
+use crate::sync::{Condvar, Mutex, MutexGuard, spin_until, wait_a_moment};
 
 use latch::Latch;
 use roster::{Call, Next, Roster, Seat, Work};
@@ -29,6 +29,7 @@ pub(crate) struct PoolConfig {
     pub(crate) thread_name: String,
     pub(crate) stack_size: Option<usize>,
     pub(crate) keep_alive: Duration,
+    /// Until [`Pool::allow`] raises it.
     pub(crate) max_threads: usize,
 }
 
@@ -42,6 +43,7 @@ impl Pool {
     /// Starts no thread yet.
     pub(crate) fn new(config: PoolConfig) -> Self {
         let shared = Shared {
+            max_threads: AtomicUsize::new(config.max_threads),
             config,
             roster: Mutex::default(),
             called: Condvar::default(),
@@ -49,6 +51,11 @@ impl Pool {
             refusals: AtomicUsize::new(0),
         };
         Pool { shared: Arc::new(shared) }
+    }
+
+    /// Raises the most threads that there may be to so many. Never lowers it.
+    pub(crate) fn allow(&self, threads: usize) {
+        self.shared.max_threads.fetch_max(threads, Ordering::Relaxed);
     }
 
     /// Runs `lead` on this thread, and meanwhile `work` on up to `seats` threads of the pool. When it returns or
@@ -133,6 +140,8 @@ impl Drop for Invitation<'_> {
 #[derive(Debug)]
 struct Shared {
     config: PoolConfig,
+    /// The most threads that there may be.
+    max_threads: AtomicUsize,
     roster: Mutex<Roster>,
     /// A sleeping thread waits here until it is called.
     called: Condvar,
@@ -164,7 +173,7 @@ impl Shared {
 
     /// Calls whoever is to look for the next free seat. Gives the lock up before it calls.
     fn call_next(self: &Arc<Self>, mut roster: MutexGuard<'_, Roster>) {
-        let call = roster.call(self.config.max_threads);
+        let call = roster.call(self.max_threads.load(Ordering::Relaxed));
         drop(roster);
         self.place(&call);
     }
@@ -236,8 +245,17 @@ impl Shared {
             let may_spin = self.roster.lock().look_again();
             drop(leave);
             if may_spin {
-                spin_until(|| self.worth_a_look.load(Ordering::Relaxed));
+                spin_until(|| self.stays_worth_a_look());
             }
+        }
+    }
+
+    /// Whether there is a free seat, and still is a moment later: a batch that is over by then would only wait for this thread.
+    fn stays_worth_a_look(&self) -> bool {
+        let is_worth_it = || self.worth_a_look.load(Ordering::Relaxed);
+        is_worth_it() && {
+            wait_a_moment();
+            is_worth_it()
         }
     }
 

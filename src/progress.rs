@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::result::Counts;
+use crate::counts::Counts;
 
 /// How far a batch is.
 ///
@@ -15,15 +15,16 @@ use crate::result::Counts;
 /// BatchExecutor::new()
 ///     .batch(["a", "b", "c"])
 ///     .on_progress(|p| seen.push(format!("{}/{}", p.completed, p.total)))
-///     .run(|_| Ok::<(), String>(()))?;
+///     .run(|_| Ok::<(), String>(()))
+///     .into_result()?;
 /// assert_eq!(seen, ["1/3", "2/3", "3/3"]);
-/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// # Ok::<(), batch_executor::BatchError>(())
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct Progress {
-    /// Items decided so far: run, or refused by the rate limiter.
+    /// Items decided so far: run, refused by the rate limiter, or recorded in the journal.
     pub completed: usize,
     /// Items in the batch; in a [stream](crate::Batch::stream), where `total_hint` is none, those that were pulled so far.
     pub total: usize,
@@ -58,9 +59,9 @@ impl Progress {
     /// BatchExecutor::new().batch(0..5).on_progress(|p| rate = p.rate()).run(|_| {
     ///     thread::sleep(Duration::from_millis(2));
     ///     Ok::<(), String>(())
-    /// })?;
+    /// }).into_result()?;
     /// assert!(rate > 0.0 && rate <= 500.0);
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// # Ok::<(), batch_executor::BatchError>(())
     /// ```
     #[must_use]
     #[allow(clippy::cast_precision_loss, reason = "a rate needs no more than 52 bits")]
@@ -77,7 +78,7 @@ impl Progress {
     /// # batch_executor::BatchExecutor::new().batch([1]).on_progress(|p| {
     /// assert_eq!(p.completed, p.total);
     /// assert_eq!(p.eta(), Some(Duration::ZERO));      // the last call: nothing is left
-    /// # }).run(|_| Ok::<(), String>(())).unwrap();
+    /// # }).run(|_| Ok::<(), String>(())).into_result().unwrap();
     /// ```
     #[must_use]
     #[allow(clippy::cast_precision_loss, reason = "an estimate needs no more than 52 bits")]

@@ -41,7 +41,7 @@ const LINE_EVERY: Duration = Duration::from_secs(5);
 /// ```
 /// use batch_executor::{BatchExecutor, progress_bar};
 ///
-/// let result = BatchExecutor::new().batch(0..100).on_progress(progress_bar()).run(|n| Ok::<_, String>(n * 2))?;
+/// let result = BatchExecutor::new().batch(0..100).on_progress(progress_bar()).run(|n| Ok::<_, String>(n * 2));
 /// assert!(result.is_success());
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
@@ -73,10 +73,11 @@ pub fn progress_bar() -> impl FnMut(&Progress) {
 /// let bar = bars.add(ProgressBar::no_length().with_style(style).with_prefix("tenants"));
 ///
 /// let executor = BatchExecutor::builder().stop_on_error(false).build()?;
-/// executor
+/// let result = executor
 ///     .batch(0..100)
 ///     .on_progress(progress_bar_on(bar.clone()))
-///     .run(|&n| if n == 13 { Err("unlucky") } else { Ok(()) })?;
+///     .run(|&n| if n == 13 { Err("unlucky") } else { Ok(()) });
+/// assert_eq!(result.failed(), 1);
 /// assert_eq!((bar.position(), bar.length()), (100, Some(100)));
 /// bar.finish_and_clear();
 /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -290,7 +291,7 @@ mod tests {
     use indicatif::{InMemoryTerm, ProgressDrawTarget};
 
     use super::*;
-    use crate::result::Counts;
+    use crate::counts::Counts;
 
     const SECOND: Duration = Duration::from_secs(1);
 

@@ -36,8 +36,8 @@ use crate::sync::atomic::{AtomicU64, Ordering};
 ///     .stop_on_error(false)
 ///     .rate_limiter(Quota(AtomicU32::new(2)))
 ///     .build()?;
-/// let result = executor.run(["a", "b", "c"], |_| Ok::<(), String>(()))?;
-/// assert_eq!((result.successful(), result.failed()), (2, 1));
+/// let result = executor.run(["a", "b", "c"], |_| Ok::<(), String>(()));
+/// assert_eq!((result.succeeded(), result.failed()), (2, 1));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub trait RateLimiter: Send + Sync {
@@ -84,7 +84,7 @@ pub trait RateLimiter: Send + Sync {
     ///     }
     ///     Ok(())
     /// });
-    /// assert_eq!(result.unwrap_err().first_failure().unwrap().id, 2);
+    /// assert_eq!(result.into_first_failure().unwrap().index, 2);
     /// # Ok::<(), batch_executor::ConfigError>(())
     /// ```
     fn pause(&self, _: Duration) {}
@@ -117,7 +117,7 @@ limits_through_its_pointer!(&L, Arc<L>, Box<L>);
 /// let executor = BatchExecutor::builder()
 ///     .rate_limiter(limiter_fn(|| Ok(Duration::from_millis(1))))
 ///     .build()?;
-/// assert!(executor.run(0..3, |_| Ok::<(), String>(())).is_ok());
+/// assert!(executor.run(0..3, |_| Ok::<(), String>(())).is_success());
 /// # Ok::<(), batch_executor::ConfigError>(())
 /// ```
 pub fn limiter_fn(reserve: impl Fn() -> Result<Duration, LimiterError> + Send + Sync) -> impl RateLimiter {

@@ -1,111 +1,114 @@
-//! What a batch leaves behind: every item with its outcome, in input order, and the counts.
+//! What a batch leaves behind: its items, what each of them came to, both in input order, and the counts.
 
+mod iter;
+
+use std::error::Error;
 use std::fmt;
-use std::slice;
 use std::time::Duration;
-use std::vec;
 
-use crate::error::ItemError;
-use crate::panic::{self, Panic};
+use crate::batch_error::{BatchError, StopReason};
+use crate::counts::{Counts, CountsLine};
+use crate::error::{ItemError, Outcome};
+use crate::panic::Panic;
 use crate::timeline::Timeline;
 
-/// One item and what became of it.
+pub use iter::{BatchIntoIter, BatchIter};
+
+/// One item and what it came to, or what a [`BatchResult`] or a stream has in its place: a reference, an error.
 ///
 /// ```
 /// use batch_executor::BatchExecutor;
 ///
 /// let executor = BatchExecutor::builder().stop_on_error(false).build()?;
-/// let result = executor.run(["7", "x"], |text| text.parse::<u32>())?;
-/// let [good, bad] = result.items() else { unreachable!() };
-/// assert_eq!((good.id, good.outcome.as_ref().ok()), ("7", Some(&7)));
-/// assert_eq!((bad.id, bad.error().unwrap().to_string().as_str()), ("x", "invalid digit found in string"));
-/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// let result = executor.run(["7", "x"], |text| text.parse::<u32>());
+/// for item in &result {
+///     match item.outcome {
+///         Ok(number) => println!("item {}: {} is {number}", item.index, item.item),
+///         Err(error) => println!("item {}: {} is no number: {error}", item.index, item.item),
+///     }
+/// }
+/// # Ok::<(), batch_executor::ConfigError>(())
 /// ```
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
-pub struct BatchItem<I, T, E> {
+pub struct BatchItem<I, O> {
+    /// The position of the item in the batch. The first item has index 0.
+    pub index: usize,
     /// The item itself, as it came in.
-    pub id: I,
-    /// Its value, or why it has none.
-    pub outcome: Result<T, ItemError<E>>,
+    pub item: I,
+    /// What it came to.
+    pub outcome: O,
 }
 
-impl<I, T, E> BatchItem<I, T, E> {
-    pub(crate) fn skipped(id: I) -> Self {
-        BatchItem { id, outcome: Err(ItemError::Skipped) }
-    }
-
-    /// Why the item has no value, if it has none.
-    pub fn error(&self) -> Option<&ItemError<E>> {
-        self.outcome.as_ref().err()
-    }
-
-    fn is_failure(&self) -> bool {
-        self.error().is_some_and(ItemError::is_failure)
-    }
-
-    fn indexed(self, index: usize) -> BatchItem<usize, (), E> {
-        BatchItem { id: index, outcome: self.outcome.map(drop) }
-    }
-}
-
-/// Drops items and outcomes one by one, all of them, whatever their destructors do. The first panic comes back as a value.
-pub(crate) fn discard_each<I, T, E>(
-    items: impl IntoIterator<Item = BatchItem<I, T, E>>,
-) -> Result<(), Panic> {
-    let mut ended = Ok(());
-    for BatchItem { id, outcome } in items {
-        ended = ended.and(panic::catch(|| drop(id))).and(panic::catch(|| drop(outcome)));
-    }
-    ended
-}
-
-/// How many items were decided, and how.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Counts {
-    pub(crate) succeeded: usize,
-    pub(crate) failed: usize,
-}
-
-impl Counts {
-    pub(crate) const SUCCEEDED: Counts = Counts { succeeded: 1, failed: 0 };
-    pub(crate) const FAILED: Counts = Counts { succeeded: 0, failed: 1 };
-
-    pub(crate) fn decided(self) -> usize {
-        self.succeeded + self.failed
-    }
-
-    pub(crate) fn add(&mut self, more: Counts) {
-        self.succeeded += more.succeeded;
-        self.failed += more.failed;
-    }
-}
-
-/// All items of a batch with their outcomes, in input order.
+/// An item that failed, and its error. From [`BatchResult::failures`]. Its text is such as `item 3: not found`.
 ///
-/// `total() == successful() + failed() + skipped()`, always. Its text is one line for people.
+/// ```
+/// use batch_executor::BatchExecutor;
+///
+/// let executor = BatchExecutor::builder().stop_on_error(false).build()?;
+/// let result = executor.run(["7", "x"], |text| text.parse::<u32>());
+/// let failure = result.failures().next().unwrap();
+/// assert_eq!((failure.index, *failure.item, failure.attempts), (1, "x", 1));
+/// assert_eq!(failure.to_string(), "item 1: invalid digit found in string");
+/// # Ok::<(), batch_executor::ConfigError>(())
+/// ```
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Failure<'r, I, E> {
+    /// The position of the item in the batch. The first item has index 0.
+    pub index: usize,
+    /// The item itself.
+    pub item: &'r I,
+    /// Why it has no value.
+    pub error: &'r ItemError<E>,
+    /// How often it was tried: 0 if the rate limiter refused its first attempt.
+    pub attempts: usize,
+}
+
+impl<I, E> Clone for Failure<'_, I, E> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<I, E> Copy for Failure<'_, I, E> {}
+
+impl<I, E: fmt::Display> fmt::Display for Failure<'_, I, E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "item {}: {}", self.index, self.error)
+    }
+}
+
+/// What a batch came to: its items, an [`Outcome`] for each, in input order, and why it stopped, if it did.
+///
+/// A batch always returns one, whatever happened: everything that finished is in it.
+/// `total() == succeeded() + failed() + skipped()`, always. Its text is one line for people.
+///
+/// For `?` there are [`into_values`](BatchResult::into_values), if every item must have a value, and
+/// [`into_result`](BatchResult::into_result), if failures are data and only a batch that stopped early is an error.
 ///
 /// ```
 /// use batch_executor::BatchExecutor;
 ///
 /// let executor = BatchExecutor::builder().workers(4).stop_on_error(false).build()?;
-/// let result = executor.run(0..10, |n| if n % 5 == 3 { Err("three") } else { Ok(n * n) })?;
-/// assert_eq!((result.total(), result.successful(), result.failed(), result.skipped()), (10, 8, 2, 0));
+/// let result = executor.run(0..10, |n| if n % 5 == 3 { Err("three") } else { Ok(n * n) });
+/// assert_eq!((result.total(), result.succeeded(), result.failed(), result.skipped()), (10, 8, 2, 0));
 /// assert!(!result.is_success());
-/// assert_eq!(result.failures().map(|item| item.id).collect::<Vec<_>>(), [3, 8]);
+/// assert_eq!(result.failures().map(|failure| *failure.item).collect::<Vec<_>>(), [3, 8]);
 /// assert_eq!(result.values().sum::<i32>(), 285 - 9 - 64);
 /// assert!(result.to_string().starts_with("8 of 10 succeeded, 2 failed in "));
 /// assert!(result.workers() <= 4);                       // at once, at the most
-/// assert!(result.iter().all(|item| item.id < 10));
+/// assert!(result.iter().all(|item| *item.item < 10));
 /// println!("{:?}", result.elapsed());
-/// let last = result.into_items().pop().unwrap();        // or `for item in result`
-/// assert_eq!((last.id, last.outcome.unwrap()), (9, 81));
-/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// let last = result.into_iter().next_back().unwrap();   // or `for item in result`
+/// assert_eq!((last.index, last.item, last.outcome.unwrap()), (9, 9, 81));
+/// # Ok::<(), batch_executor::ConfigError>(())
 /// ```
-#[must_use = "a batch that collects errors reports them here and nowhere else"]
+#[must_use = "the result has the errors of the items, and why the batch stopped"]
 pub struct BatchResult<I, T, E> {
-    items: Vec<BatchItem<I, T, E>>,
+    items: Vec<I>,
+    outcomes: Vec<Outcome<T, E>>,
     summary: Summary,
 }
 
@@ -113,6 +116,8 @@ pub struct BatchResult<I, T, E> {
 #[derive(Debug, Default)]
 pub(crate) struct Summary {
     pub(crate) counts: Counts,
+    /// Why it stopped before its end, if it did.
+    pub(crate) stopped: Option<StopReason>,
     pub(crate) elapsed: Duration,
     /// The most that ran at once.
     pub(crate) workers: usize,
@@ -122,6 +127,13 @@ pub(crate) struct Summary {
     pub(crate) timeline: Option<Box<Timeline>>,
     /// Why the journal could not go on, if it could not.
     pub(crate) journal_error: Option<String>,
+}
+
+impl Summary {
+    /// Of a batch that stopped before anything ran.
+    pub(crate) fn stopped(reason: StopReason) -> Self {
+        Summary { stopped: Some(reason), ..Summary::default() }
+    }
 }
 
 /// What there is to tell of an item beside its outcome, where it was tried more than once.
@@ -134,8 +146,21 @@ pub(crate) struct Trials {
 }
 
 impl<I, T, E> BatchResult<I, T, E> {
-    pub(crate) fn new(items: Vec<BatchItem<I, T, E>>, summary: Summary) -> Self {
-        BatchResult { items, summary }
+    /// Outcome k belongs to item k. There are as many of both, unless there was no memory for the outcomes.
+    pub(crate) fn new(items: Vec<I>, outcomes: Vec<Outcome<T, E>>, summary: Summary) -> Self {
+        debug_assert!(outcomes.len() == items.len() || summary.stopped == Some(StopReason::OutOfMemory));
+        BatchResult { items, outcomes, summary }
+    }
+
+    /// Nothing of the batch ran, for this reason.
+    pub(crate) fn skipped_all(items: Vec<I>, reason: StopReason) -> Self {
+        let outcomes = items.iter().map(|_| Err(ItemError::Skipped)).collect();
+        BatchResult::new(items, outcomes, Summary::stopped(reason))
+    }
+
+    /// Nothing of the batch ran, since there was no memory for the outcomes of these items, or for more of them.
+    pub(crate) fn out_of_memory(items: Vec<I>) -> Self {
+        BatchResult::new(items, Vec::new(), Summary::stopped(StopReason::OutOfMemory))
     }
 
     /// How many items there were.
@@ -146,7 +171,7 @@ impl<I, T, E> BatchResult<I, T, E> {
 
     /// How many items have a value.
     #[must_use]
-    pub fn successful(&self) -> usize {
+    pub fn succeeded(&self) -> usize {
         self.summary.counts.succeeded
     }
 
@@ -156,16 +181,31 @@ impl<I, T, E> BatchResult<I, T, E> {
         self.summary.counts.failed
     }
 
-    /// How many items were never started, because the batch stopped before.
+    /// How many items are undecided, because the batch stopped: [`Skipped`](ItemError::Skipped) items, which never
+    /// started, and [`Interrupted`](ItemError::Interrupted) ones, which waited for another attempt.
     #[must_use]
     pub fn skipped(&self) -> usize {
-        self.total() - self.summary.counts.decided()
+        self.line().skipped()
     }
 
     /// Whether every item has a value.
     #[must_use]
     pub fn is_success(&self) -> bool {
         self.summary.counts.succeeded == self.total()
+    }
+
+    /// Why the batch stopped before its end. `None` if every item was decided, be it by an error.
+    ///
+    /// ```
+    /// use batch_executor::{BatchExecutor, StopReason};
+    ///
+    /// let result = BatchExecutor::new().run(["1", "x", "3"], |text| text.parse::<u32>());
+    /// assert_eq!(result.stopped(), Some(StopReason::ItemFailed { index: 1 }));
+    /// assert_eq!((result.succeeded(), result.failed(), result.skipped()), (1, 1, 1));
+    /// ```
+    #[must_use]
+    pub fn stopped(&self) -> Option<StopReason> {
+        self.summary.stopped
     }
 
     /// How long the batch took: from the first item taken out of the iterator until the last worker was done.
@@ -191,16 +231,15 @@ impl<I, T, E> BatchResult<I, T, E> {
     /// let result = BatchExecutor::new()
     ///     .batch(["smooth", "bumpy"])
     ///     .retry(retry)
-    ///     .run_with(|id, cx| if *id == "bumpy" && cx.attempt() < 3 { Err("busy") } else { Ok(()) })?;
+    ///     .run_with(|id, cx| if *id == "bumpy" && cx.attempt() < 3 { Err("busy") } else { Ok(()) });
     /// assert_eq!([result.attempts(0), result.attempts(1)], [1, 3]);
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     #[must_use]
     pub fn attempts(&self, index: usize) -> usize {
         if let Some(trials) = self.trials_of(index) {
             return trials.attempts;
         }
-        match self.items.get(index).map(|item| &item.outcome) {
+        match self.outcomes.get(index) {
             None | Some(Err(ItemError::Skipped | ItemError::RateLimiter(_))) => 0,
             Some(_) => 1,
         }
@@ -213,11 +252,10 @@ impl<I, T, E> BatchResult<I, T, E> {
     /// use batch_executor::{BatchExecutor, ItemError, Retry};
     /// use std::time::Duration;
     ///
-    /// let retry = Retry::new(|| [Duration::ZERO; 9].into_iter()).when(|_: &&str| panic!("never thought of that"));
-    /// let error = BatchExecutor::new().batch([1]).retry(retry).run(|_| Err::<(), _>("odd")).unwrap_err();
-    /// let partial = error.into_partial().unwrap();
-    /// assert!(matches!(partial.items()[0].error(), Some(ItemError::Failed("odd"))));
-    /// assert_eq!(partial.retry_panic(0).unwrap().message(), "never thought of that");
+    /// let retry = Retry::delays(|| [Duration::ZERO; 9].into_iter()).when(|_: &&str| panic!("never thought of that"));
+    /// let result = BatchExecutor::new().batch([1]).retry(retry).run(|_| Err::<(), _>("odd"));
+    /// assert!(matches!(result.outcomes()[0], Err(ItemError::Failed("odd"))));
+    /// assert_eq!(result.retry_panic(0).unwrap().message(), "never thought of that");
     /// ```
     #[must_use]
     pub fn retry_panic(&self, index: usize) -> Option<&Panic> {
@@ -228,10 +266,9 @@ impl<I, T, E> BatchResult<I, T, E> {
     ///
     /// ```
     /// # let executor = batch_executor::BatchExecutor::new();
-    /// let result = executor.batch(0..10).record_timeline().run(|n| Ok::<_, String>(n * 2))?;
+    /// let result = executor.batch(0..10).record_timeline().run(|n| Ok::<_, String>(n * 2));
     /// assert_eq!(result.timeline().unwrap().stats().succeeded, 10);
-    /// assert!(executor.run(0..10, |n| Ok::<_, String>(n * 2))?.timeline().is_none());
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// assert!(executor.run(0..10, |n| Ok::<_, String>(n * 2)).timeline().is_none());
     /// ```
     #[must_use]
     pub fn timeline(&self) -> Option<&Timeline> {
@@ -239,7 +276,7 @@ impl<I, T, E> BatchResult<I, T, E> {
     }
 
     /// What was wrong with the journal, where the batch stopped for that:
-    /// [`StopReason::Journal`](crate::StopReason::Journal). The text of the [`BatchError`](crate::BatchError) says it, too.
+    /// [`StopReason::Journal`]. The text of the [`BatchError`] says it, too.
     ///
     /// ```
     /// # #[cfg(feature = "journal")] {
@@ -247,10 +284,9 @@ impl<I, T, E> BatchResult<I, T, E> {
     ///
     /// # let path = std::env::temp_dir().join(format!("journal-error-doc-{}.jsonl", std::process::id()));
     /// let journal = Journal::open(&path, Plan::named("letters"))?;
-    /// let stopped = BatchExecutor::new().batch(["a", "b", "a"]).journal(&journal).run(|_| Ok::<_, String>(()));
-    /// let partial = stopped.unwrap_err().into_partial().unwrap();
+    /// let result = BatchExecutor::new().batch(["a", "b", "a"]).journal(&journal).run(|_| Ok::<_, String>(()));
     /// let expected = "items 0 and 2 have the same id \"a\"; a journal needs one of its own for each";
-    /// assert!(partial.journal_error().unwrap().ends_with(expected));
+    /// assert!(result.journal_error().unwrap().ends_with(expected));
     /// # std::fs::remove_file(path)?;
     /// # }
     /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -265,7 +301,7 @@ impl<I, T, E> BatchResult<I, T, E> {
     ///
     /// ```
     /// # let executor = batch_executor::BatchExecutor::builder().stop_on_error(false).build()?;
-    /// let result = executor.batch(["7", "x"]).record_timeline().run(|text| text.parse::<u32>())?;
+    /// let result = executor.batch(["7", "x"]).record_timeline().run(|text| text.parse::<u32>());
     /// let timeline = result.timeline_with_errors().unwrap();
     /// assert_eq!(timeline.failures().next().unwrap().note(), Some("invalid digit found in string"));
     /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -275,8 +311,8 @@ impl<I, T, E> BatchResult<I, T, E> {
     where
         E: fmt::Display,
     {
-        let error = |index: usize| match self.items.get(index)?.error()? {
-            ItemError::Failed(error) => Some(error.to_string()),
+        let error = |index: usize| match self.outcomes.get(index)? {
+            Err(ItemError::Failed(error)) => Some(error.to_string()),
             _ => None,
         };
         Some(self.timeline()?.clone().with_notes(error))
@@ -287,101 +323,198 @@ impl<I, T, E> BatchResult<I, T, E> {
         self.summary.trials.get(found)
     }
 
+    fn line(&self) -> CountsLine {
+        let Summary { counts, elapsed, .. } = self.summary;
+        CountsLine { total: self.total(), counts, elapsed: Some(elapsed) }
+    }
+
     /// All items, in input order.
     #[must_use]
-    pub fn items(&self) -> &[BatchItem<I, T, E>] {
+    pub fn items(&self) -> &[I] {
         &self.items
     }
 
-    /// All items, in input order.
-    pub fn iter(&self) -> slice::Iter<'_, BatchItem<I, T, E>> {
-        self.items.iter()
+    /// What the items came to, in input order: outcome k belongs to item k.
+    ///
+    /// There are as many as items, except where the batch stopped for
+    /// [`StopReason::OutOfMemory`]: then there are none.
+    pub fn outcomes(&self) -> &[Outcome<T, E>] {
+        &self.outcomes
     }
 
-    /// All items, in input order, by value.
+    /// The items with their outcomes, in input order. The same as `&result` in a `for` loop.
     #[must_use]
-    pub fn into_items(self) -> Vec<BatchItem<I, T, E>> {
-        self.items
+    pub fn iter(&self) -> BatchIter<'_, I, T, E> {
+        BatchIter::new(&self.items, &self.outcomes)
     }
 
-    /// The failed items, in input order; skipped ones are not among them. Looks at every item.
-    pub fn failures(&self) -> impl Iterator<Item = &BatchItem<I, T, E>> {
-        self.items.iter().filter(|item| item.is_failure())
-    }
-
-    /// The values there are, in input order.
-    pub fn values(&self) -> impl Iterator<Item = &T> {
-        self.items.iter().filter_map(|item| item.outcome.as_ref().ok())
-    }
-
-    /// The values of all items, in input order.
-    ///
-    /// # Errors
-    ///
-    /// The whole result is handed back if any item has no value.
+    /// Items and outcomes by value, in input order. Copies nothing.
     ///
     /// ```
     /// use batch_executor::BatchExecutor;
     ///
-    /// let squares = BatchExecutor::new().run(1..=4, |n| Ok::<_, String>(n * n))?;
-    /// assert_eq!(squares.into_values().unwrap(), [1, 4, 9, 16]);
+    /// let result = BatchExecutor::new().run(vec!["a", "bc"], |word| Ok::<_, String>(word.len()));
+    /// let (words, lengths) = result.into_parts();
+    /// assert_eq!((words[1], lengths[1].as_ref().unwrap()), ("bc", &2));
+    /// ```
+    #[must_use]
+    pub fn into_parts(self) -> (Vec<I>, Vec<Outcome<T, E>>) {
+        (self.items, self.outcomes)
+    }
+
+    /// The items that failed, in input order; skipped and interrupted ones are not among them. Looks at every item.
+    ///
+    /// ```
+    /// use batch_executor::BatchExecutor;
+    ///
+    /// let executor = BatchExecutor::builder().stop_on_error(false).build()?;
+    /// let result = executor.run(["a.txt", "b.txt"], |name| if *name > "b" { Err("not found") } else { Ok(()) });
+    /// let texts: Vec<String> = result.failures().map(|failure| failure.to_string()).collect();
+    /// assert_eq!(texts, ["item 1: not found"]);
+    /// # Ok::<(), batch_executor::ConfigError>(())
+    /// ```
+    pub fn failures(&self) -> impl Iterator<Item = Failure<'_, I, E>> {
+        self.iter().filter_map(|BatchItem { index, item, outcome }| {
+            let error = outcome.as_ref().err().filter(|error| error.is_failure())?;
+            Some(Failure { index, item, error, attempts: self.attempts(index) })
+        })
+    }
+
+    /// The values there are, in input order.
+    pub fn values(&self) -> impl Iterator<Item = &T> {
+        self.outcomes.iter().filter_map(|outcome| outcome.as_ref().ok())
+    }
+
+    /// The result, if the batch ran to its end: for `?` where failures that were collected are data.
+    ///
+    /// # Errors
+    ///
+    /// [`BatchError`], if the batch [stopped](BatchResult::stopped) early. It has the error of the item that failed
+    /// first as its [`source`](Error::source), and borrows nothing, however short-lived the items are. Values that
+    /// there were are dropped: look at [`stopped`](BatchResult::stopped) instead if you need them.
+    ///
+    /// ```
+    /// use batch_executor::{BatchExecutor, BatchError};
+    ///
+    /// fn count(lines: &str) -> Result<usize, BatchError> {
+    ///     let executor = BatchExecutor::new();                                     // stops on the first error
+    ///     let result = executor.run(lines.lines(), |line| line.parse::<u32>()).into_result()?;
+    ///     Ok(result.succeeded())
+    /// }
+    ///
+    /// assert_eq!(count("1\n2").unwrap(), 2);
+    /// assert!(count("1\nx").unwrap_err().to_string().starts_with("item 1 failed: invalid digit found in string ("));
+    /// ```
+    pub fn into_result(self) -> Result<Self, BatchError>
+    where
+        E: Into<Box<dyn Error + Send + Sync>>,
+    {
+        if self.summary.stopped.is_none() { Ok(self) } else { Err(self.into_error()) }
+    }
+
+    /// The values of all items, in input order: for `?` where every item must have one.
+    ///
+    /// # Errors
+    ///
+    /// [`BatchError`], if the batch stopped early, or if any item has no value. It is about the failed item with the
+    /// lowest index. Values that there were are dropped.
+    ///
+    /// ```
+    /// use batch_executor::BatchExecutor;
+    ///
+    /// let squares = BatchExecutor::new().run(1..=4, |n| Ok::<_, String>(n * n)).into_values()?;
+    /// assert_eq!(squares, [1, 4, 9, 16]);
+    ///
+    /// let collecting = BatchExecutor::builder().stop_on_error(false).build()?;
+    /// let error = collecting.run(["7", "x", "y"], |text| text.parse::<u32>()).into_values().unwrap_err();
+    /// assert!(error.to_string().starts_with("item 1 failed: invalid digit found in string (1 of 3 succeeded, 2 failed"));
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    pub fn into_values(self) -> Result<Vec<T>, Self> {
-        if self.is_success() {
-            Ok(self.items.into_iter().filter_map(|item| item.outcome.ok()).collect())
+    pub fn into_values(self) -> Result<Vec<T>, BatchError>
+    where
+        E: Into<Box<dyn Error + Send + Sync>>,
+    {
+        if self.summary.stopped.is_none() && self.is_success() {
+            Ok(self.into_parts().1.into_iter().filter_map(Result::ok).collect())
         } else {
-            Err(self)
+            Err(self.into_error())
         }
     }
 
-    /// The same outcomes without items and values: each item becomes its index.
-    pub(crate) fn without_items(self) -> BatchResult<usize, (), E> {
-        let BatchResult { items, summary } = self;
-        let items = items.into_iter().enumerate().map(|(index, item)| item.indexed(index)).collect();
-        BatchResult::new(items, summary)
+    fn into_error(mut self) -> BatchError
+    where
+        E: Into<Box<dyn Error + Send + Sync>>,
+    {
+        let (stopped, line) = (self.summary.stopped, self.line());
+        let journal_error = self.summary.journal_error.take();
+        let first = self.into_first_failure().map(|BatchItem { index, outcome, .. }| (index, outcome));
+        BatchError::new(stopped, first, line, journal_error)
+    }
+
+    /// The failed item with the lowest index, and its error, by value. `None` if no item failed.
+    ///
+    /// ```
+    /// use batch_executor::{BatchExecutor, ItemError};
+    ///
+    /// #[derive(Debug, PartialEq)]
+    /// enum Rejected { Empty, TooLong }
+    ///
+    /// let check = |name: &&str| if name.is_empty() { Err(Rejected::Empty) } else { Ok(()) };
+    /// let first = BatchExecutor::new().run(["a", "", "c"], check).into_first_failure().unwrap();
+    /// let ItemError::Failed(rejected) = first.outcome else { unreachable!() };
+    /// assert_eq!((first.index, rejected), (1, Rejected::Empty));
+    /// ```
+    #[must_use]
+    pub fn into_first_failure(self) -> Option<BatchItem<I, ItemError<E>>> {
+        self.into_iter().find_map(|BatchItem { index, item, outcome }| match outcome {
+            Err(outcome) if outcome.is_failure() => Some(BatchItem { index, item, outcome }),
+            _ => None,
+        })
+    }
+
+    /// The items without a value, by value and in input order, to run them again: those that failed, were skipped or
+    /// interrupted.
+    ///
+    /// ```
+    /// use batch_executor::BatchExecutor;
+    ///
+    /// let executor = BatchExecutor::builder().stop_on_error(false).build()?;
+    /// let first = executor.run(["a", "b", "c"], |name| if *name == "b" { Err("busy") } else { Ok(()) });
+    /// let second = executor.run(first.into_failed(), |_| Ok::<_, &str>(()));
+    /// assert_eq!(second.items(), ["b"]);
+    /// # Ok::<(), batch_executor::ConfigError>(())
+    /// ```
+    #[must_use]
+    pub fn into_failed(self) -> Vec<I> {
+        let (items, outcomes) = self.into_parts();
+        let mut outcomes = outcomes.into_iter();
+        // An item without an outcome has no value either.
+        items.into_iter().filter(|_| outcomes.next().is_none_or(|outcome| outcome.is_err())).collect()
     }
 }
 
 impl<I, T, E> IntoIterator for BatchResult<I, T, E> {
-    type Item = BatchItem<I, T, E>;
-    type IntoIter = vec::IntoIter<Self::Item>;
+    type Item = BatchItem<I, Outcome<T, E>>;
+    type IntoIter = BatchIntoIter<I, T, E>;
 
     fn into_iter(self) -> Self::IntoIter {
-        self.items.into_iter()
+        let (items, outcomes) = self.into_parts();
+        BatchIntoIter::new(items, outcomes)
     }
 }
 
 impl<'r, I, T, E> IntoIterator for &'r BatchResult<I, T, E> {
-    type Item = &'r BatchItem<I, T, E>;
-    type IntoIter = slice::Iter<'r, BatchItem<I, T, E>>;
+    type Item = BatchItem<&'r I, &'r Outcome<T, E>>;
+    type IntoIter = BatchIter<'r, I, T, E>;
 
     fn into_iter(self) -> Self::IntoIter {
-        self.items.iter()
+        self.iter()
     }
 }
 
 impl<I, T, E> fmt::Display for BatchResult<I, T, E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} of {} succeeded", self.successful(), self.total())?;
-        if self.failed() > 0 {
-            write!(f, ", {} failed", self.failed())?;
-        }
-        if self.skipped() > 0 {
-            write!(f, ", {} skipped", self.skipped())?;
-        }
-        let (time, unit) = readable(self.summary.elapsed);
-        write!(f, " in {time:.1} {unit}")
-    }
-}
-
-/// A duration in the unit that a person would give it in.
-fn readable(time: Duration) -> (f64, &'static str) {
-    let seconds = time.as_secs_f64();
-    match seconds {
-        1.0.. => (seconds, "s"),
-        0.001.. => (seconds * 1e3, "ms"),
-        _ => (seconds * 1e6, "µs"),
+        self.line().fmt(f)
     }
 }
 
@@ -390,9 +523,10 @@ impl<I, T, E> fmt::Debug for BatchResult<I, T, E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut fields = f.debug_struct("BatchResult");
         fields.field("total", &self.total());
-        fields.field("successful", &self.successful());
+        fields.field("succeeded", &self.succeeded());
         fields.field("failed", &self.failed());
         fields.field("skipped", &self.skipped());
+        fields.field("stopped", &self.stopped());
         fields.field("elapsed", &self.elapsed());
         fields.field("workers", &self.workers());
         if let Some(error) = self.journal_error() {
@@ -416,7 +550,7 @@ impl<I, T, E> fmt::Debug for BatchResult<I, T, E> {
 /// let result = executor.run(["7", "x", "0"], |text| match text.parse::<u32>() {
 ///     Ok(0) => panic!("nothing"),
 ///     parsed => parsed.map_err(|error| error.to_string()),
-/// })?;
+/// });
 /// println!("{}", serde_json::to_string_pretty(&result)?);
 /// # let json = serde_json::to_value(&result)?;
 /// # assert_eq!(json["items"][1]["outcome"]["Err"]["Failed"], "invalid digit found in string");
@@ -428,22 +562,22 @@ impl<I, T, E> fmt::Debug for BatchResult<I, T, E> {
 /// ```json
 /// {
 ///   "total": 3,
-///   "successful": 1,
+///   "succeeded": 1,
 ///   "failed": 2,
 ///   "skipped": 0,
 ///   "elapsed_seconds": 0.109392163,
 ///   "workers": 1,
+///   "stopped": null,
 ///   "items": [
-///     { "id": "7", "outcome": { "Ok": 7 }, "attempts": 1 },
-///     { "id": "x", "outcome": { "Err": { "Failed": "invalid digit found in string" } }, "attempts": 1 },
-///     { "id": "0", "outcome": { "Err": { "Panicked": "nothing" } }, "attempts": 1 }
+///     { "index": 0, "item": "7", "outcome": { "Ok": 7 }, "attempts": 1 },
+///     { "index": 1, "item": "x", "outcome": { "Err": { "Failed": "invalid digit found in string" } }, "attempts": 1 },
+///     { "index": 2, "item": "0", "outcome": { "Err": { "Panicked": "nothing" } }, "attempts": 1 }
 ///   ]
 /// }
 /// ```
 ///
 /// A panic is its message, a [`LimiterError`](crate::LimiterError) its text, and whatever was skipped
-/// `{ "Err": "Skipped" }`. A batch that stopped is
-/// `{ "Stopped": { "reason": { "ItemFailed": { "index": 1 } }, "partial": .. } }` with such a result.
+/// `{ "Err": "Skipped" }`. Of a batch that stopped, `stopped` is the reason, such as `{ "ItemFailed": { "index": 1 } }`.
 /// A [`BatchItem`] by itself, as a stream hands it on, does not know its attempts.
 #[cfg(feature = "serde")]
 impl<I, T, E> serde::Serialize for BatchResult<I, T, E>
@@ -456,13 +590,14 @@ where
         use serde::ser::SerializeStruct;
 
         let extra = usize::from(self.journal_error().is_some());
-        let mut fields = serializer.serialize_struct("BatchResult", 7 + extra)?;
+        let mut fields = serializer.serialize_struct("BatchResult", 8 + extra)?;
         fields.serialize_field("total", &self.total())?;
-        fields.serialize_field("successful", &self.successful())?;
+        fields.serialize_field("succeeded", &self.succeeded())?;
         fields.serialize_field("failed", &self.failed())?;
         fields.serialize_field("skipped", &self.skipped())?;
         fields.serialize_field("elapsed_seconds", &self.elapsed().as_secs_f64())?;
         fields.serialize_field("workers", &self.workers())?;
+        fields.serialize_field("stopped", &self.stopped())?;
         fields.serialize_field("items", &Rows(self))?;
         match self.journal_error() {
             Some(error) => fields.serialize_field("journal_error", error)?,
@@ -481,14 +616,15 @@ impl<I: serde::Serialize, T: serde::Serialize, E: serde::Serialize> serde::Seria
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         #[derive(serde::Serialize)]
         struct Row<'r, I, T, E> {
-            id: &'r I,
-            outcome: &'r Result<T, ItemError<E>>,
+            index: usize,
+            item: &'r I,
+            outcome: &'r Outcome<T, E>,
             attempts: usize,
         }
 
-        serializer.collect_seq(self.0.iter().enumerate().map(|(index, BatchItem { id, outcome })| {
+        serializer.collect_seq(self.0.iter().map(|BatchItem { index, item, outcome }| {
             let attempts = self.0.attempts(index);
-            Row { id, outcome, attempts }
+            Row { index, item, outcome, attempts }
         }))
     }
 }
@@ -497,14 +633,62 @@ impl<I: serde::Serialize, T: serde::Serialize, E: serde::Serialize> serde::Seria
 mod tests {
     use super::*;
 
+    fn result(
+        outcomes: Vec<Outcome<u8, &'static str>>,
+        stopped: Option<StopReason>,
+    ) -> BatchResult<char, u8, &'static str> {
+        let succeeded = outcomes.iter().filter(|outcome| outcome.is_ok()).count();
+        let failed = outcomes
+            .iter()
+            .filter_map(|outcome| outcome.as_ref().err())
+            .filter(|error| error.is_failure())
+            .count();
+        let items = ('a'..).take(outcomes.len()).collect();
+        let counts = Counts { succeeded, failed };
+        BatchResult::new(items, outcomes, Summary { counts, stopped, ..Summary::default() })
+    }
+
     #[test]
-    fn a_time_is_told_in_the_unit_that_suits_it() {
-        let told = |time| {
-            let summary = Summary { elapsed: time, ..Summary::default() };
-            BatchResult::<(), (), ()>::new(vec![], summary).to_string()
+    fn undecided_items_are_no_failures_and_are_run_again() {
+        let outcomes = || {
+            vec![
+                Ok(1),
+                Err(ItemError::Interrupted(Some("busy"))),
+                Err(ItemError::Failed("no")),
+                Err(ItemError::Interrupted(None)),
+                Err(ItemError::Skipped),
+            ]
         };
-        assert_eq!(told(Duration::from_millis(1900)), "0 of 0 succeeded in 1.9 s");
-        assert_eq!(told(Duration::from_micros(2500)), "0 of 0 succeeded in 2.5 ms");
-        assert_eq!(told(Duration::from_nanos(300)), "0 of 0 succeeded in 0.3 µs");
+        let of = || result(outcomes(), Some(StopReason::Cancelled));
+        assert_eq!((of().succeeded(), of().failed(), of().skipped()), (1, 1, 3));
+        assert_eq!([0, 1, 2, 3, 4, 5].map(|index| of().attempts(index)), [1, 1, 1, 1, 0, 0]);
+        assert_eq!(of().failures().map(|failure| failure.to_string()).collect::<Vec<_>>(), ["item 2: no"]);
+        assert_eq!(of().into_first_failure().map(|first| (first.index, first.item)), Some((2, 'c')));
+        assert_eq!(of().into_failed(), ['b', 'c', 'd', 'e']);
+        let error = of().into_result().unwrap_err().to_string();
+        assert!(
+            error.starts_with("cancelled, the first failure: no (1 of 5 succeeded, 1 failed, 3 skipped in"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn failures_that_were_collected_are_an_error_only_where_all_values_are_wanted() {
+        let collected = || result(vec![Ok(1), Err(ItemError::Failed("no"))], None);
+        assert_eq!(collected().into_result().unwrap().failed(), 1);
+        let error = collected().into_values().unwrap_err();
+        assert_eq!((error.stopped(), error.index()), (None, Some(1)));
+        assert!(error.to_string().starts_with("item 1 failed: no (1 of 2 succeeded, 1 failed in"), "{error}");
+        assert_eq!(error.source().map(ToString::to_string), Some("no".to_owned()));
+        assert_eq!(result(vec![Ok(1), Ok(2)], None).into_values().unwrap(), [1, 2]);
+        assert!(result(vec![Ok(1)], Some(StopReason::Journal)).into_values().is_err(), "it stopped");
+    }
+
+    #[test]
+    fn without_memory_for_outcomes_the_items_are_there() {
+        let result = BatchResult::<_, u8, String>::out_of_memory(vec!['a', 'b']);
+        assert_eq!((result.items(), result.outcomes().len(), result.total()), (&['a', 'b'][..], 0, 2));
+        assert_eq!((result.skipped(), result.iter().len(), result.attempts(0)), (2, 0, 0));
+        assert_eq!(result.into_failed(), ['a', 'b']);
     }
 }

@@ -1,9 +1,13 @@
 //! Whether an item that failed is tried again, and when.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
-use std::iter;
+use std::sync::Arc;
 use std::time::Duration;
+
+use crate::panic;
+use crate::sync::Mutex;
 
 /// What is to be done about an item's error: the answer of [`Retry::when`].
 ///
@@ -25,7 +29,7 @@ use std::time::Duration;
 ///     2 => Err(HttpError::Unavailable { retry_after: Duration::from_millis(2) }),
 ///     attempt => Ok(attempt),
 /// });
-/// assert!(result.is_ok_and(|result| result.attempts(0) == 3));
+/// assert_eq!((result.is_success(), result.attempts(0)), (true, 3));
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
@@ -43,15 +47,18 @@ pub enum RetryDecision {
     /// that were under way at the same time are one pause, the longest of them. With
     /// [`Workers::adaptive`](crate::Workers::adaptive) there are fewer workers afterwards.
     ///
-    /// Uses up no delay while the batch gets anywhere: only where no item has succeeded since the same item was last
-    /// told to pause does it use up one, so that a server that refuses everything is not asked for ever.
+    /// The first pause that an item asks for uses up none of its delays. Each further one uses up one, also when other
+    /// items have succeeded since: so an item that a server always refuses comes to an end.
     PauseAll(Duration),
 }
 
 /// When items that fail are tried again. Given to [`Batch::retry`](crate::Batch::retry).
 ///
-/// Delays come from [`exponential`](Retry::exponential) or from any iterator; there are as many retries as delays. What
-/// fails is the operation, with an error; a panic is never retried, nor is a refusal of the rate limiter.
+/// Delays come from [`exponential`](Retry::exponential) or from any iterator; there are as many retries as delays. An
+/// item is tried again if its operation returned an error; panics and refusals of the rate limiter are never retried.
+///
+/// A struct can hold one, such as `Retry<'static, ApiError>`, and give a clone of it to each batch. `'a` is how long
+/// the closures in it may borrow.
 ///
 /// ```
 /// use batch_executor::{BatchExecutor, Retry, RetryDecision};
@@ -73,99 +80,205 @@ pub enum RetryDecision {
 ///     (1, 1..=3) => Err(ApiError::Busy),
 ///     (2, 1) => Err(ApiError::TooMany { retry_after: Duration::from_millis(2) }),
 ///     (_, attempt) => Ok(attempt),
-/// }).unwrap();
+/// });
 /// assert_eq!(result.values().copied().collect::<Vec<_>>(), [4, 2, 1]);
 /// assert_eq!([0, 1, 2, 3].map(|index| result.attempts(index)), [1, 4, 2, 1]);
 /// # Ok::<(), batch_executor::ConfigError>(())
 /// ```
-#[derive(Clone, Copy)]
 #[must_use = "it is given to `Batch::retry`"]
-pub struct Retry<B = Exponential, W = EveryFailure> {
-    delays: B,
-    when: W,
+pub struct Retry<'a, E> {
+    delays: Delays<'a>,
+    when: Option<Arc<When<'a, E>>>,
 }
 
-impl Retry {
-    /// So many retries at most. Before the k-th, an item waits for a random part of `first` × 2^(k-1), or of `max` if
+type When<'a, E> = dyn Fn(&E) -> RetryDecision + Send + Sync + 'a;
+
+#[derive(Clone)]
+enum Delays<'a> {
+    Exponential(Exponential),
+    Made(Arc<dyn Source + 'a>),
+}
+
+impl<'a, E> Retry<'a, E> {
+    /// At most `retries` retries. Before the k-th, an item waits for a random part of `first` × 2^(k-1), or of `max` if
     /// that is less.
     ///
     /// This is "full jitter" (Marc Brooker, *Exponential Backoff And Jitter*, AWS Architecture Blog, 2015): items that
-    /// failed together do not come back together. With `usize::MAX` retries, items are tried until something stops the batch, such as a
-    /// [`timeout`](crate::Batch::timeout).
+    /// failed together do not come back together. With `usize::MAX` retries, items are tried until something stops the
+    /// batch, such as a [`timeout`](crate::Batch::timeout).
     ///
     /// ```
     /// use batch_executor::{BatchExecutor, Retry};
     /// use std::time::Duration;
     ///
     /// let twice = Retry::exponential(Duration::from_millis(1), Duration::from_secs(1), 2);
-    /// let error = BatchExecutor::new().batch(["x"]).retry(twice).run(|_| Err::<(), _>("no")).unwrap_err();
-    /// assert_eq!(error.partial().unwrap().attempts(0), 3);
+    /// let result = BatchExecutor::new().batch(["x"]).retry(twice).run(|_| Err::<(), _>("no"));
+    /// assert_eq!(result.attempts(0), 3);
     /// ```
     pub fn exponential(first: Duration, max: Duration, retries: usize) -> Self {
-        Retry { delays: Exponential { first, max, retries }, when: EveryFailure }
+        Retry { delays: Delays::Exponential(Exponential { first, max, retries }), when: None }
     }
-}
 
-impl<B> Retry<B> {
-    /// Delays from any iterator; `delays` makes a new one for each item when it has failed for the first time. An iterator
-    /// without end makes retries without end.
+    /// Delays from any iterator. `delays` is called for each item when it fails for the first time, on the worker. An
+    /// iterator without end makes retries without end.
     ///
     /// ```
     /// use backon::{BackoffBuilder, FibonacciBuilder};
     /// use batch_executor::{BatchExecutor, Retry};
     /// use std::time::Duration;
     ///
-    /// let fixed = Retry::new(|| [1, 2, 4].map(Duration::from_millis).into_iter());
-    /// let fibonacci = Retry::new(|| {
+    /// let fixed = Retry::delays(|| [1, 2, 4].map(Duration::from_millis).into_iter());
+    /// let fibonacci = Retry::delays(|| {
     ///     FibonacciBuilder::default().with_min_delay(Duration::from_millis(1)).with_max_times(2).build()
     /// });
     ///
     /// let executor = BatchExecutor::new();
-    /// let error = executor.batch([7]).retry(fixed).run(|_| Err::<(), _>("no")).unwrap_err();
-    /// assert_eq!(error.partial().unwrap().attempts(0), 4);
-    /// let error = executor.batch([7]).retry(fibonacci).run(|_| Err::<(), _>("no")).unwrap_err();
-    /// assert_eq!(error.partial().unwrap().attempts(0), 3);
+    /// let result = executor.batch([7]).retry(fixed).run(|_| Err::<(), _>("no"));
+    /// assert_eq!(result.attempts(0), 4);
+    /// let result = executor.batch([7]).retry(fibonacci).run(|_| Err::<(), _>("no"));
+    /// assert_eq!(result.attempts(0), 3);
     /// ```
-    pub fn new<D>(delays: B) -> Self
+    pub fn delays<D>(delays: impl Fn() -> D + Send + Sync + 'a) -> Self
     where
-        B: Fn() -> D + Sync,
-        D: Iterator<Item = Duration> + Send,
+        D: Iterator<Item = Duration> + Send + 'a,
     {
-        Retry { delays, when: EveryFailure }
+        Retry { delays: Delays::Made(Arc::new(Made { make: delays, open: Mutex::default() })), when: None }
     }
-}
 
-impl<B, W> Retry<B, W> {
-    /// Asks `when` about every error. Without it, every one is retried. Where the compiler cannot tell the error's
-    /// type, it has to be written: `.when(|error: &MyError| ..)`.
+    /// Asks `when` about every error. Without it, every error is retried. The last call wins.
     ///
-    /// It is asked on the workers, several at a time, so it has to be `Sync` when the batch runs. If it panics, the
-    /// item is not tried again: the error is its outcome, and
-    /// [`BatchResult::retry_panic`](crate::BatchResult::retry_panic) has the panic.
-    pub fn when<E, V: Fn(&E) -> RetryDecision>(self, when: V) -> Retry<B, V> {
-        Retry { delays: self.delays, when }
+    /// Workers call it, several at a time. If it panics, the item is not tried again: the error is its outcome, and
+    /// [`BatchResult::retry_panic`](crate::BatchResult::retry_panic) has the panic. Where the compiler cannot infer the
+    /// type of the error, write it: `.when(|error: &MyError| ..)`.
+    ///
+    /// ```
+    /// use batch_executor::{BatchExecutor, Retry, RetryDecision};
+    /// use std::time::Duration;
+    ///
+    /// struct Client { retry: Retry<'static, String> }
+    ///
+    /// let retry = Retry::exponential(Duration::from_millis(1), Duration::from_millis(9), 3)
+    ///     .when(|error: &String| if error == "busy" { RetryDecision::Retry } else { RetryDecision::GiveUp });
+    /// let client = Client { retry };
+    /// let executor = BatchExecutor::new();
+    /// for (answer, attempts) in [("busy", 4), ("gone", 1)] {
+    ///     let batch = executor.batch(["page"]).retry(client.retry.clone());
+    ///     assert_eq!(batch.run(|_| Err::<(), _>(answer.to_owned())).attempts(0), attempts);
+    /// }
+    /// ```
+    pub fn when(mut self, when: impl Fn(&E) -> RetryDecision + Send + Sync + 'a) -> Self {
+        self.when = Some(Arc::new(when));
+        self
+    }
+
+    /// What is to be done about this error.
+    pub(crate) fn decide(&self, error: &E) -> RetryDecision {
+        self.when.as_ref().map_or(RetryDecision::Retry, |when| when(error))
+    }
+
+    /// The delays of one item.
+    pub(crate) fn new_delays(&self) -> Box<dyn Iterator<Item = Duration> + Send + 'a> {
+        match &self.delays {
+            Delays::Exponential(delays) => Box::new(delays.delays()),
+            Delays::Made(source) => Box::new(Opened { key: source.open(), source: Arc::clone(source) }),
+        }
     }
 }
 
-impl<B: fmt::Debug, W> fmt::Debug for Retry<B, W> {
+impl<E> Clone for Retry<'_, E> {
+    fn clone(&self) -> Self {
+        Retry { delays: self.delays.clone(), when: self.when.clone() }
+    }
+}
+
+impl<E> fmt::Debug for Retry<'_, E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Retry").field("delays", &self.delays).finish_non_exhaustive()
+        let mut fields = f.debug_struct("Retry");
+        if let Delays::Exponential(delays) = &self.delays {
+            fields.field("delays", delays);
+        }
+        fields.field("asks", &self.when.is_some()).finish_non_exhaustive()
     }
 }
 
-/// Every error is retried: a [`Retry`] without [`when`](Retry::when).
-#[derive(Debug, Clone, Copy)]
-#[non_exhaustive]
-pub struct EveryFailure;
+/// Iterators of delays behind keys.
+///
+/// A closure that returns boxed iterators would be shorter. Its type would name their lifetime, and a trait object that
+/// names a lifetime is invariant in it: then a `Retry<'static, E>` would be none for a shorter `'a`, nor a batch with
+/// one. Keys name nothing. The lock is taken only when an item has failed.
+trait Source: Send + Sync {
+    fn open(&self) -> u64;
+    fn next(&self, key: u64) -> Option<Duration>;
+    fn close(&self, key: u64);
+}
 
-/// No error is retried: a batch without [`retry`](crate::Batch::retry).
-#[derive(Debug, Clone, Copy)]
-#[non_exhaustive]
-pub struct NoRetry;
+struct Made<F, D> {
+    make: F,
+    open: Mutex<Open<D>>,
+}
+
+struct Open<D> {
+    next_key: u64,
+    delays: HashMap<u64, D>,
+}
+
+impl<D> Default for Open<D> {
+    fn default() -> Self {
+        Open { next_key: 0, delays: HashMap::new() }
+    }
+}
+
+impl<D, F> Source for Made<F, D>
+where
+    D: Iterator<Item = Duration> + Send,
+    F: Fn() -> D + Send + Sync,
+{
+    fn open(&self) -> u64 {
+        let delays = (self.make)();
+        let mut open = self.open.lock();
+        let key = open.next_key;
+        open.next_key += 1;
+        open.delays.insert(key, delays);
+        key
+    }
+
+    fn next(&self, key: u64) -> Option<Duration> {
+        // The iterator is the user's, and is called without the lock.
+        let mut delays = self.open.lock().delays.remove(&key)?;
+        let delay = panic::catch(|| delays.next());
+        self.open.lock().delays.insert(key, delays);
+        delay.unwrap_or_else(|panic| panic.resume())
+    }
+
+    fn close(&self, key: u64) {
+        let delays = self.open.lock().delays.remove(&key);
+        drop(delays);
+    }
+}
+
+/// One iterator of a source.
+struct Opened<'a> {
+    source: Arc<dyn Source + 'a>,
+    key: u64,
+}
+
+impl Iterator for Opened<'_> {
+    type Item = Duration;
+
+    fn next(&mut self) -> Option<Duration> {
+        self.source.next(self.key)
+    }
+}
+
+impl Drop for Opened<'_> {
+    fn drop(&mut self) {
+        self.source.close(self.key);
+    }
+}
 
 /// The delays of [`Retry::exponential`].
 #[derive(Debug, Clone, Copy)]
-pub struct Exponential {
+struct Exponential {
     first: Duration,
     max: Duration,
     retries: usize,
@@ -176,6 +289,10 @@ impl Exponential {
     fn ceiling(&self, retry: usize) -> Duration {
         let doubled = u32::try_from(retry).ok().and_then(|retry| 2_u32.checked_pow(retry));
         doubled.map_or(self.max, |factor| self.first.saturating_mul(factor).min(self.max))
+    }
+
+    fn delays(self) -> impl Iterator<Item = Duration> + Send {
+        (0..self.retries).map(move |retry| part_of(self.ceiling(retry), random()))
     }
 }
 
@@ -191,130 +308,8 @@ fn random() -> u64 {
     RandomState::new().hash_one(())
 }
 
-/// What a batch does about the errors of its items: [`NoRetry`], or a [`Retry`] whose `when` takes them. For bounds; it is
-/// not to be implemented elsewhere.
-///
-/// ```
-/// use batch_executor::{Batch, BatchExecutor, EveryFailure, Exponential, NoRetry, Retry, RetryPolicy};
-/// use std::{num::ParseIntError, str::Lines, time::Duration};
-///
-/// /// The sum of the lines, whatever the caller wants to be done about errors.
-/// fn sum<R: RetryPolicy<ParseIntError>>(batch: Batch<'_, Lines<'_>, R>) -> Option<u32> {
-///     batch.run(|line| line.parse::<u32>()).ok().map(|result| result.values().sum())
-/// }
-///
-/// let executor = BatchExecutor::new();
-/// assert_eq!(sum::<NoRetry>(executor.batch("1\n2".lines())), Some(3));
-///
-/// let retry = Retry::exponential(Duration::from_millis(1), Duration::from_millis(9), 1);
-/// assert_eq!(sum::<Retry<Exponential, EveryFailure>>(executor.batch("1\nx".lines()).retry(retry)), None);
-/// ```
-#[diagnostic::on_unimplemented(
-    message = "this retry cannot decide about errors of type `{E}`",
-    note = "the `when` of a `Retry` takes a reference to the operation's error, and is `Sync`",
-    note = "the delays of a `Retry` come from a function that is `Sync`, and are `Send`"
-)]
-pub trait RetryPolicy<E>: policy::Policy<E> {}
-
-impl<E, P: policy::Policy<E>> RetryPolicy<E> for P {}
-
-pub(crate) mod policy {
-    use std::time::Duration;
-
-    use crate::retry::RetryDecision;
-
-    /// Where the delays of an item come from.
-    pub trait Delays: Sync {
-        type Each: Iterator<Item = Duration> + Send;
-
-        fn delays(&self) -> Self::Each;
-    }
-
-    /// What is to be done about an error.
-    #[diagnostic::on_unimplemented(
-        message = "`{Self}` cannot decide about errors of type `{E}`",
-        note = "the `when` of a `Retry` takes a reference to the operation's error, and is `Sync`"
-    )]
-    pub trait When<E>: Sync {
-        fn decide(&self, error: &E) -> RetryDecision;
-    }
-
-    pub trait Policy<E>: Sync {
-        /// Whether there can be a second attempt at all.
-        const RETRIES: bool;
-
-        type Each: Iterator<Item = Duration> + Send;
-
-        fn delays(&self) -> Self::Each;
-
-        fn decide(&self, error: &E) -> RetryDecision;
-    }
-}
-
-impl policy::Delays for Exponential {
-    type Each = Box<dyn Iterator<Item = Duration> + Send>;
-
-    fn delays(&self) -> Self::Each {
-        let delays = *self;
-        Box::new((0..self.retries).map(move |retry| part_of(delays.ceiling(retry), random())))
-    }
-}
-
-impl<B, D> policy::Delays for B
-where
-    B: Fn() -> D + Sync,
-    D: Iterator<Item = Duration> + Send,
-{
-    type Each = D;
-
-    fn delays(&self) -> D {
-        self()
-    }
-}
-
-impl<E> policy::When<E> for EveryFailure {
-    fn decide(&self, _: &E) -> RetryDecision {
-        RetryDecision::Retry
-    }
-}
-
-impl<E, F: Fn(&E) -> RetryDecision + Sync> policy::When<E> for F {
-    fn decide(&self, error: &E) -> RetryDecision {
-        self(error)
-    }
-}
-
-impl<E, B: policy::Delays, W: policy::When<E>> policy::Policy<E> for Retry<B, W> {
-    const RETRIES: bool = true;
-
-    type Each = B::Each;
-
-    fn delays(&self) -> B::Each {
-        self.delays.delays()
-    }
-
-    fn decide(&self, error: &E) -> RetryDecision {
-        self.when.decide(error)
-    }
-}
-
-impl<E> policy::Policy<E> for NoRetry {
-    const RETRIES: bool = false;
-
-    type Each = iter::Empty<Duration>;
-
-    fn delays(&self) -> Self::Each {
-        iter::empty()
-    }
-
-    fn decide(&self, _: &E) -> RetryDecision {
-        RetryDecision::GiveUp
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use super::policy::Delays;
     use super::*;
 
     const MS: fn(u64) -> Duration = Duration::from_millis;
@@ -346,5 +341,38 @@ mod tests {
         assert_eq!(delays.len(), 5);
         assert!(delays.iter().enumerate().all(|(retry, delay)| *delay <= exponential.ceiling(retry)));
         assert_ne!(delays, exponential.delays().collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn each_item_has_an_iterator_of_its_own_that_goes_with_it() {
+        let alive = Arc::new(());
+        let held = Arc::clone(&alive);
+        let retry = Retry::<()>::delays(move || {
+            let held = Arc::clone(&held);
+            (1..=3).map(move |millis| MS(millis * u64::from(Arc::strong_count(&held) > 0)))
+        });
+        let (mut one, mut other) = (retry.new_delays(), retry.clone().new_delays());
+        assert_eq!(
+            [one.next(), one.next(), other.next(), one.next(), one.next()],
+            [Some(MS(1)), Some(MS(2)), Some(MS(1)), Some(MS(3)), None]
+        );
+        assert_eq!(Arc::strong_count(&alive), 4);
+        drop(one);
+        assert_eq!(Arc::strong_count(&alive), 3);
+        drop(retry);
+        assert_eq!(other.next(), Some(MS(2)));
+        drop(other);
+        assert_eq!(Arc::strong_count(&alive), 1);
+    }
+
+    /// A struct holds one that borrows nothing, and batches that borrow take it.
+    #[test]
+    fn a_retry_that_borrows_nothing_is_one_that_may_borrow() {
+        fn shortened<'a, E>(retry: Retry<'static, E>, _: &'a str) -> Retry<'a, E> {
+            retry
+        }
+        let text = String::from("local");
+        let retry = Retry::exponential(MS(1), MS(1), 1).when(|_: &u8| RetryDecision::GiveUp);
+        assert_eq!(shortened(retry, &text).decide(&1), RetryDecision::GiveUp);
     }
 }

@@ -29,8 +29,8 @@ use crate::error::ConfigError;
 /// let files = ["a.txt", "b.txt", "c.txt"];
 /// let result = BatchExecutor::new().run(shard.select(files), |(index, file)| {
 ///     Ok::<_, String>(format!("{index}: {file}"))
-/// })?;
-/// # assert_eq!(result.successful(), 3);
+/// });
+/// # assert_eq!(result.succeeded(), 3);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -1,20 +1,20 @@
 //! Outcomes as an iterator, and what is left to say when it is over.
 
-use std::collections::VecDeque;
 use std::fmt;
 use std::iter::FusedIterator;
-use std::mem;
 
-use crate::batch_error::StopReason;
-use crate::result::{BatchItem, Counts, Summary};
+use crate::batch_error::{BatchError, StopReason};
+use crate::counts::Counts;
+use crate::error::Outcome;
+use crate::result::{BatchItem, Summary};
 use crate::timeline::Timeline;
 
-/// The outcomes of a stream: an ordinary iterator, which waits for what is still being worked on. Lent by
-/// [`Batch::stream`](crate::Batch::stream) to the closure that consumes it, on the calling thread.
+/// The outcomes of a stream: an ordinary iterator of [`BatchItem`]s, which waits for the workers.
+/// [`Batch::stream`](crate::Batch::stream) lends it to the closure that consumes it, on the calling thread.
 ///
-/// In input order, unless the stream is [`unordered`](crate::Batch::unordered). It ends when the input does, or when the
-/// stream stops. An item that the consumer has got is counted; its place in the [`window`](crate::Batch::window) is free
-/// when the next one is asked for.
+/// Items come in input order, unless the stream is [`unordered`](crate::Batch::unordered). The iterator ends when the
+/// input does, or when the stream stops; it never yields an item that was skipped or interrupted. An item counts as soon
+/// as the consumer has it; its place in the [`window`](crate::Batch::window) is free when the consumer asks for the next.
 ///
 /// ```
 /// use batch_executor::{BatchExecutor, Results};
@@ -31,58 +31,54 @@ use crate::timeline::Timeline;
 /// ```
 pub struct Results<'r, I, T, E> {
     feed: &'r mut dyn Feed<I, T, E>,
-    /// What is handed on next.
-    ready: VecDeque<BatchItem<I, T, E>>,
-    /// Whether the consumer has an item that it has not asked beyond.
-    lends_one: bool,
-    is_over: bool,
-    counts: Counts,
+    drawn: Drawn,
+}
+
+/// What a consumer has drawn.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Drawn {
+    /// Of the items that were handed on.
+    pub(crate) counts: Counts,
+    /// The lowest index of an item that failed.
+    pub(crate) first_failure: Option<usize>,
+    /// Whether there was no more.
+    pub(crate) is_over: bool,
 }
 
 /// Where outcomes come from.
 pub(crate) trait Feed<I, T, E> {
-    /// Waits for the next ones; none when there are no more. Gets the vector back that was emptied last.
-    fn next(&mut self, spent: Vec<BatchItem<I, T, E>>) -> Option<Vec<BatchItem<I, T, E>>>;
-
-    /// The consumer is done with one item.
-    fn handed_on(&mut self);
+    /// Waits for the next; none when there are no more. The consumer is done with the one before.
+    fn next(&mut self) -> Option<BatchItem<I, Outcome<T, E>>>;
 }
 
 impl<'r, I, T, E> Results<'r, I, T, E> {
     pub(crate) fn new(feed: &'r mut dyn Feed<I, T, E>) -> Self {
-        Results { feed, ready: VecDeque::new(), lends_one: false, is_over: false, counts: Counts::default() }
+        Results { feed, drawn: Drawn::default() }
     }
 
-    /// What was handed on, whether there was no more, and what is ready and was not asked for.
-    pub(crate) fn end(self) -> (Counts, bool, VecDeque<BatchItem<I, T, E>>) {
-        (self.counts, self.is_over, self.ready)
-    }
-
-    fn refill(&mut self) -> Option<BatchItem<I, T, E>> {
-        if !self.is_over {
-            let spent = mem::take(&mut self.ready);
-            match self.feed.next(spent.into()) {
-                Some(items) => self.ready = items.into(),
-                None => self.is_over = true,
-            }
-        }
-        self.ready.pop_front()
+    pub(crate) fn drawn(&self) -> Drawn {
+        self.drawn
     }
 }
 
 impl<I, T, E> Iterator for Results<'_, I, T, E> {
-    type Item = BatchItem<I, T, E>;
+    type Item = BatchItem<I, Outcome<T, E>>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        if self.lends_one {
-            self.lends_one = false;
-            self.feed.handed_on();
-        }
-        let item = self.ready.pop_front().or_else(|| self.refill())?;
-        self.lends_one = true;
-        match item.outcome {
-            Ok(_) => self.counts.succeeded += 1,
-            Err(_) => self.counts.failed += 1,
+        let Results { feed, drawn } = self;
+        let next = if drawn.is_over { None } else { feed.next() };
+        let Some(item) = next else {
+            drawn.is_over = true;
+            return None;
+        };
+        match &item.outcome {
+            Ok(_) => drawn.counts.succeeded += 1,
+            Err(error) => {
+                debug_assert!(error.is_failure(), "items that are undecided are not handed on");
+                drawn.counts.failed += 1;
+                drawn.first_failure =
+                    Some(drawn.first_failure.map_or(item.index, |first| first.min(item.index)));
+            }
         }
         Some(item)
     }
@@ -93,17 +89,17 @@ impl<I, T, E> FusedIterator for Results<'_, I, T, E> {}
 impl<I, T, E> fmt::Debug for Results<'_, I, T, E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Results")
-            .field("succeeded", &self.counts.succeeded)
-            .field("failed", &self.counts.failed)
-            .field("is_over", &self.is_over)
+            .field("succeeded", &self.drawn.counts.succeeded)
+            .field("failed", &self.drawn.counts.failed)
+            .field("is_over", &self.drawn.is_over)
             .finish_non_exhaustive()
     }
 }
 
-/// How a stream ended.
+/// How a stream ended: what the consumer returned, and why the stream stopped, if it did.
 ///
-/// Counts are those of the items that the consumer has got, also the last, whatever it did with it, so that they are the same for any
-/// number of workers.
+/// Counts are those of the items that the consumer has got, the last one included, whatever it did with it. So they are
+/// the same for any number of workers.
 ///
 /// ```
 /// use batch_executor::{BatchExecutor, StopReason};
@@ -129,6 +125,9 @@ pub struct Streamed<O> {
     pub succeeded: usize,
     /// Items handed on that failed, panicked, or were refused by the rate limiter.
     pub failed: usize,
+    /// The lowest index of those.
+    #[cfg_attr(feature = "serde", serde(skip))]
+    first_failure: Option<usize>,
     #[cfg_attr(feature = "serde", serde(skip))]
     timeline: Option<Box<Timeline>>,
     #[cfg_attr(feature = "serde", serde(skip_serializing_if = "Option::is_none"))]
@@ -136,9 +135,38 @@ pub struct Streamed<O> {
 }
 
 impl<O> Streamed<O> {
-    pub(crate) fn new(output: O, stopped: Option<StopReason>, summary: Summary) -> Self {
-        let Summary { counts: Counts { succeeded, failed }, timeline, journal_error, .. } = summary;
-        Streamed { output, stopped, succeeded, failed, timeline, journal_error }
+    pub(crate) fn new(output: O, first_failure: Option<usize>, summary: Summary) -> Self {
+        let Summary { counts: Counts { succeeded, failed }, stopped, timeline, journal_error, .. } = summary;
+        Streamed { output, stopped, succeeded, failed, first_failure, timeline, journal_error }
+    }
+
+    /// The output, if the stream ran to the end of its input, or to where the consumer wanted no more: for `?`.
+    ///
+    /// # Errors
+    ///
+    /// [`BatchError`], if the stream [stopped](Streamed::stopped) early. The output is dropped then. Since the consumer
+    /// has the errors of the items, the `BatchError` knows the index of the first failed one, and has no
+    /// [`source`](std::error::Error::source).
+    ///
+    /// ```
+    /// use batch_executor::{BatchError, BatchExecutor};
+    ///
+    /// fn sum(lines: &str) -> Result<u32, BatchError> {
+    ///     BatchExecutor::new()
+    ///         .batch(lines.lines())
+    ///         .stream(|line| line.parse::<u32>(), |results| results.filter_map(|item| item.outcome.ok()).sum())
+    ///         .into_result()
+    /// }
+    ///
+    /// assert_eq!(sum("1\n2").unwrap(), 3);
+    /// assert_eq!(sum("1\nx").unwrap_err().to_string(), "item 1 failed (1 of 2 succeeded, 1 failed)");
+    /// ```
+    pub fn into_result(self) -> Result<O, BatchError> {
+        let Streamed { output, stopped, succeeded, failed, first_failure, journal_error, .. } = self;
+        if stopped.is_none() {
+            return Ok(output);
+        }
+        Err(BatchError::of_stream(stopped, first_failure, Counts { succeeded, failed }, journal_error))
     }
 
     /// What was wrong with the journal, where the stream stopped for that: [`StopReason::Journal`].
@@ -153,7 +181,7 @@ impl<O> Streamed<O> {
     ///     .batch(["a", "x"])
     ///     .journal(&journal)
     ///     .stream(|word| Ok::<_, String>(word.len()), |results| results.count());
-    /// assert_eq!((streamed.output, streamed.stopped.clone()), (1, Some(StopReason::Journal)));
+    /// assert_eq!((streamed.output, streamed.stopped), (1, Some(StopReason::Journal)));
     /// assert!(streamed.journal_error().unwrap().ends_with(r#"item 1 is "x", which the plan does not have there"#));
     /// # std::fs::remove_file(path)?;
     /// # }
@@ -164,8 +192,8 @@ impl<O> Streamed<O> {
         self.journal_error.as_deref()
     }
 
-    /// What the stream did over time, if it was to [`record_timeline`](crate::Batch::record_timeline): of all items that were tried,
-    /// whether they were handed on or not. One that still waited for another attempt when the stream ended counts as failed there.
+    /// What the stream did over time, if it was to [`record_timeline`](crate::Batch::record_timeline): every attempt at
+    /// every item, whether the item was handed on or not.
     ///
     /// ```
     /// use batch_executor::BatchExecutor;

@@ -9,9 +9,19 @@ pub(crate) mod model;
 mod real;
 
 #[cfg(all(test, any(loom, shuttle)))]
-pub(crate) use model::{Condvar, Instant, Mutex, MutexGuard, atomic, channel, spin_until, thread};
+pub(crate) use model::{
+    Condvar, Instant, Mutex, MutexGuard, atomic, channel, spin_until, thread, wait_a_moment,
+};
 #[cfg(not(all(test, any(loom, shuttle))))]
-pub(crate) use real::{Condvar, Instant, Mutex, MutexGuard, atomic, channel, spin_until, thread};
+pub(crate) use real::{
+    Condvar, Instant, Mutex, MutexGuard, atomic, channel, spin_until, thread, wait_a_moment,
+};
+
+/// A short wait of the engine's own. Under a model checker it is none: there time stands still, and what waits for it would wait for
+/// ever.
+pub(crate) const fn moment(micros: u64) -> Duration {
+    Duration::from_micros(if cfg!(all(test, any(loom, shuttle))) { 0 } else { micros })
+}
 
 /// Far enough away for a batch, and near enough for every clock.
 const THIRTY_YEARS: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);

@@ -18,6 +18,10 @@ use crate::error::ConfigError;
 /// ```
 pub const MAX_WORKERS: usize = 4096;
 
+/// Threads that the pool may have for each worker of a batch, so that batches on several threads, and batches in
+/// batches, do not multiply them without end.
+const THREADS_PER_WORKER: usize = 8;
+
 /// How many items of a batch run at once.
 ///
 /// The limit holds for each batch: a batch inside an item has its own. The calling thread is one of the workers, unless it
@@ -104,6 +108,13 @@ impl Workers {
             Workers::Adaptive(adaptive) => adaptive.most(),
             other => other.for_batch(usize::MAX),
         }
+    }
+}
+
+impl Workers {
+    /// The most threads that a pool may have for batches with these workers.
+    pub(crate) fn threads(self) -> usize {
+        self.most().saturating_mul(THREADS_PER_WORKER).min(MAX_WORKERS)
     }
 }
 
@@ -232,9 +243,9 @@ impl Default for AutoWorkers {
 /// let result = executor.run(0..200, |_| {
 ///     thread::sleep(Duration::from_millis(5));                // waiting: more workers help
 ///     Ok::<(), String>(())
-/// })?;
+/// });
 /// assert!((1..=64).contains(&result.workers()));
-/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// # Ok::<(), batch_executor::ConfigError>(())
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AdaptiveWorkers {

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use batch_executor::{AdaptiveWorkers, BatchExecutor, RateLimit, Workers};
 
-use common::{Meeting, collecting, within_a_minute};
+use common::{Meeting, collecting, ran_to_its_end, within_a_minute};
 
 const MILLISECOND: Duration = Duration::from_millis(1);
 
@@ -20,7 +20,7 @@ fn items_that_wait_get_more_workers_than_there_are_cores() {
             thread::sleep(20 * MILLISECOND);
             Ok::<_, String>(())
         });
-        assert!(result.unwrap().workers() >= 32, "those that come before anything is completed");
+        assert!(ran_to_its_end(result).workers() >= 32, "those that come before anything is completed");
     });
 }
 
@@ -37,7 +37,7 @@ fn items_that_wait_for_each_other_get_there() {
             }
             Ok::<_, String>(())
         });
-        assert!(result.unwrap().workers() >= TOGETHER);
+        assert!(ran_to_its_end(result).workers() >= TOGETHER);
     });
 }
 
@@ -53,7 +53,7 @@ fn a_limiter_that_sets_the_pace_gets_as_many_workers_as_that_needs() {
             thread::sleep(10 * MILLISECOND);
             Ok::<_, String>(())
         });
-        let workers = result.unwrap().workers();
+        let workers = ran_to_its_end(result).workers();
         assert!(workers <= 24, "{workers} workers, and two would do");
     });
 }
@@ -70,7 +70,7 @@ fn it_stays_between_min_and_max() {
             thread::sleep(MILLISECOND);
             Ok::<_, String>(())
         });
-        assert!((5..=7).contains(&result.unwrap().workers()));
+        assert!((5..=7).contains(&ran_to_its_end(result).workers()));
     });
 }
 
@@ -83,8 +83,8 @@ fn a_batch_that_adapts_runs_in_every_item_of_one_that_does() {
                 thread::sleep(MILLISECOND);
                 Ok::<_, String>(n)
             });
-            inner.map(|result| result.values().sum::<u64>()).map_err(|error| error.to_string())
+            inner.into_values().map(|values| values.iter().sum::<u64>()).map_err(|error| error.to_string())
         });
-        assert!(result.unwrap().values().all(|&sum| sum == 190));
+        assert!(ran_to_its_end(result).values().all(|&sum| sum == 190));
     });
 }

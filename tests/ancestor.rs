@@ -7,9 +7,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use batch_executor::{AutoWorkers, BatchError, BatchExecutor, ItemError, Workers};
+use batch_executor::{AutoWorkers, BatchExecutor, ItemError, StopReason, Workers};
 
-use common::{Census, Meeting, Peak, collecting, stopping, within_a_minute};
+use common::{Census, Meeting, Peak, collecting, ran_to_its_end, stopped, stopping, within_a_minute};
 
 #[test]
 fn three_tasks_run_at_once_and_answer_under_their_ids() {
@@ -24,10 +24,9 @@ fn three_tasks_run_at_once_and_answer_under_their_ids() {
         };
         let result =
             collecting(3).execute_batch([task("a"), task("b"), task("c")], ["id-a", "id-b", "id-c"]).unwrap();
-        assert_eq!((result.total(), result.successful(), result.failed()), (3, 3, 0));
+        assert_eq!((result.total(), result.succeeded(), result.failed()), (3, 3, 0));
         assert_eq!(result.workers(), 3);
-        let ids: Vec<&str> = result.iter().map(|item| item.id).collect();
-        assert_eq!(ids, ["id-a", "id-b", "id-c"]);
+        assert_eq!(result.items(), ["id-a", "id-b", "id-c"]);
         assert_eq!(result.into_values().unwrap(), ["result of a", "result of b", "result of c"]);
     });
 }
@@ -90,7 +89,7 @@ fn a_small_batch_does_meet_with_as_many_as_it_has() {
                 meeting.of(size);
                 Ok::<_, String>(())
             });
-            assert_eq!(result.unwrap().workers(), size);
+            assert_eq!(ran_to_its_end(result).workers(), size);
         }
     });
 }
@@ -103,9 +102,9 @@ fn a_batch_of_ten_gives_ten_results_with_workers_found_automatically() {
             let tasks = (0..10).map(|n| move || Ok::<_, String>(n * n));
             let ids: Vec<String> = (0..10).map(|n| format!("task-{n}")).collect();
             let result = executor.execute_batch(tasks, ids.clone()).unwrap();
-            assert_eq!((result.total(), result.successful()), (10, 10));
+            assert_eq!((result.total(), result.succeeded()), (10, 10));
             assert!((1..=10).contains(&result.workers()), "{workers:?}");
-            assert!(result.iter().map(|item| &item.id).eq(&ids));
+            assert_eq!(result.items(), ids);
             assert_eq!(result.into_values().unwrap(), [0, 1, 4, 9, 16, 25, 36, 49, 64, 81]);
         }
     });
@@ -119,7 +118,7 @@ fn tasks_and_ids_of_different_number_are_refused() {
         Ok::<_, String>(())
     };
     let error = BatchExecutor::new().execute_batch([task, task], ["only one"]).unwrap_err();
-    assert!(matches!(error, BatchError::LengthMismatch { tasks: 2, item_ids: 1 }));
+    assert_eq!(error.stopped(), Some(StopReason::LengthMismatch { tasks: 2, items: 1 }));
     assert_eq!(ran.into_inner(), 0);
 }
 
@@ -136,7 +135,7 @@ fn by_default_tasks_run_one_after_another_on_the_calling_thread() {
             assert_eq!(order.fetch_add(1, Ordering::SeqCst), n);
             Ok::<_, String>(())
         });
-        assert!(result.unwrap().is_success());
+        assert!(ran_to_its_end(result).is_success());
         assert_eq!((peak.most(), executor.workers_for(1_000)), (1, 1));
     }
 }
@@ -147,16 +146,14 @@ fn by_default_the_first_error_stops_the_batch() {
         [BatchExecutor::new(), BatchExecutor::default(), BatchExecutor::builder().build().unwrap()]
     {
         let census = Census::of(5);
-        let error = executor
-            .run(0..5usize, |&n| {
-                census.count(n);
-                if n == 2 { Err("the third fails") } else { Ok(n) }
-            })
-            .unwrap_err();
+        let (reason, partial) = stopped(executor.run(0..5usize, |&n| {
+            census.count(n);
+            if n == 2 { Err("the third fails") } else { Ok(n) }
+        }));
         assert_eq!(census.runs(), [1, 1, 1, 0, 0]);
-        let failure = error.first_failure().unwrap();
-        assert_eq!(failure.id, 2);
-        assert!(matches!(failure.error(), Some(ItemError::Failed("the third fails"))));
+        let failure = partial.failures().next().unwrap();
+        assert_eq!((reason, *failure.item), (StopReason::ItemFailed { index: 2 }, 2));
+        assert!(matches!(failure.error, ItemError::Failed("the third fails")));
     }
 }
 
@@ -164,12 +161,12 @@ fn by_default_the_first_error_stops_the_batch() {
 fn told_not_to_stop_it_runs_everything_and_keeps_each_error() {
     within_a_minute(|| {
         for workers in [Workers::Sequential, Workers::Fixed(3)] {
-            let result = collecting(workers)
-                .run(0..9usize, |&n| if n % 3 == 0 { Err(format!("task {n} failed")) } else { Ok(n) })
-                .unwrap();
-            assert_eq!((result.successful(), result.failed()), (6, 3));
-            let errors: Vec<String> =
-                result.failures().map(|item| item.error().unwrap().to_string()).collect();
+            let result = ran_to_its_end(
+                collecting(workers)
+                    .run(0..9usize, |&n| if n % 3 == 0 { Err(format!("task {n} failed")) } else { Ok(n) }),
+            );
+            assert_eq!((result.succeeded(), result.failed()), (6, 3));
+            let errors: Vec<String> = result.failures().map(|item| item.error.to_string()).collect();
             assert_eq!(errors, ["task 0 failed", "task 3 failed", "task 6 failed"]);
         }
     });
@@ -187,7 +184,7 @@ fn progress_comes_after_each_item() {
         ran.fetch_add(1, Ordering::SeqCst);
         Ok::<_, String>(())
     });
-    assert!(result.unwrap().is_success());
+    assert!(ran_to_its_end(result).is_success());
     assert_eq!(told, [(1, 1, 3, 1, 0), (2, 2, 3, 2, 0), (3, 3, 3, 3, 0)]);
 }
 
@@ -197,8 +194,8 @@ fn progress_counts_errors_and_ends_at_the_total_in_parallel_too() {
         let mut told = Vec::new();
         let executor = collecting(4);
         let batch = executor.batch(0..40).on_progress(|p| told.push(p.completed));
-        let result = batch.run(|&n| if n % 2 == 0 { Err("even") } else { Ok(()) }).unwrap();
-        assert_eq!((result.successful(), result.failed()), (20, 20));
+        let result = ran_to_its_end(batch.run(|&n| if n % 2 == 0 { Err("even") } else { Ok(()) }));
+        assert_eq!((result.succeeded(), result.failed()), (20, 20));
         assert_eq!(told, (1..=40).collect::<Vec<_>>());
     });
 }
@@ -235,7 +232,7 @@ fn the_time_includes_what_the_iterators_take() {
         n
     };
     let executor = BatchExecutor::new();
-    let run = executor.run((0..4).map(slowly), |_| Ok::<_, String>(())).unwrap();
+    let run = ran_to_its_end(executor.run((0..4).map(slowly), |_| Ok::<_, String>(())));
     let tasks = (0..4).map(|n| move || Ok::<_, String>(n));
     let run_tasks = executor.execute_batch(tasks, (0..4).map(slowly)).unwrap();
     for elapsed in [run.elapsed(), run_tasks.elapsed()] {

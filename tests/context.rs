@@ -4,17 +4,19 @@ mod common;
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashSet;
+use std::ops::Range;
 use std::rc::Rc;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::{self, ThreadId};
 use std::time::{Duration, Instant};
 
-use batch_executor::{CancelToken, ItemContext, ItemError, Retry, StopReason};
+use batch_executor::{Batch, CancelToken, ItemContext, ItemError, Retry, StopReason};
 
 use common::{
-    Census, Gate, MEANT, Meeting, Register, Way, assert_counts_add_up, assert_each_outcome_at_its_index,
-    assert_survived, comes, panic_of, silence_meant_panics, stopped, within_a_minute,
+    Census, Gate, MEANT, Meeting, Register, Way, all_values, assert_counts_add_up,
+    assert_each_outcome_at_its_index, assert_survived, comes, panic_of, ran_to_its_end, silence_meant_panics,
+    stopped, within_a_minute,
 };
 
 #[test]
@@ -26,7 +28,7 @@ fn an_item_knows_its_index_and_that_it_is_tried_for_the_first_time() {
                 assert_eq!((cx.index(), cx.attempt()), (n, 1));
                 Ok::<_, String>(cx.index())
             });
-            assert_each_outcome_at_its_index(&result.unwrap(), |&n| Some(n));
+            assert_each_outcome_at_its_index(&ran_to_its_end(result), |&n| Some(n));
         }
     });
 }
@@ -35,7 +37,7 @@ fn an_item_knows_its_index_and_that_it_is_tried_for_the_first_time() {
 fn assert_numbers_are_unique(way: Way, together: usize) {
     let (executor, meeting) = (way.collecting(), Meeting::default());
     let (at_work, seen) = (Mutex::new(HashSet::new()), Mutex::new(HashSet::new()));
-    let retry = Retry::new(|| std::iter::once(Duration::from_micros(200)));
+    let retry = Retry::delays(|| std::iter::once(Duration::from_micros(200)));
     let result = way.batch(&executor, 0..400).retry(retry).run_with(|&n, cx| {
         let number = cx.worker();
         assert!(at_work.lock().expect("no panic").insert(number), "{number} is at work already");
@@ -47,8 +49,8 @@ fn assert_numbers_are_unique(way: Way, together: usize) {
         at_work.lock().expect("no panic").remove(&number);
         if n % 3 == 0 && cx.attempt() == 1 { Err("later") } else { Ok(()) }
     });
-    let result = result.expect("it collects");
-    assert_eq!(result.failed(), 0, "{:?}", result.failures().next().and_then(|item| item.error()));
+    let result = ran_to_its_end(result);
+    assert_eq!(result.failed(), 0, "{:?}", result.failures().next());
     let seen = seen.into_inner().expect("no panic");
     assert!(seen.iter().all(|number| *number < result.workers()), "{seen:?} of {}", result.workers());
     assert!((0..together).all(|number| seen.contains(&number)), "the lowest numbers: {seen:?}");
@@ -98,8 +100,8 @@ fn each_worker_has_one_state_that_never_leaves_its_thread() {
                 let (made, alive) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
                 let together = if way.is_parallel() { executor.workers_for(300) } else { 1 };
                 let meeting = Meeting::default();
-                let batch = way.batch(&executor, 0..300).state(|| Kept::new(&made, &alive));
-                let result = batch.run_with(|&n, cx| {
+                let init = || Kept::new(&made, &alive);
+                let result = way.batch(&executor, 0..300).run_init(init, |&n, cx| {
                     if n < together {
                         meeting.of(together);
                     }
@@ -108,7 +110,7 @@ fn each_worker_has_one_state_that_never_leaves_its_thread() {
                     state.used.set(state.used.get() + 1);
                     Ok::<_, String>((thread::current().id(), state.used.get()))
                 });
-                let result = result.unwrap();
+                let result = ran_to_its_end(result);
                 assert!(result.is_success(), "{way:?}");
                 assert!(alive.into_inner().unwrap().is_empty(), "dropped when the batch is over");
                 let uses: Vec<_> = result.values().collect();
@@ -136,8 +138,9 @@ fn the_next_batch_has_states_of_its_own() {
             let (executor, batches) = (way.collecting(), AtomicUsize::new(0));
             for number in 1..=3 {
                 batches.store(number, Ordering::SeqCst);
-                let batch = way.batch(&executor, 0..50).state(|| batches.load(Ordering::SeqCst));
-                let result = batch.run_with(|_, cx| Ok::<_, String>(*cx.state)).unwrap();
+                let init = || batches.load(Ordering::SeqCst);
+                let batch = way.batch(&executor, 0..50);
+                let result = ran_to_its_end(batch.run_init(init, |_, cx| Ok::<_, String>(*cx.state)));
                 assert!(result.values().all(|state| *state == number), "{way:?}");
             }
         }
@@ -150,11 +153,11 @@ fn without_anything_to_do_no_state_is_made() {
         for way in Way::all() {
             let (executor, made, token) = (way.collecting(), AtomicUsize::new(0), CancelToken::new());
             let init = || made.fetch_add(1, Ordering::SeqCst);
-            let empty = way.batch(&executor, 0..0).state(init).run_with(|_, _| Ok::<_, String>(()));
-            assert!(empty.unwrap().is_success());
+            let empty = way.batch(&executor, 0..0).run_init(init, |_, _| Ok::<_, String>(()));
+            assert!(ran_to_its_end(empty).is_success());
             token.cancel();
-            let cancelled = way.batch(&executor, 0..99).cancel_on(&token).state(init);
-            assert_eq!(stopped(cancelled.run_with(|_, _| Ok::<_, String>(()))).1.skipped(), 99);
+            let cancelled = way.batch(&executor, 0..99).cancel_on(&token);
+            assert_eq!(stopped(cancelled.run_init(init, |_, _| Ok::<_, String>(()))).1.skipped(), 99);
             assert_eq!(made.into_inner(), 0, "{way:?}");
         }
     });
@@ -171,16 +174,16 @@ fn a_panic_of_init_is_the_outcome_of_the_item_at_hand() {
                 assert!(asked >= 3, "{MEANT}no connection");
                 asked
             };
-            let result = way.batch(&executor, 0..40usize).state(init).run_with(|&n, _| {
+            let result = way.batch(&executor, 0..40usize).run_init(init, |&n, _| {
                 census.count(n);
                 Ok::<_, String>(())
             });
-            let result = result.unwrap();
+            let result = ran_to_its_end(result);
             assert_counts_add_up(&result);
             assert_eq!((result.failed(), census.total()), (3, 37), "{way:?}");
-            for item in result.failures() {
+            for failure in result.failures() {
                 let text = "panicked: meant: no connection";
-                assert_eq!((item.error().unwrap().to_string(), census.runs()[item.id]), (text.to_owned(), 0));
+                assert_eq!((failure.error.to_string(), census.runs()[failure.index]), (text.to_owned(), 0));
             }
         }
     });
@@ -192,19 +195,20 @@ fn an_init_that_always_panics_fails_every_item_and_is_not_retried() {
     within_a_minute(|| {
         for way in Way::all() {
             let (executor, asked) = (way.collecting(), AtomicUsize::new(0));
-            let retry = Retry::new(|| std::iter::repeat(Duration::ZERO));
-            let batch = way.batch(&executor, 0..40).retry(retry).state(|| -> () {
+            let retry = Retry::delays(|| std::iter::repeat(Duration::ZERO));
+            let init = || -> () {
                 asked.fetch_add(1, Ordering::SeqCst);
                 panic!("{MEANT}no connection")
-            });
-            let result = batch.run_with(|_, _| Ok::<_, String>(())).unwrap();
+            };
+            let batch = way.batch(&executor, 0..40).retry(retry);
+            let result = ran_to_its_end(batch.run_init(init, |_, _| Ok::<_, String>(())));
             assert_eq!((result.failed(), asked.into_inner()), (40, 40), "{way:?}");
-            assert!(result.failures().all(|item| matches!(item.error(), Some(ItemError::Panicked(_)))));
+            assert!(result.failures().all(|failure| matches!(failure.error, ItemError::Panicked(_))));
         }
     });
 }
 
-/// Its destructor panics, when nobody uses it any more.
+/// Its destructor panics.
 struct Touchy<'a>(&'a AtomicUsize);
 
 impl Drop for Touchy<'_> {
@@ -215,18 +219,19 @@ impl Drop for Touchy<'_> {
 }
 
 #[test]
-fn a_panic_of_a_states_destructor_unwinds_in_the_caller_when_nobody_works_any_more() {
+fn a_panic_of_a_states_destructor_unwinds_in_the_caller_when_no_worker_works_any_more() {
     silence_meant_panics();
     within_a_minute(|| {
         for way in Way::all() {
             let (executor, values) = (way.collecting(), Register::default());
             let (made, dropped, running) = (AtomicUsize::new(0), AtomicUsize::new(0), AtomicUsize::new(0));
-            let batch = way.batch(&executor, (0..100).map(|_| values.make())).state(|| {
+            let init = || {
                 made.fetch_add(1, Ordering::SeqCst);
                 Touchy(&dropped)
-            });
+            };
+            let batch = way.batch(&executor, (0..100).map(|_| values.make()));
             let text = panic_of(|| {
-                batch.run_with(|_, _| {
+                batch.run_init(init, |_, _| {
                     running.fetch_add(1, Ordering::SeqCst);
                     thread::sleep(Duration::from_micros(100));
                     running.fetch_sub(1, Ordering::SeqCst);
@@ -249,16 +254,16 @@ fn a_panic_of_an_item_leaves_the_state_to_the_next() {
     within_a_minute(|| {
         for way in Way::all() {
             let (executor, made) = (way.collecting(), AtomicUsize::new(0));
-            let batch = way.batch(&executor, 0..60).state(|| {
+            let init = || {
                 made.fetch_add(1, Ordering::SeqCst);
                 0
-            });
-            let result = batch.run_with(|&n, cx| {
+            };
+            let result = way.batch(&executor, 0..60).run_init(init, |&n, cx| {
                 *cx.state += 1;
                 assert!(n % 2 == 0, "{MEANT}odd");
                 Ok::<usize, String>(*cx.state)
             });
-            let result = result.unwrap();
+            let result = ran_to_its_end(result);
             assert_eq!(result.failed(), 30, "{way:?}");
             if !way.is_parallel() {
                 assert_eq!(made.into_inner(), 1);
@@ -273,13 +278,14 @@ fn the_state_is_there_for_later_attempts() {
     within_a_minute(|| {
         for way in Way::all() {
             let executor = way.collecting();
-            let retry = Retry::new(|| std::iter::repeat_n(Duration::ZERO, 3));
-            let batch = way.batch(&executor, 0..40).state(|| RefCell::new(Vec::new())).retry(retry);
-            let result = batch.run_with(|&n, cx: &mut ItemContext<'_, RefCell<Vec<usize>>>| {
+            let retry = Retry::delays(|| std::iter::repeat_n(Duration::ZERO, 3));
+            let init = || RefCell::new(Vec::new());
+            let batch = way.batch(&executor, 0..40).retry(retry);
+            let result = batch.run_init(init, |&n, cx: &mut ItemContext<'_, RefCell<Vec<usize>>>| {
                 cx.state.get_mut().push(n);
                 if cx.attempt() < 3 { Err(()) } else { Ok(cx.state.borrow().len()) }
             });
-            let result = result.unwrap();
+            let result = ran_to_its_end(result);
             assert!(result.is_success(), "{way:?}");
             if !way.is_parallel() {
                 assert_eq!(result.values().max(), Some(&120));
@@ -297,9 +303,9 @@ fn nothing_is_cancelled_while_nothing_stops_the_batch() {
             let batch = way.batch(&executor, 0..100).cancel_on(&token).deadline(deadline);
             let result =
                 batch.run_with(|_, cx| if cx.is_cancelled() { Err("cancelled") } else { Ok(cx.deadline()) });
-            assert!(result.unwrap().into_values().unwrap().into_iter().all(|told| told == Some(deadline)));
+            assert!(all_values(result).into_iter().all(|told| told == Some(deadline)));
             let result = way.batch(&executor, 0..9).run_with(|_, cx| Ok::<_, String>(cx.deadline()));
-            assert!(result.unwrap().values().all(Option::is_none), "{way:?}");
+            assert!(ran_to_its_end(result).values().all(Option::is_none), "{way:?}");
         }
     });
 }
@@ -331,9 +337,8 @@ fn the_earlier_of_deadline_and_timeout_is_told() {
     within_a_minute(|| {
         let (executor, hour) = (common::collecting(1), Duration::from_secs(3600));
         let deadline = Instant::now() + hour;
-        let told = |batch: batch_executor::Batch<'_, std::ops::Range<i32>>| {
-            let result = batch.run_with(|_, cx| Ok::<_, String>(cx.deadline())).unwrap();
-            result.into_values().unwrap()[0]
+        let told = |batch: Batch<'_, Range<i32>, Option<Instant>, String>| {
+            batch.run_with(|_, cx| Ok(cx.deadline())).into_values().unwrap()[0]
         };
         assert_eq!(told(executor.batch(0..1).timeout(2 * hour).deadline(deadline)), Some(deadline));
         assert!(told(executor.batch(0..1).timeout(hour / 2).deadline(deadline)) < Some(deadline));
@@ -382,9 +387,9 @@ fn what_an_item_returns_after_a_cancel_is_its_outcome() {
                 }));
                 assert_eq!(reason, StopReason::Cancelled, "{way:?}");
                 assert!(partial.values().all(|cancelled| *cancelled));
-                let errors = partial.failures().filter_map(|item| item.error());
-                assert!(errors.into_iter().all(|error| matches!(error, ItemError::Failed(true))));
-                assert_eq!((partial.successful() > 0, partial.failed() > 0), (!fails, fails));
+                let mut failures = partial.failures();
+                assert!(failures.all(|failure| matches!(failure.error, ItemError::Failed(true))));
+                assert_eq!((partial.succeeded() > 0, partial.failed() > 0), (!fails, fails));
             }
         }
     });
@@ -394,13 +399,15 @@ fn what_an_item_returns_after_a_cancel_is_its_outcome() {
 fn the_context_prints_what_it_tells() {
     let result = common::collecting(1).batch(["x"]).run_with(|_, cx| Ok::<_, String>(format!("{cx:?}")));
     let expected = "ItemContext { index: 0, attempt: 1, worker: 0, is_cancelled: false, deadline: None, .. }";
-    assert_eq!(result.unwrap().into_values().unwrap(), [expected]);
+    assert_eq!(all_values(result), [expected]);
 }
 
 #[test]
 fn a_batch_prints_with_whatever_steps_it_has() {
     let executor = common::collecting(1);
-    let retry = Retry::new(std::iter::empty);
-    let batch = executor.batch([1]).state(|| 1).on_progress(|_| {}).retry(retry);
-    assert_eq!(format!("{batch:?}"), "Batch { reports_progress: true, records_timeline: false, .. }");
+    let retry = Retry::delays(std::iter::empty);
+    let batch = executor.batch::<(), String, _>([1]).on_progress(|_| {}).retry(retry).workers(2);
+    let expected =
+        "Batch { reports_progress: true, records_timeline: false, retries: true, has_journal: false, .. }";
+    assert_eq!(format!("{batch:?}"), expected);
 }

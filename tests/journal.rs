@@ -14,10 +14,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use batch_executor::{
-    AdaptiveWorkers, BatchError, BatchExecutor, BatchResult, CancelToken, ItemError, Journal, JournalError,
-    LimiterError, Plan, Retry, Shard, StopReason, limiter_fn,
+    AdaptiveWorkers, BatchExecutor, BatchItem, CancelToken, ItemError, Journal, JournalError, LimiterError,
+    Outcome, Plan, Retry, Shard, StopReason, limiter_fn,
 };
-use common::{Census, Way, assert_survived, collecting, stopped, stopping};
+use common::{Census, Way, assert_survived, collecting, ran_to_its_end, stopped, stopping};
 
 /// A folder of the test's own, gone when the test is.
 struct Folder(PathBuf);
@@ -72,7 +72,7 @@ fn a_second_run_does_what_is_not_done_and_its_result_has_everything() {
                 census.count(*n);
                 fails_first(*n, run)
             });
-            let result = result.unwrap();
+            assert_eq!(result.stopped(), None);
             let expected = |n: &usize| match (run, n % 3) {
                 (1, 1) => None,
                 (_, 1) => Some(n * 10 + 2),
@@ -81,8 +81,8 @@ fn a_second_run_does_what_is_not_done_and_its_result_has_everything() {
             common::assert_each_outcome_at_its_index(&result, expected);
             let ran: Vec<usize> = (0..100).filter(|n| run == 1 || run == 2 && n % 3 == 1).collect();
             assert_eq!(census.ran(), ran, "{way:?}, run {run}");
-            assert_eq!((result.successful(), result.failed()), if run == 1 { (67, 33) } else { (100, 0) });
-            assert_eq!(journal.done(), result.successful());
+            assert_eq!((result.succeeded(), result.failed()), if run == 1 { (67, 33) } else { (100, 0) });
+            assert_eq!(journal.done(), result.succeeded());
         }
         assert_eq!(lines(&path).len(), 1 + 100 + 33);
         assert_survived(executor);
@@ -102,7 +102,7 @@ fn what_is_done_asks_for_no_permit_and_has_no_span() {
         let executor = BatchExecutor::builder().workers(2).stop_on_error(false).rate_limiter(limiter);
         let (executor, journal) = (executor.build().unwrap(), open(&folder.file("j"), 30));
         let batch = executor.batch(0..30).journal(&journal).record_timeline();
-        let result = batch.run(|n| fails_first(*n, run)).unwrap();
+        let result = ran_to_its_end(batch.run(|n| fails_first(*n, run)));
         assert_eq!(
             (permits.load(Ordering::SeqCst), result.timeline().unwrap().attempts()),
             (expected, expected)
@@ -129,18 +129,15 @@ fn failures_of_an_earlier_run_stay_if_that_is_wanted_and_refusals_never_do() {
             n => Ok(*n),
         })
     };
-    let first = run(&open(&path, 5)).unwrap();
-    assert!(matches!(first.items()[3].error(), Some(ItemError::RateLimiter(_))));
-    let second = run(&open(&path, 5).retry_failed(false)).unwrap();
-    let texts: Vec<_> = second.failures().map(|item| (item.id, item.error().unwrap().to_string())).collect();
+    let first = ran_to_its_end(run(&open(&path, 5)));
+    assert!(matches!(first.outcomes()[3], Err(ItemError::RateLimiter(_))));
+    let second = ran_to_its_end(run(&open(&path, 5).retry_failed(false)));
+    let texts: Vec<_> = second.failures().map(|failure| (*failure.item, failure.error.to_string())).collect();
     assert_eq!(texts, [(1, "one".to_owned()), (2, "panicked: two".to_owned())]);
-    assert!(second.failures().all(|item| matches!(item.error(), Some(ItemError::Recorded(_)))));
+    assert!(second.failures().all(|failure| matches!(failure.error, ItemError::FailedEarlier(_))));
     assert_eq!(calls.load(Ordering::SeqCst), 5 + 1, "only the one without a permit asked again");
-    let third = run(&open(&path, 5)).unwrap();
-    assert!(
-        matches!(third.items()[2].error(), Some(ItemError::Panicked(_))),
-        "they are run again by default"
-    );
+    let third = ran_to_its_end(run(&open(&path, 5)));
+    assert!(matches!(third.outcomes()[2], Err(ItemError::Panicked(_))), "they are run again by default");
 }
 
 #[test]
@@ -153,7 +150,7 @@ fn a_recorded_failure_stops_a_batch_that_stops_on_failures() {
     let journal = open(&path, 50).retry_failed(false);
     let (reason, partial) = stopped(stopping(2).batch(0..50).journal(&journal).run(op));
     assert_eq!(reason, StopReason::ItemFailed { index: 4 });
-    assert!(matches!(partial.items()[4].error(), Some(ItemError::Recorded(text)) if &**text == "four"));
+    assert!(matches!(&partial.outcomes()[4], Err(ItemError::FailedEarlier(text)) if text == "four"));
 }
 
 #[test]
@@ -161,17 +158,14 @@ fn attempts_are_those_of_the_run_in_which_an_item_was_decided() {
     let folder = Folder::new();
     let path = folder.file("j");
     for run in 1..=2 {
-        let retry = Retry::new(|| [Duration::ZERO; 3].into_iter());
+        let retry = Retry::delays(|| [Duration::ZERO; 3].into_iter());
         let journal = open(&path, 6);
-        let result = collecting(2)
-            .batch(0..6_usize)
-            .retry(retry)
-            .journal(&journal)
-            .run_with(|n, cx| {
-                assert_eq!(run, 1, "all is done");
-                if cx.attempt() <= n % 3 { Err("again") } else { Ok(*n) }
-            })
-            .unwrap();
+        let executor = collecting(2);
+        let batch = executor.batch(0..6_usize).retry(retry).journal(&journal);
+        let result = ran_to_its_end(batch.run_with(|n, cx| {
+            assert_eq!(run, 1, "all is done");
+            if cx.attempt() <= n % 3 { Err("again") } else { Ok(*n) }
+        }));
         assert_eq!((0..6).map(|n| result.attempts(n)).collect::<Vec<_>>(), [1, 2, 3, 1, 2, 3]);
     }
     assert_eq!(lines(&path).len(), 7, "a line an item, not an attempt");
@@ -181,16 +175,14 @@ fn attempts_are_those_of_the_run_in_which_an_item_was_decided() {
 fn steps_come_in_any_order() {
     let folder = Folder::new();
     let journal = open(&folder.file("j"), 3);
-    let retry = || Retry::new(|| [Duration::ZERO].into_iter());
+    let retry = || Retry::delays(|| [Duration::ZERO].into_iter());
     let executor = collecting(2);
-    let one = executor.batch(0..3_usize).journal(&journal).retry(retry()).state(String::new);
-    let other = executor.batch(0..3_usize).state(String::new).retry(retry()).journal(&journal);
-    assert_eq!(one.run(|n| Ok::<_, String>(*n)).unwrap().successful(), 3);
-    assert_eq!(
-        other.run(|_| Err::<usize, _>("nothing is left")).unwrap().successful(),
-        3,
-        "on the same journal"
-    );
+    let one = executor.batch(0..3_usize).journal(&journal).retry(retry());
+    let other = executor.batch(0..3_usize).retry(retry()).journal(&journal);
+    let run = one.run_init(String::new, |n, _| Ok::<_, String>(*n));
+    assert_eq!(ran_to_its_end(run).succeeded(), 3);
+    let run = other.run_init(String::new, |_, _| Err::<usize, _>("nothing is left".to_owned()));
+    assert_eq!(ran_to_its_end(run).succeeded(), 3, "on the same journal");
 }
 
 #[test]
@@ -232,12 +224,11 @@ fn of_two_items_with_one_id_the_plan_says_so_and_so_does_a_batch_whose_plan_know
         census.count(0);
         Ok::<_, String>(())
     };
-    let outcome = executor.batch(["a", "b", "c", "b"]).journal(&journal).run(op);
-    let words = outcome.as_ref().unwrap_err().to_string();
-    let (reason, partial) = stopped(outcome);
+    let (reason, partial) = stopped(executor.batch(["a", "b", "c", "b"]).journal(&journal).run(op));
     assert_eq!((reason, partial.skipped(), census.total()), (StopReason::Journal, 4, 0), "nothing has run");
     let expected = r#"items 1 and 3 have the same id "b"; a journal needs one of its own for each"#;
-    assert!(partial.journal_error().unwrap().ends_with(expected), "{words}");
+    assert!(partial.journal_error().unwrap().ends_with(expected), "{partial:?}");
+    let words = partial.into_result().unwrap_err().to_string();
     assert!(words.contains(expected), "{words}");
 
     let streamed =
@@ -253,8 +244,8 @@ fn of_two_items_with_one_id_the_plan_says_so_and_so_does_a_batch_whose_plan_know
 fn refusal(items: impl IntoIterator<Item = usize>) -> String {
     let folder = Folder::new();
     let journal = open(&folder.file("j"), 5);
-    let outcome = stopping(2).batch(items).journal(&journal).run(|_| panic!("it runs") as Result<(), String>);
-    let (reason, partial) = stopped(outcome);
+    let result = stopping(2).batch(items).journal(&journal).run(|_| panic!("it runs") as Result<(), String>);
+    let (reason, partial) = stopped(result);
     assert_eq!((reason, partial.total()), (StopReason::Journal, partial.skipped()));
     let words = partial.journal_error().unwrap().to_owned();
     words.rsplit_once("/j: ").map_or(words.clone(), |(_, problem)| problem.to_owned())
@@ -276,7 +267,7 @@ fn where_the_plan_knows_no_ids_those_that_were_recorded_are_compared() {
         let journal = Journal::open(&path, Plan::named("n")).unwrap();
         collecting(1).batch(items).journal(&journal).run(|item| Ok::<_, String>(item.len()))
     };
-    assert_eq!(run(["a", "b", "c"]).unwrap().successful(), 3);
+    assert_eq!(ran_to_its_end(run(["a", "b", "c"])).succeeded(), 3);
     let (_, partial) = stopped(run(["a", "x", "c"]));
     assert!(partial.journal_error().unwrap().ends_with(r#"item 1 is "x", and was "b" when it was recorded"#));
 }
@@ -338,7 +329,7 @@ fn a_value_that_cannot_be_written_stops_the_batch_in_words_and_is_in_the_result(
     let journal = open(&folder.file("j"), 3);
     let map = |n: &usize| Ok::<_, String>(HashMap::from([((1_u8, 2_u8), *n)]));
     let (reason, partial) = stopped(stopping(1).batch(0..3).journal(&journal).run(map));
-    assert_eq!((reason, partial.successful(), partial.skipped()), (StopReason::Journal, 1, 2));
+    assert_eq!((reason, partial.succeeded(), partial.skipped()), (StopReason::Journal, 1, 2));
     let words = partial.journal_error().unwrap();
     assert!(words.contains("item 0 cannot be written: key must be a string"), "{words}");
 }
@@ -350,7 +341,7 @@ fn a_value_that_could_not_be_read_again_is_not_recorded() {
     let number = |n: &u8| Ok::<_, String>(if *n == 1 { f64::NAN } else { 0.5 });
     let journal = Journal::open(&path, Plan::of(0..3_u8).unwrap()).unwrap();
     let (reason, partial) = stopped(stopping(1).batch(0..3_u8).journal(&journal).run(number));
-    assert_eq!((reason, partial.successful()), (StopReason::Journal, 2), "it is in the result");
+    assert_eq!((reason, partial.succeeded()), (StopReason::Journal, 2), "it is in the result");
     let words = partial.journal_error().unwrap();
     assert!(words.contains("item 1 could not be read again: invalid type: null, expected f64"), "{words}");
     drop(journal);
@@ -365,7 +356,7 @@ fn numbers_come_back_to_the_last_digit() {
     let op = |n: &usize| Ok::<_, String>((1.0 + number(*n)).sqrt() / 3e7);
     let runs = [1, 2].map(|_| {
         let result = stopping(1).batch(0..2_000).journal(&open(&path, 2_000)).run(op);
-        result.unwrap().into_values().unwrap()
+        result.into_values().unwrap()
     });
     assert_eq!(
         runs[0].iter().map(|n| n.to_bits()).collect::<Vec<_>>(),
@@ -385,7 +376,7 @@ fn a_value_with_line_ends_in_it_is_one_line() {
                 assert_eq!(run, 1);
                 serde_json::from_str::<Box<serde_json::value::RawValue>>("{\n  \"text\": \"two\\nlines\"\n}")
             });
-        let value = result.unwrap().into_values().unwrap().remove(0);
+        let value = result.into_values().unwrap().remove(0);
         assert_eq!(serde_json::from_str::<serde_json::Value>(value.get()).unwrap()["text"], "two\nlines");
     }
     assert_eq!(lines(&path).len(), 2);
@@ -396,7 +387,7 @@ fn values_of_another_type_than_those_recorded_stop_the_batch_in_words() {
     let folder = Folder::new();
     let path = folder.file("j");
     let texts = stopping(1).batch(0..3).journal(&open(&path, 3)).run(|n| Ok::<_, String>(n.to_string()));
-    assert!(texts.unwrap().is_success());
+    assert!(ran_to_its_end(texts).is_success());
     let numbers = stopping(1).batch(0..3).journal(&open(&path, 3)).run(|n| Ok::<_, String>(*n));
     let (reason, partial) = stopped(numbers);
     assert_eq!((reason, partial.skipped()), (StopReason::Journal, 3));
@@ -415,7 +406,7 @@ fn a_batch_that_is_cancelled_again_and_again_does_each_item_once() {
         while last.is_none() {
             let (journal, token, started) = (open(&path, 200), CancelToken::new(), AtomicUsize::new(0));
             let batch = way.batch(&executor, 0..200_usize).cancel_on(&token).journal(&journal);
-            let outcome = batch.run(|n| {
+            let result = batch.run(|n| {
                 if started.fetch_add(1, Ordering::SeqCst) == 30 {
                     token.cancel();
                 }
@@ -423,7 +414,7 @@ fn a_batch_that_is_cancelled_again_and_again_does_each_item_once() {
                 Ok::<_, String>(n + 1)
             });
             runs += 1;
-            last = outcome.ok().filter(BatchResult::is_success);
+            last = Some(result).filter(|result| result.stopped().is_none() && result.is_success());
             assert!(runs < 100, "{way:?} never ends");
         }
         census.assert_each_ran_once();
@@ -442,18 +433,18 @@ fn shards_together_are_one_run_and_what_is_missing_is_told() {
         let path = folder.file(&format!("{shard}").replace('/', "-"));
         let journal = Journal::open(&path, Plan::of(0..20).unwrap().shard(shard)).unwrap();
         let mine = shard.select(0..20_usize).map(|(_, n)| n);
-        let result = collecting(2).batch(mine).journal(&journal).run(op).unwrap();
+        let result = ran_to_its_end(collecting(2).batch(mine).journal(&journal).run(op));
         assert_eq!(result.total(), if index < 2 { 7 } else { 6 });
         paths.push(path);
     }
     let merged = Journal::merge::<usize, usize>(&paths).unwrap();
     assert!(merged.missing.is_empty());
-    let whole = collecting(1).batch(0..20_usize).run(op).unwrap();
-    let outcome = |item: &batch_executor::BatchItem<usize, usize, String>| {
-        (item.id, item.outcome.as_ref().map(|n| *n).map_err(ToString::to_string))
+    let whole = ran_to_its_end(collecting(1).batch(0..20_usize).run(op));
+    let outcome = |item: BatchItem<&usize, &Outcome<usize, String>>| {
+        (item.index, *item.item, item.outcome.as_ref().map(|n| *n).map_err(ToString::to_string))
     };
     assert!(merged.result.iter().map(outcome).eq(whole.iter().map(outcome)));
-    assert_eq!((merged.result.successful(), merged.result.failed()), (19, 1));
+    assert_eq!((merged.result.succeeded(), merged.result.failed()), (19, 1));
 
     let two = Journal::merge::<usize, usize>(&paths[..2]).unwrap();
     assert_eq!(two.missing, [2, 5, 8, 11, 14, 17]);
@@ -499,7 +490,7 @@ fn ids_may_be_made_for_items_that_have_none() {
         let executor = stopping(2);
         let batch = executor.batch(items).journal_as(&journal, |item| format!("no {}", item.0));
         let result = batch.run(|item| if run == 1 { Ok(item.0) } else { Err("done before") });
-        assert_eq!(result.map_err(BatchError::without_items).unwrap().into_values().ok().unwrap(), [7, 8]);
+        assert_eq!(result.into_values().unwrap(), [7, 8]);
     }
     assert_eq!(lines(&path)[1]["id"], "no 7");
 }
@@ -527,7 +518,7 @@ fn a_unit_is_a_value_like_any_other() {
             assert_eq!(run, 1);
             Ok::<(), String>(())
         });
-        assert!(result.unwrap().is_success());
+        assert!(ran_to_its_end(result).is_success());
     }
 }
 
@@ -535,8 +526,9 @@ fn a_unit_is_a_value_like_any_other() {
 fn a_batch_error_of_a_journal_is_told_like_any_other() {
     let folder = Folder::new();
     let journal = open(&folder.file("j"), 2);
-    let error: BatchError<usize, (), String> =
-        stopping(1).batch([5, 6]).journal(&journal).run(|_| Ok::<(), String>(())).unwrap_err();
+    let result = stopping(1).batch([5, 6]).journal(&journal).run(|_| Ok::<(), String>(()));
+    let error = result.into_result().unwrap_err();
+    assert_eq!(error.stopped(), Some(StopReason::Journal));
     let text = error.to_string();
     assert!(
         text.contains("/j: item 0 is 5, which the plan does not have there (0 of 2 succeeded, 2 skipped in "),
@@ -551,24 +543,29 @@ fn what_would_have_been_tried_again_and_what_never_ran_is_no_failure_for_the_nex
     let path = folder.file("j");
     let token = CancelToken::new();
     let executor = collecting(1);
-    let retry = || Retry::new(|| [Duration::ZERO; 5].into_iter());
+    let retry = || Retry::delays(|| [Duration::ZERO; 5].into_iter());
     let journal = open(&path, 3);
-    let outcome = executor.batch(0..3).retry(retry()).cancel_on(&token).journal(&journal).run(|_| {
+    let result = executor.batch(0..3).retry(retry()).cancel_on(&token).journal(&journal).run(|_| {
         token.cancel();
         Err::<usize, _>("flaky")
     });
-    let (reason, partial) = stopped(outcome);
-    assert_eq!((reason, partial.failed()), (StopReason::Cancelled, 1));
+    let (reason, partial) = stopped(result);
+    assert_eq!((reason, partial.failed(), partial.skipped()), (StopReason::Cancelled, 0, 3));
+    assert!(matches!(partial.outcomes()[0], Err(ItemError::Interrupted(Some("flaky")))), "{partial:?}");
     drop(journal);
 
     let journal = open(&path, 3).retry_failed(false);
-    let broken = executor.batch(0..3).state(|| panic!("no connection")).journal(&journal);
-    let result = broken.run_with(|n, _: &mut batch_executor::ItemContext<'_, ()>| Ok::<_, &str>(*n)).unwrap();
-    assert!(result.iter().all(|item| matches!(item.error(), Some(ItemError::Panicked(_)))), "{result:?}");
+    let broken = executor.batch(0..3).journal(&journal);
+    let result =
+        ran_to_its_end(broken.run_init(|| -> () { panic!("no connection") }, |n, _| Ok::<_, &str>(*n)));
+    assert!(
+        result.outcomes().iter().all(|outcome| matches!(outcome, Err(ItemError::Panicked(_)))),
+        "{result:?}"
+    );
     drop(journal);
 
     let journal = open(&path, 3).retry_failed(false);
-    let result = executor.batch(0..3).journal(&journal).run(|n| Ok::<_, &str>(*n)).unwrap();
+    let result = executor.batch(0..3).journal(&journal).run(|n| Ok::<_, &str>(*n));
     assert_eq!(result.into_values().unwrap(), [0, 1, 2]);
 }
 
@@ -584,7 +581,7 @@ fn a_journal_is_kept_by_one_batch_at_a_time() {
         inner.fetch_add(usize::from(reason == StopReason::Journal), Ordering::SeqCst);
         Ok::<_, String>(*n)
     });
-    assert_eq!((result.unwrap().successful(), inner.into_inner()), (4, 4));
+    assert_eq!((ran_to_its_end(result).succeeded(), inner.into_inner()), (4, 4));
     let streamed =
         executor.batch(0..4).journal(&journal).stream(|n| Ok::<usize, String>(*n), |results| results.count());
     assert_eq!((streamed.output, streamed.stopped), (4, None), "it is free again");
@@ -599,7 +596,7 @@ fn within_a_file_the_last_line_counts_whatever_the_clock_said() {
             .batch(0..2_usize)
             .journal(&open(&path, 2))
             .run(|n| if fails { Err("down") } else { Ok(*n) });
-        batch.unwrap().successful()
+        ran_to_its_end(batch).succeeded()
     };
     assert_eq!((run(true), run(false)), (0, 2));
     let text = fs::read_to_string(&path).unwrap();
@@ -607,7 +604,7 @@ fn within_a_file_the_last_line_counts_whatever_the_clock_said() {
         if line.contains("failed") { line.replace(r#""at":1"#, r#""at":9"#) } else { line.to_owned() }
     };
     fs::write(&path, text.lines().map(|line| later(line) + "\n").collect::<String>()).unwrap();
-    assert_eq!(Journal::merge::<usize, usize>([&path]).unwrap().result.successful(), 2);
+    assert_eq!(Journal::merge::<usize, usize>([&path]).unwrap().result.succeeded(), 2);
 }
 
 #[test]
@@ -616,9 +613,8 @@ fn what_cannot_be_in_a_journal_is_seen_when_it_is_merged() {
     let path = folder.file("j");
     let shard = Shard::new(0, 2).unwrap();
     let journal = Journal::open(&path, Plan::of(0..4).unwrap().shard(shard)).unwrap();
-    assert!(
-        collecting(1).batch([0, 2]).journal(&journal).run(|n| Ok::<usize, String>(*n)).unwrap().is_success()
-    );
+    let result = collecting(1).batch([0, 2]).journal(&journal).run(|n| Ok::<usize, String>(*n));
+    assert!(ran_to_its_end(result).is_success());
     drop(journal);
     let text = fs::read_to_string(&path).unwrap();
     for (from, to, words) in [
@@ -665,7 +661,7 @@ fn the_time_that_a_line_takes_is_no_time_of_the_next_item() {
         let (journal, executor) = (open(&folder.file(&spans.to_string()), 2_000), collecting(workers));
         let batch = executor.batch(0..2_000).journal(&journal).record_timeline().timeline_spans(spans);
         let result = batch.run(|n| Ok::<_, String>(Slow(n % 200 == 150)));
-        let stats = result.map_err(|error| error.to_string()).unwrap().timeline().unwrap().stats();
+        let stats = ran_to_its_end(result).timeline().unwrap().stats();
         let busy = stats.elapsed.mul_f64(stats.utilisation * number(stats.workers));
         assert!(busy < Duration::from_millis(50), "no-ops ran for {busy:?}, beside lines of 200 ms\n{stats}");
     }

@@ -19,14 +19,14 @@ use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 use std::{env, process};
 
-use batch_executor::{
-    BatchError, BatchExecutor, BatchResult, ItemError, Journal, JournalError, Plan, Shard, StopReason,
-};
+use batch_executor::{BatchExecutor, BatchResult, Journal, JournalError, Outcome, Plan, Shard, StopReason};
 use serde_json::Value;
 
-use common::{AT_THE_END, MEANT, child, collecting, ended, silence_meant_panics, skip, told_to};
+use common::{
+    AT_THE_END, MEANT, child, collecting, ended, ran_to_its_end, silence_meant_panics, skip, stopped, told_to,
+};
 
-type Outcome = Result<BatchResult<usize, String, String>, BatchError<usize, String, String>>;
+type Texts = BatchResult<usize, String, String>;
 
 /// What item `n` comes to, in any run; lines of many lengths, and some of more than a page.
 fn outcome(n: usize) -> Result<String, String> {
@@ -38,18 +38,18 @@ fn outcome(n: usize) -> Result<String, String> {
 }
 
 /// Outcomes as a program would print them, the same for one that was recorded and one that is new.
-fn told(result: &BatchResult<usize, String, String>) -> String {
-    let line = |(id, text): (usize, String)| format!("{id}: {text}\n");
-    let text = |outcome: &Result<String, ItemError<String>>| match outcome {
+fn told(result: &Texts) -> String {
+    let text = |outcome: &Outcome<String, String>| match outcome {
         Ok(value) => value.clone(),
         Err(error) => error.to_string(),
     };
-    result.iter().map(|item| line((item.id, text(&item.outcome)))).collect()
+    let line = |id: &usize, text: String| format!("{id}: {text}\n");
+    result.iter().map(|item| line(item.item, text(item.outcome))).collect()
 }
 
 /// What a run says that nothing disturbs and that has no journal.
 fn undisturbed(items: usize) -> String {
-    told(&collecting(1).run(0..items, |&n| outcome(n)).unwrap())
+    told(&ran_to_its_end(collecting(1).run(0..items, |&n| outcome(n))))
 }
 
 /// A folder with a journal for so many items, and outside of it a log of what was run.
@@ -90,7 +90,7 @@ impl Place {
     /// A journal that all items went through, all but the lines behind the first `lines` cut off again.
     fn begun(name: &str, items: usize, lines: usize) -> Self {
         let place = Place::new(name, items);
-        drop(place.run(place.open().unwrap(), 1, |_| {}).unwrap());
+        drop(ran_to_its_end(place.run(place.open().unwrap(), 1, |_| {})));
         let whole: Vec<u8> =
             place.bytes().split_inclusive(|byte| *byte == b'\n').take(lines).flatten().copied().collect();
         place.put(&whole);
@@ -134,7 +134,7 @@ impl Place {
     }
 
     /// Each item notes itself outside before it is done. `first` is what happens before that.
-    fn run(&self, journal: Journal, workers: usize, first: impl Fn(usize) + Sync) -> Outcome {
+    fn run(&self, journal: Journal, workers: usize, first: impl Fn(usize) + Sync) -> Texts {
         let log = OpenOptions::new().append(true).create(true).open(self.log()).unwrap();
         let executor = BatchExecutor::builder().workers(workers).stop_on_error(false).build().unwrap();
         let journal = journal.retry_failed(false);
@@ -171,7 +171,8 @@ impl Place {
     fn assert_goes_on(&self, why: &str) -> usize {
         let (recorded, before, bytes) = (self.recorded(), self.ran().len(), self.bytes());
         let opened = self.open().unwrap_or_else(|error| panic!("{why}: {error}"));
-        let result = self.run(opened, 4, |_| {}).unwrap_or_else(|error| panic!("{why}: {error}"));
+        let result = self.run(opened, 4, |_| {});
+        assert_eq!((result.stopped(), result.journal_error()), (None, None), "{why}: {result}");
         let again = self.ran().split_off(before);
         let all = || (0..self.items).collect::<Vec<_>>();
         assert_eq!(sorted(&[&recorded[..], &again].concat()), all(), "{why}: recorded before, or run now");
@@ -233,7 +234,7 @@ fn a_run_that_is_killed_at_a_random_moment_is_gone_on_with() {
     if let Some(lines) = told_to() {
         let place = Place::of_parent();
         let journal = place.open().unwrap().sync_every(lines.parse().unwrap());
-        drop(place.run(journal, 4, |n| spin_for(Duration::from_micros(n as u64 % 7 * 30))).unwrap());
+        drop(ran_to_its_end(place.run(journal, 4, |n| spin_for(Duration::from_micros(n as u64 % 7 * 30)))));
         return;
     }
     let (mut dice, mut under_way) = (Dice::new(), 0);
@@ -261,15 +262,16 @@ fn a_run_that_is_killed_at_a_random_moment_is_gone_on_with() {
     assert!(under_way > kills() / 4, "only {under_way} of {} were killed in their midst", kills());
 }
 
-/// F63: many workers, of whom one syncs what others have written. A value is a value, with one line.
+/// F63: many workers, one of which syncs what others have written. A value is a value, with one line.
 #[test]
 fn whoever_syncs_whose_lines_every_outcome_is_what_it_was() {
     const ITEMS: usize = 20_000;
     let place = Place::new("many", ITEMS);
     for round in 0..5 {
         let journal = place.open().unwrap().sync_every(2);
-        let result = collecting(16).batch(0..ITEMS).journal(&journal).run(|&n| Ok::<_, String>(n)).unwrap();
-        let failure = result.failures().next().and_then(|item| item.error().map(ToString::to_string));
+        let result = collecting(16).batch(0..ITEMS).journal(&journal).run(|&n| Ok::<_, String>(n));
+        let result = ran_to_its_end(result);
+        let failure = result.failures().next().map(|failure| failure.to_string());
         assert_eq!((failure, place.recorded().len()), (None, ITEMS), "round {round}");
         drop(journal);
         fs::remove_file(place.journal()).unwrap();
@@ -288,7 +290,7 @@ fn a_journal_that_is_cut_at_any_byte_opens_and_nothing_recorded_runs_again() {
             ran.fetch_add(1, Ordering::SeqCst);
             Ok::<_, String>(n * n)
         });
-        let values: Vec<usize> = result.unwrap().into_values().unwrap();
+        let values: Vec<usize> = result.into_values().unwrap();
         Ok::<_, JournalError>((ran.into_inner(), values))
     };
     let place = Place::new("cut", ITEMS);
@@ -315,8 +317,8 @@ fn a_journal_that_is_cut_at_any_byte_opens_and_nothing_recorded_runs_again() {
         fs::remove_file(path).unwrap();
         Ok::<_, String>(())
     });
-    let result = result.unwrap();
-    let first = result.failures().next().and_then(|item| item.error().map(ToString::to_string));
+    let result = ran_to_its_end(result);
+    let first = result.failures().next().map(|failure| failure.to_string());
     assert_eq!(first, None, "{result}");
 }
 
@@ -414,8 +416,8 @@ fn equal_ids_are_refused_by_a_journal() {
     let journal = Journal::open(place.journal(), Plan::named("three")).unwrap();
     let (executor, ran) = (collecting(2), AtomicUsize::new(0));
     let count = |_: &&str| Ok::<_, String>(ran.fetch_add(1, Ordering::SeqCst));
-    let error = executor.batch(["a", "b", "a"]).journal(&journal).run(count).unwrap_err();
-    assert!(matches!(error, BatchError::Stopped { reason: StopReason::Journal, .. }));
+    let error = executor.batch(["a", "b", "a"]).journal(&journal).run(count).into_result().unwrap_err();
+    assert_eq!(error.stopped(), Some(StopReason::Journal));
     let why = error.to_string();
     assert!(place.behind_name(&why).starts_with(&words), "{why}");
     assert_eq!(ran.load(Ordering::SeqCst), 0, "nothing ran");
@@ -469,11 +471,10 @@ fn a_journal_that_is_deleted_or_replaced_while_it_runs_stops_the_batch() {
                 }
             }
         };
-        let error = place.run(place.open().unwrap().sync_every(1), 1, swap).unwrap_err();
-        let partial = error.partial().unwrap();
+        let (reason, partial) = stopped(place.run(place.open().unwrap().sync_every(1), 1, swap));
         let words = partial.journal_error().unwrap();
-        assert_eq!(place.behind_name(words), expected);
-        // The item at hand has its outcome, though nobody will know of it.
+        assert_eq!((place.behind_name(words), reason), (expected, StopReason::Journal));
+        // The item at hand has its outcome, though the next run will not know of it.
         assert_eq!((partial.total() - partial.skipped(), place.ran().len()), (6, 6));
         if let Some(other) = other {
             assert_eq!((place.refusal(), place.bytes()), ("it is no journal".into(), other.into()));
@@ -537,7 +538,7 @@ fn panics_twice() {
 /// What a child does whose disk fails: goes on with its journal on this thread alone, a sync every ten lines.
 fn run_on_a_failing_disk() {
     let place = Place::of_parent();
-    match place.open().map(|journal| place.run(journal.sync_every(10), 1, |_| {})) {
+    match place.open().map(|journal| place.run(journal.sync_every(10), 1, |_| {}).into_result()) {
         Err(refused) => println!("refused: {refused}"),
         Ok(Err(stopped)) => println!("stopped: {stopped}"),
         Ok(Ok(_)) => println!("ended well"),
@@ -628,7 +629,7 @@ fn a_write_that_falls_short_leaves_a_torn_tail() {
     }
     for blocks in 1..=8 {
         let place = Place::new("short", 40);
-        // Blocks of 512 bytes. Who is not told by a signal is told by an error.
+        // Blocks of 512 bytes. A process that no signal tells is told by an error.
         let limited = format!(r#"trap "" XFSZ; ulimit -f {blocks}; exec "$0" "$@""#);
         let (_, printed) = ended(place.child(&["sh", "-c", &limited], TEST, "run"));
         let words = place.behind_name(&printed);
@@ -638,7 +639,7 @@ fn a_write_that_falls_short_leaves_a_torn_tail() {
     }
 }
 
-/// F63: nobody sees a disk that says it has written three bytes and has not, but who opens the journal next does.
+/// F63: a run does not see that the disk says it has written three bytes and has not, but the run that opens the journal next does.
 #[test]
 fn a_write_that_lies_is_seen_when_the_journal_is_opened_next() {
     const TEST: &str = "a_write_that_lies_is_seen_when_the_journal_is_opened_next";
@@ -743,7 +744,7 @@ fn a_sync_that_fails_while_a_journal_is_mended_leaves_every_whole_line() {
     place.assert_goes_on("the disk is back");
 }
 
-/// F63: a run that was killed has written lines that no sync has reached. Who takes them for done has to see to it that they stay.
+/// F63: a run that was killed has written lines that no sync has reached. The run that takes them for done has to see to it that they stay.
 #[test]
 fn lines_that_an_earlier_run_did_not_sync_are_synced_before_they_count() {
     const TEST: &str = "lines_that_an_earlier_run_did_not_sync_are_synced_before_they_count";

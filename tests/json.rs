@@ -9,8 +9,7 @@ use std::panic::panic_any;
 use std::time::Duration;
 
 use batch_executor::{
-    BatchError, BatchExecutor, BatchResult, CancelToken, ItemContext, LimiterError, Retry, StopReason,
-    limiter_fn,
+    BatchExecutor, BatchResult, CancelToken, ItemContext, LimiterError, Retry, StopReason, limiter_fn,
 };
 use serde_json::{Value, json, to_string, to_value};
 
@@ -34,19 +33,19 @@ fn outcomes<I: serde::Serialize, T: serde::Serialize, E: serde::Serialize>(
 
 #[test]
 fn a_result_has_what_its_accessors_say_in_this_order() {
-    let result = stopping(1).run([1, 2], |n| Ok::<_, String>(n * 2)).unwrap();
+    let result = stopping(1).run([1, 2], |n| Ok::<_, String>(n * 2));
     assert_eq!(
         timeless(&to_string(&result).unwrap()),
         concat!(
-            r#"{"total":2,"successful":2,"failed":0,"skipped":0,"elapsed_seconds":0.5,"workers":1,"items":["#,
-            r#"{"id":1,"outcome":{"Ok":2},"attempts":1},"#,
-            r#"{"id":2,"outcome":{"Ok":4},"attempts":1}]}"#
+            r#"{"total":2,"succeeded":2,"failed":0,"skipped":0,"elapsed_seconds":0.5,"workers":1,"stopped":null,"items":["#,
+            r#"{"index":0,"item":1,"outcome":{"Ok":2},"attempts":1},"#,
+            r#"{"index":1,"item":2,"outcome":{"Ok":4},"attempts":1}]}"#
         )
     );
     assert_eq!(to_value(&result).unwrap()["elapsed_seconds"], result.elapsed().as_secs_f64());
-    let nothing = collecting(1).run([0; 0], |_| Ok::<(), ()>(())).unwrap();
+    let nothing = collecting(1).run([0; 0], |_| Ok::<(), ()>(()));
     let json = to_value(&nothing).unwrap();
-    assert_eq!((&json["total"], &json["items"]), (&json!(0), &json!([])));
+    assert_eq!((&json["total"], &json["items"], &json["stopped"]), (&json!(0), &json!([]), &Value::Null));
 }
 
 #[test]
@@ -57,7 +56,8 @@ fn every_outcome_is_a_result() {
         2 => panic!("number {n}"),
         _ => panic_any(4_u64),
     };
-    let result = collecting(2).run(0..4, op).unwrap();
+    let result = collecting(2).run(0..4, op);
+    assert_eq!(result.stopped(), None);
     let expected = [
         r#"{"Ok":"a value"}"#,
         r#"{"Err":{"Failed":"an error"}}"#,
@@ -71,22 +71,23 @@ fn every_outcome_is_a_result() {
 fn a_refusal_is_its_text_and_what_was_skipped_is_a_word() {
     let limiter = limiter_fn(|| Err(LimiterError::new("the quota is \"used up\"")));
     let executor = BatchExecutor::builder().rate_limiter(limiter).build().unwrap();
-    let error = executor.run([1, 2], |_| Ok::<(), ()>(())).unwrap_err();
-    let partial = error.into_partial().unwrap();
+    let result = executor.run([1, 2], |_| Ok::<(), ()>(()));
+    assert_eq!(result.stopped(), Some(StopReason::ItemFailed { index: 0 }));
     assert_eq!(
-        outcomes(&partial),
+        outcomes(&result),
         [r#"{"Err":{"RateLimiter":"the quota is \"used up\""}}"#, r#"{"Err":"Skipped"}"#]
     );
-    assert_eq!(to_value(&partial).unwrap()["items"][1]["attempts"], 0);
+    assert_eq!(to_value(&result).unwrap()["items"][1]["attempts"], 0);
 }
 
 #[test]
 fn attempts_are_told_of_every_item() {
-    let retry = Retry::new(|| [Duration::ZERO; 2].into_iter());
+    let retry = Retry::delays(|| [Duration::ZERO; 2].into_iter());
     let op = |n: &usize, cx: &mut ItemContext<'_>| {
         if *n == cx.attempt() { Ok(()) } else { Err("no") }
     };
-    let result = collecting(2).batch([1, 2, 3, 3]).retry(retry).run_with(op).unwrap();
+    let result = collecting(2).batch([1, 2, 3, 3]).retry(retry).run_with(op);
+    assert_eq!(result.stopped(), None);
     let json = to_value(&result).unwrap();
     let attempts: Vec<&Value> =
         json["items"].as_array().unwrap().iter().map(|item| &item["attempts"]).collect();
@@ -94,7 +95,7 @@ fn attempts_are_told_of_every_item() {
 }
 
 #[test]
-fn ids_values_and_errors_may_be_borrowed_and_of_any_shape() {
+fn items_values_and_errors_may_be_borrowed_and_of_any_shape() {
     #[derive(Debug, serde::Serialize)]
     struct Refused<'a> {
         status: u16,
@@ -106,32 +107,77 @@ fn ids_values_and_errors_may_be_borrowed_and_of_any_shape() {
         let borrowed = &text[..3];
         if *word == "two" { Err(Refused { status: 429, body: borrowed }) } else { Ok((borrowed, word.len())) }
     };
-    let result = collecting(1).run(text.split(' '), op).unwrap();
-    let items: Vec<String> = result.iter().map(|item| to_string(item).unwrap()).collect();
+    let result = collecting(1).run(text.split(' '), op);
+    assert_eq!(result.stopped(), None);
+    let items: Vec<String> = result.iter().map(|item| to_string(&item).unwrap()).collect();
     let expected = [
-        r#"{"id":"one","outcome":{"Ok":["one",3]}}"#,
-        r#"{"id":"two","outcome":{"Err":{"Failed":{"status":429,"body":"one"}}}}"#,
+        r#"{"index":0,"item":"one","outcome":{"Ok":["one",3]}}"#,
+        r#"{"index":1,"item":"two","outcome":{"Err":{"Failed":{"status":429,"body":"one"}}}}"#,
     ];
     assert_eq!(items, expected);
 }
 
 #[test]
 fn a_batch_that_stopped_says_why_and_holds_what_it_had_done() {
-    let error = stopping(1).run([1, 2, 3, 4], |&n| if n == 2 { Err("no") } else { Ok(n) }).unwrap_err();
+    let result = stopping(1).run([1, 2, 3, 4], |&n| if n == 2 { Err("no") } else { Ok(n) });
     assert_eq!(
-        timeless(&to_string(&error).unwrap()),
+        timeless(&to_string(&result).unwrap()),
         concat!(
-            r#"{"Stopped":{"reason":{"ItemFailed":{"index":1}},"partial":{"total":4,"successful":1,"failed":1,"skipped":2,"#,
-            r#""elapsed_seconds":0.5,"workers":1,"items":["#,
-            r#"{"id":1,"outcome":{"Ok":1},"attempts":1},"#,
-            r#"{"id":2,"outcome":{"Err":{"Failed":"no"}},"attempts":1},"#,
-            r#"{"id":3,"outcome":{"Err":"Skipped"},"attempts":0},"#,
-            r#"{"id":4,"outcome":{"Err":"Skipped"},"attempts":0}]}}}"#
+            r#"{"total":4,"succeeded":1,"failed":1,"skipped":2,"elapsed_seconds":0.5,"workers":1,"#,
+            r#""stopped":{"ItemFailed":{"index":1}},"items":["#,
+            r#"{"index":0,"item":1,"outcome":{"Ok":1},"attempts":1},"#,
+            r#"{"index":1,"item":2,"outcome":{"Err":{"Failed":"no"}},"attempts":1},"#,
+            r#"{"index":2,"item":3,"outcome":{"Err":"Skipped"},"attempts":0},"#,
+            r#"{"index":3,"item":4,"outcome":{"Err":"Skipped"},"attempts":0}]}"#
         )
     );
-    let refused: BatchError<i32, (), ()> =
-        stopping(1).batch([1, 2]).run_tasks([|| Ok::<(), ()>(())]).unwrap_err();
-    assert_eq!(to_string(&refused).unwrap(), r#"{"LengthMismatch":{"tasks":1,"item_ids":2}}"#);
+    let refused = stopping(1).batch([1, 2]).run_tasks([|| Ok::<(), ()>(())]);
+    assert_eq!(
+        timeless(&to_string(&refused).unwrap()),
+        concat!(
+            r#"{"total":2,"succeeded":0,"failed":0,"skipped":2,"elapsed_seconds":0.5,"workers":0,"#,
+            r#""stopped":{"LengthMismatch":{"tasks":1,"items":2}},"items":["#,
+            r#"{"index":0,"item":1,"outcome":{"Err":"Skipped"},"attempts":0},"#,
+            r#"{"index":1,"item":2,"outcome":{"Err":"Skipped"},"attempts":0}]}"#
+        )
+    );
+}
+
+#[test]
+fn an_item_that_waited_for_another_attempt_has_its_last_error() {
+    let token = CancelToken::new();
+    let retry = Retry::delays(|| [Duration::MAX].into_iter());
+    let result = stopping(1).batch([1]).retry(retry).cancel_on(&token).run(|_| {
+        token.cancel();
+        Err::<(), _>("busy")
+    });
+    let json = to_value(&result).unwrap();
+    assert_eq!(json["items"][0]["outcome"], json!({ "Err": { "Interrupted": "busy" } }));
+    assert_eq!(
+        (&json["failed"], &json["skipped"], &json["stopped"]),
+        (&json!(0), &json!(1), &json!("Cancelled"))
+    );
+    assert_eq!(json["items"][0]["attempts"], 1);
+}
+
+#[test]
+fn an_error_of_a_batch_has_its_text_and_what_its_accessors_say() {
+    let result = stopping(1).run([1, 2, 3, 4], |&n| if n == 2 { Err("no") } else { Ok(n) });
+    let error = result.into_result().unwrap_err();
+    assert_eq!(
+        to_string(&error).unwrap(),
+        format!(
+            concat!(
+                r#"{{"message":"{}","stopped":{{"ItemFailed":{{"index":1}}}},"index":1,"#,
+                r#""total":4,"succeeded":1,"failed":1,"skipped":2}}"#
+            ),
+            error
+        )
+    );
+    let refused = stopping(1).batch([1, 2]).run_tasks([|| Ok::<(), String>(())]).into_result().unwrap_err();
+    let json = to_value(&refused).unwrap();
+    assert_eq!(json["stopped"], json!({ "LengthMismatch": { "tasks": 1, "items": 2 } }));
+    assert_eq!(json["index"], Value::Null);
 }
 
 #[test]
@@ -141,6 +187,8 @@ fn every_reason_to_stop_is_a_word_or_a_word_and_its_number() {
         (StopReason::TooManyFailures { limit: 9 }, r#"{"TooManyFailures":{"limit":9}}"#),
         (StopReason::Cancelled, r#""Cancelled""#),
         (StopReason::DeadlineExceeded, r#""DeadlineExceeded""#),
+        (StopReason::LengthMismatch { tasks: 1, items: 2 }, r#"{"LengthMismatch":{"tasks":1,"items":2}}"#),
+        (StopReason::Journal, r#""Journal""#),
         (StopReason::OutOfMemory, r#""OutOfMemory""#),
     ];
     for (reason, expected) in reasons {
@@ -181,7 +229,8 @@ fn a_stream_says_how_it_ended() {
 
 #[test]
 fn a_timeline_in_numbers_says_its_seconds() {
-    let result = BatchExecutor::new().batch(["x"]).record_timeline().run(|_| Ok::<_, String>(())).unwrap();
+    let result = BatchExecutor::new().batch(["x"]).record_timeline().run(|_| Ok::<_, String>(()));
+    assert_eq!(result.stopped(), None);
     let timeline = result.timeline().unwrap();
     let (stats, span) = (json!(&timeline.stats()), json!(&timeline.spans()[0]));
     let number = |value: &Value| value.as_f64().unwrap();

@@ -13,7 +13,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use batch_executor::{BatchExecutor, CancelToken, Progress, Results, Workers, progress_bar, progress_bar_on};
+use batch_executor::{
+    BatchExecutor, CancelToken, Progress, Results, StopReason, Workers, progress_bar, progress_bar_on,
+};
 use indicatif::{InMemoryTerm, MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle, TermLike};
 
 use common::{child, collecting, ended, settings, stopping, told_to};
@@ -32,8 +34,8 @@ fn in_memory(template: &str) -> (ProgressBar, InMemoryTerm) {
 fn a_million_items_are_drawn_at_most_ten_times_a_second() {
     let (bar, terminal) = in_memory("{pos}/{len}");
     let executor = collecting(2);
-    let result =
-        executor.batch(0..1_000_000).on_progress(progress_bar_on(bar)).run(|_| Ok::<_, String>(())).unwrap();
+    let result = executor.batch(0..1_000_000).on_progress(progress_bar_on(bar)).run(|_| Ok::<_, String>(()));
+    assert_eq!(result.stopped(), None);
     let draws = terminal.moves_since_last_check().matches("Flush").count();
     let tenths = usize::try_from(result.elapsed().as_millis() / 100).unwrap();
     assert!((1..=tenths + 2).contains(&draws), "{draws} in {tenths} tenths of a second");
@@ -46,7 +48,8 @@ fn failures_are_told_if_there_are_any() {
         for (failing, expected) in [(0, "100/100 , end"), (3, "100/100 3 failed, end")] {
             let (bar, terminal) = in_memory("{pos}/{len} {failed}, end");
             let op = |&n: &i32| if n < failing { Err("no") } else { Ok(()) };
-            let _ = collecting(workers).batch(0..100).on_progress(progress_bar_on(bar)).run(op).unwrap();
+            let result = collecting(workers).batch(0..100).on_progress(progress_bar_on(bar)).run(op);
+            assert_eq!(result.stopped(), None);
             assert_eq!(terminal.contents(), expected, "{workers:?}");
         }
     }
@@ -57,7 +60,8 @@ fn a_batch_that_stops_leaves_the_bar_where_it_was() {
     let (bar, terminal) = in_memory("{pos}/{len} {failed}");
     let op = |&n: &i32| if n == 6 { Err("no") } else { Ok(()) };
     let callback = progress_bar_on(bar.clone());
-    stopping(Workers::Sequential).batch(0..100).on_progress(callback).run(op).unwrap_err();
+    let result = stopping(Workers::Sequential).batch(0..100).on_progress(callback).run(op);
+    assert_eq!(result.stopped(), Some(StopReason::ItemFailed { index: 6 }));
     assert_eq!(terminal.contents(), "7/100 1 failed");
     assert!(bar.is_finished());
 
@@ -69,12 +73,12 @@ fn a_batch_that_stops_leaves_the_bar_where_it_was() {
         }
         Ok::<_, String>(())
     };
-    stopping(Workers::Sequential)
+    let result = stopping(Workers::Sequential)
         .batch(0..100)
         .cancel_on(&token)
         .on_progress(progress_bar_on(bar))
-        .run(op)
-        .unwrap_err();
+        .run(op);
+    assert_eq!(result.stopped(), Some(StopReason::Cancelled));
     assert_eq!(terminal.contents(), "7/100");
 }
 
@@ -82,7 +86,8 @@ fn a_batch_that_stops_leaves_the_bar_where_it_was() {
 fn a_panic_leaves_the_bar_where_it_was() {
     let (bar, terminal) = in_memory("{pos}/{len} {failed}");
     let op = |&n: &i32| if n == 6 { panic!("an item") } else { Ok::<_, String>(()) };
-    stopping(1).batch(0..100).on_progress(progress_bar_on(bar)).run(op).unwrap_err();
+    let result = stopping(1).batch(0..100).on_progress(progress_bar_on(bar)).run(op);
+    assert_eq!(result.stopped(), Some(StopReason::ItemFailed { index: 6 }));
     assert_eq!(terminal.contents(), "7/100 1 failed");
 
     let (bar, terminal) = in_memory("{pos}/{len}");
@@ -98,7 +103,7 @@ fn a_panic_leaves_the_bar_where_it_was() {
 }
 
 #[test]
-fn while_nobody_knows_the_total_the_owner_may_have_one() {
+fn while_the_total_is_unknown_the_owner_may_have_one() {
     let odd = || (0..100).filter(|n| n % 2 == 1); // says "between 0 and 100"
     for (own, expected) in [(None, None), (Some(60), Some(60))] {
         let (bar, terminal) = in_memory("{pos} {left}");
@@ -107,6 +112,7 @@ fn while_nobody_knows_the_total_the_owner_may_have_one() {
         }
         let _ = collecting(2)
             .batch(odd())
+            .window(8)
             .on_progress(progress_bar_on(bar.clone()))
             .stream(|_| Ok::<_, String>(()), |results| results.take(10).count());
         assert!(terminal.contents().contains(" in "), "{}", terminal.contents());
@@ -131,11 +137,9 @@ fn one_of_several_bars_leaves_the_others_alone() {
     let bar = |name| bars.add(ProgressBar::new(9).with_style(style.clone()).with_prefix(name));
     let (first, second) = (bar("first"), bar("second"));
     first.set_position(5);
-    let _ = collecting(2)
-        .batch(0..3)
-        .on_progress(progress_bar_on(second.clone()))
-        .run(|_| Ok::<_, String>(()))
-        .unwrap();
+    let result =
+        collecting(2).batch(0..3).on_progress(progress_bar_on(second.clone())).run(|_| Ok::<_, String>(()));
+    assert_eq!(result.stopped(), None);
     assert_eq!(terminal.contents(), "first 5/9\nsecond 3/3");
     assert!(!first.is_finished());
 }
@@ -143,11 +147,9 @@ fn one_of_several_bars_leaves_the_others_alone() {
 #[test]
 fn the_owner_may_clear_the_bar_when_it_is_over() {
     let (bar, terminal) = in_memory("{pos}/{len}");
-    let _ = collecting(1)
-        .batch(0..3)
-        .on_progress(progress_bar_on(bar.clone()))
-        .run(|_| Ok::<_, String>(()))
-        .unwrap();
+    let result =
+        collecting(1).batch(0..3).on_progress(progress_bar_on(bar.clone())).run(|_| Ok::<_, String>(()));
+    assert_eq!(result.stopped(), None);
     assert_eq!(terminal.contents(), "3/3");
     bar.finish_and_clear();
     assert_eq!(terminal.contents(), "");
@@ -200,7 +202,7 @@ impl TermLike for Burning {
 fn a_terminal_that_panics_at_the_end_is_no_panic_of_the_batch() {
     let burnt = Arc::new(AtomicBool::new(false));
     let bar = bar_on(Burning(Arc::clone(&burnt)), "{pos}");
-    let input = (0..3).filter(|_| true); // nobody knows that two are the end, so the bar ends when it is dropped
+    let input = (0..3).filter(|_| true); // the stream does not know that two are the end, so the bar ends when it is dropped
     let two = |results: &mut Results<'_, _, _, _>| results.take(2).count();
     let streamed =
         collecting(1).batch(input).on_progress(progress_bar_on(bar)).stream(|_| Ok::<_, String>(()), two);
@@ -226,7 +228,8 @@ fn draw_if_child() -> bool {
         if n % 7 == 3 { Err("no") } else { Ok(()) }
     };
     let executor = BatchExecutor::builder().stop_on_error(false).build().unwrap();
-    let _ = executor.batch(0..20).on_progress(progress_bar()).run(op).unwrap();
+    let result = executor.batch(0..20).on_progress(progress_bar()).run(op);
+    assert_eq!(result.stopped(), None);
     true
 }
 

@@ -10,8 +10,8 @@ use batch_executor::Workers;
 use proptest::prelude::*;
 
 use common::{
-    Census, Meeting, assert_counts_add_up, assert_each_outcome_at_its_index, collecting, parallel_settings,
-    settings, stopping, wait_until, within_a_minute,
+    Census, Meeting, all_values, assert_counts_add_up, assert_each_outcome_at_its_index, collecting,
+    parallel_settings, ran_to_its_end, settings, stopped, stopping, wait_until, within_a_minute,
 };
 
 #[test]
@@ -26,13 +26,14 @@ fn outcome_k_belongs_to_item_k() {
                 }
                 if n % 10 == 7 { Err(n) } else { Ok(n * 3) }
             });
-            let result = result.unwrap();
+            let result = ran_to_its_end(result);
             census.assert_each_ran_once();
             assert_eq!(result.total(), 2_000, "{workers:?}");
             assert_each_outcome_at_its_index(&result, |&n| (n % 10 != 7).then_some(n * 3));
-            for item in result.failures() {
-                let text = item.error().map(ToString::to_string);
-                assert_eq!(text, Some(item.id.to_string()), "the error of another item, {workers:?}");
+            for failure in result.failures() {
+                let text = failure.error.to_string();
+                assert_eq!(text, failure.item.to_string(), "the error of another item, {workers:?}");
+                assert_eq!((failure.index, failure.attempts), (*failure.item, 1), "{workers:?}");
             }
         }
     });
@@ -54,7 +55,7 @@ fn items_that_finish_backwards_come_back_forwards() {
                 finished.fetch_add(1, Ordering::SeqCst);
                 Ok::<_, String>(n + 100)
             });
-            let result = result.unwrap();
+            let result = ran_to_its_end(result);
             assert_eq!(result.workers(), together);
             assert_each_outcome_at_its_index(&result, |&n| Some(n + 100));
         }
@@ -62,13 +63,13 @@ fn items_that_finish_backwards_come_back_forwards() {
 }
 
 #[test]
-fn equal_ids_each_keep_their_own_outcome() {
+fn equal_items_each_keep_their_own_outcome() {
     within_a_minute(|| {
         for workers in settings() {
-            let tasks = (0..300usize).map(|n| move || if n % 3 == 0 { Err(n) } else { Ok(n) });
+            let tasks = (0..300usize).map(|n| move || if n % 3 == 0 { Err(n.to_string()) } else { Ok(n) });
             let result = collecting(workers).execute_batch(tasks, vec!["same"; 300]).unwrap();
-            assert_eq!((result.total(), result.successful(), result.failed()), (300, 200, 100));
-            assert!(result.iter().all(|item| item.id == "same"));
+            assert_eq!((result.total(), result.succeeded(), result.failed()), (300, 200, 100));
+            assert!(result.items().iter().all(|&item| item == "same"));
             let values: Vec<usize> = result.values().copied().collect();
             let expected: Vec<usize> = (0..300).filter(|n| n % 3 != 0).collect();
             assert_eq!(values, expected, "{workers:?}");
@@ -82,8 +83,9 @@ fn the_items_themselves_come_back_and_no_copies() {
         for workers in settings() {
             let items: Vec<Box<usize>> = (0..100).map(Box::new).collect();
             let addresses: Vec<*const usize> = items.iter().map(|item| &raw const **item).collect();
-            let result = collecting(workers).run(items, |item| Ok::<_, String>(**item)).unwrap();
-            let returned: Vec<*const usize> = result.iter().map(|item| &raw const *item.id).collect();
+            let result = collecting(workers).run(items, |item| Ok::<_, String>(**item));
+            let result = ran_to_its_end(result);
+            let returned: Vec<*const usize> = result.items().iter().map(|item| &raw const **item).collect();
             assert_eq!(returned, addresses, "{workers:?}");
         }
     });
@@ -93,13 +95,12 @@ fn the_items_themselves_come_back_and_no_copies() {
 fn a_stopped_batch_returns_every_item_too() {
     within_a_minute(|| {
         for workers in settings() {
-            let error = stopping(workers)
-                .run(0..500usize, |&n| if n == 100 { Err("stop here") } else { Ok(n) })
-                .unwrap_err();
-            let partial = error.into_partial().unwrap();
-            assert_counts_add_up(&partial);
-            let ids: Vec<usize> = partial.into_items().into_iter().map(|item| item.id).collect();
-            assert_eq!(ids, (0..500).collect::<Vec<_>>(), "{workers:?}");
+            let result =
+                stopping(workers).run(0..500usize, |&n| if n == 100 { Err("stop here") } else { Ok(n) });
+            let (_, partial) = stopped(result);
+            let (items, outcomes) = partial.into_parts();
+            assert_eq!(items, (0..500).collect::<Vec<_>>(), "{workers:?}");
+            assert_eq!(outcomes.len(), 500, "{workers:?}");
         }
     });
 }
@@ -115,7 +116,7 @@ fn slow_items_among_quick_ones_move_nothing() {
                 }
                 Ok::<_, String>(n)
             });
-            assert_eq!(result.unwrap().into_values().unwrap(), (0..5_000).collect::<Vec<_>>());
+            assert_eq!(all_values(result), (0..5_000).collect::<Vec<_>>());
         }
     });
 }
@@ -123,10 +124,10 @@ fn slow_items_among_quick_ones_move_nothing() {
 #[test]
 fn no_items_give_no_outcomes() {
     for workers in settings() {
-        let result = collecting(workers).run(Vec::<u8>::new(), |_| Ok::<_, String>(())).unwrap();
+        let result = collecting(workers).run(Vec::<u8>::new(), |_| Ok::<_, String>(()));
         assert_eq!((result.total(), result.workers()), (0, 0));
         assert!(result.is_success());
-        assert_eq!(result.into_values().unwrap(), []);
+        assert_eq!((result.stopped(), result.into_values().unwrap()), (None, vec![]));
     }
 }
 
@@ -136,12 +137,13 @@ proptest! {
     #[test]
     fn any_items_come_back_in_order(items in prop::collection::vec(any::<u16>(), 0..400), workers in 1..12usize) {
         let result = collecting(Workers::Fixed(workers))
-            .run(items.clone(), |&n| if n % 5 == 0 { Err(n) } else { Ok(u32::from(n) + 1) })
-            .unwrap();
+            .run(items.clone(), |&n| if n % 5 == 0 { Err(n) } else { Ok(u32::from(n) + 1) });
         assert_counts_add_up(&result);
-        prop_assert_eq!(result.total(), items.len());
+        prop_assert_eq!(result.stopped(), None);
+        prop_assert_eq!(result.items(), &*items);
+        prop_assert_eq!(result.outcomes().len(), items.len());
         for (item, expected) in result.iter().zip(&items) {
-            prop_assert_eq!(item.id, *expected);
+            prop_assert_eq!(item.item, expected);
             let value = (expected % 5 != 0).then_some(u32::from(*expected) + 1);
             prop_assert_eq!(item.outcome.as_ref().ok().copied(), value);
         }
@@ -150,9 +152,11 @@ proptest! {
 
 #[test]
 fn a_result_can_be_gone_through_in_each_way() {
-    let result = collecting(2).run(0..50usize, |&n| Ok::<_, String>(n)).unwrap();
-    assert!((&result).into_iter().map(|item| item.id).eq(0..50));
-    assert!(result.iter().map(|item| item.id).eq(0..50));
-    assert!(result.items().iter().map(|item| item.id).eq(0..50));
-    assert!(result.into_iter().map(|item| item.id).eq(0..50));
+    let result = ran_to_its_end(collecting(2).run(0..50usize, |&n| Ok::<_, String>(n)));
+    let expected = || (0..50usize).map(|n| (n, n));
+    assert!((&result).into_iter().map(|item| (item.index, *item.item)).eq(expected()));
+    assert!(result.iter().map(|item| (item.index, *item.item)).eq(expected()));
+    assert!(result.items().iter().copied().eq(0..50));
+    assert!(result.outcomes().iter().map(|outcome| *outcome.as_ref().unwrap()).eq(0..50));
+    assert!(result.into_iter().map(|item| (item.index, item.item)).eq(expected()));
 }

@@ -6,12 +6,12 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use batch_executor::{BatchError, BatchExecutor, BatchResult, ItemError, StopReason, Workers};
+use batch_executor::{BatchExecutor, BatchResult, ItemError, StopReason, Workers};
 use proptest::prelude::*;
 
 use common::{
-    Census, Gate, MEANT, Meeting, assert_counts_add_up, parallel_settings, settings, silence_meant_panics,
-    stopping, within_a_minute,
+    Census, Gate, MEANT, Meeting, assert_counts_add_up, parallel_settings, ran_to_its_end, settings,
+    silence_meant_panics, stopped, stopping, within_a_minute,
 };
 
 /// What an item does; its outcome depends on nothing else.
@@ -54,9 +54,7 @@ impl Stops {
     }
 }
 
-type Outcomes = Result<BatchResult<usize, String, String>, BatchError<usize, String, String>>;
-
-fn run(executor: &BatchExecutor, all: &[Does], census: &Census) -> Outcomes {
+fn run(executor: &BatchExecutor, all: &[Does], census: &Census) -> BatchResult<usize, String, String> {
     executor.run(0..all.len(), |&n| {
         census.count(n);
         match all[n] {
@@ -88,22 +86,15 @@ fn expected(does: Does, index: usize) -> String {
 #[track_caller]
 fn assert_equals_a_plain_loop(all: &[Does], stops: Stops, workers: Workers) {
     let census = Census::of(all.len());
-    let outcomes = run(&stops.executor(workers), all, &census);
+    let result = run(&stops.executor(workers), all, &census);
     census.assert_none_ran_twice();
     let end = stops.end_of(all);
-    let (reason, result) = match outcomes {
-        Ok(result) => (None, result),
-        Err(error) => {
-            let BatchError::Stopped { reason, partial } = error else { panic!("no mismatch is possible") };
-            (Some(reason), *partial)
-        }
-    };
-    assert_eq!(reason, end.map(|(_, reason)| reason), "the reason, {stops:?}, {workers:?}");
+    assert_eq!(result.stopped(), end.map(|(_, reason)| reason), "the reason, {stops:?}, {workers:?}");
     assert_counts_add_up(&result);
     assert_eq!(result.total(), all.len());
     let decided_to = end.map_or(all.len(), |(last, _)| last + 1);
     for (index, item) in result.iter().enumerate() {
-        let told = told(&item.outcome);
+        let told = told(item.outcome);
         if index < decided_to || told.is_some() {
             assert_eq!(
                 told,
@@ -175,28 +166,24 @@ fn items_below_a_failure_are_run_even_if_they_had_not_started_when_it_came() {
             for _ in 0..10 {
                 let failed = AtomicBool::new(false);
                 let census = Census::of(4_000);
-                let error = stopping(workers)
-                    .run(0..4_000usize, |&n| {
-                        census.count(n);
-                        if n == 1_000 {
-                            // Somebody else fails above, unless this worker has all of it in hand.
-                            let deadline = Instant::now() + Duration::from_millis(200);
-                            while !failed.load(Ordering::SeqCst) && Instant::now() < deadline {
-                                thread::yield_now();
-                            }
-                            thread::sleep(Duration::from_millis(2));
+                let (reason, partial) = stopped(stopping(workers).run(0..4_000usize, |&n| {
+                    census.count(n);
+                    if n == 1_000 {
+                        // Another worker fails above, unless this worker has all of it in hand.
+                        let deadline = Instant::now() + Duration::from_millis(200);
+                        while !failed.load(Ordering::SeqCst) && Instant::now() < deadline {
+                            thread::yield_now();
                         }
-                        if n >= 1_500 {
-                            failed.store(true, Ordering::SeqCst);
-                            return Err(n);
-                        }
-                        Ok(n)
-                    })
-                    .unwrap_err();
-                let BatchError::Stopped { reason, .. } = &error else { panic!("it stopped") };
-                assert_eq!(*reason, StopReason::ItemFailed { index: 1_500 }, "{workers:?}");
-                assert_eq!(error.first_failure().unwrap().id, 1_500);
-                let partial = error.into_partial().unwrap();
+                        thread::sleep(Duration::from_millis(2));
+                    }
+                    if n >= 1_500 {
+                        failed.store(true, Ordering::SeqCst);
+                        return Err(n);
+                    }
+                    Ok(n)
+                }));
+                assert_eq!(reason, StopReason::ItemFailed { index: 1_500 }, "{workers:?}");
+                assert_eq!(partial.failures().next().unwrap().index, 1_500);
                 assert!(partial.iter().take(1_500).all(|item| item.outcome.is_ok()), "{workers:?}");
                 census.assert_none_ran_twice();
             }
@@ -211,23 +198,20 @@ fn a_lower_failure_that_comes_later_is_the_reason() {
             let executor = stopping(workers);
             let together = executor.workers_for(100);
             let (meeting, failures) = (Meeting::default(), AtomicUsize::new(0));
-            let error = executor
-                .run(0..100usize, |&n| {
-                    if n >= together {
-                        return Ok(());
-                    }
-                    // All of them fail, from the highest down.
-                    meeting.of(together);
-                    let turn = together - 1 - n;
-                    common::wait_until("those above have failed", || failures.load(Ordering::SeqCst) == turn);
-                    failures.fetch_add(1, Ordering::SeqCst);
-                    Err(format!("error {n}"))
-                })
-                .unwrap_err();
-            assert!(matches!(error, BatchError::Stopped { reason: StopReason::ItemFailed { index: 0 }, .. }));
-            let first = error.first_failure().unwrap();
-            assert_eq!((first.id, first.error().unwrap().to_string()), (0, "error 0".to_owned()));
-            let partial = error.into_partial().unwrap();
+            let (reason, partial) = stopped(executor.run(0..100usize, |&n| {
+                if n >= together {
+                    return Ok(());
+                }
+                // All of them fail, from the highest down.
+                meeting.of(together);
+                let turn = together - 1 - n;
+                common::wait_until("those above have failed", || failures.load(Ordering::SeqCst) == turn);
+                failures.fetch_add(1, Ordering::SeqCst);
+                Err(format!("error {n}"))
+            }));
+            assert_eq!(reason, StopReason::ItemFailed { index: 0 });
+            let first = partial.failures().next().unwrap();
+            assert_eq!((*first.item, first.error.to_string()), (0, "error 0".to_owned()));
             assert_eq!(partial.failed(), together, "no error erased another, {workers:?}");
         }
     });
@@ -243,20 +227,15 @@ fn a_failure_limit_counts_from_below_whatever_comes_first() {
                 .build()
                 .expect("good settings");
             let (meeting, failures) = (Meeting::default(), AtomicUsize::new(0));
-            let error = executor
-                .run(0..50usize, |&n| {
-                    if n >= 4 {
-                        return Ok(());
-                    }
-                    meeting.of(4);
-                    common::wait_until("those above have failed", || {
-                        failures.load(Ordering::SeqCst) == 3 - n
-                    });
-                    failures.fetch_add(1, Ordering::SeqCst);
-                    Err("all four fail")
-                })
-                .unwrap_err();
-            let BatchError::Stopped { reason, partial } = error else { panic!("it stopped") };
+            let (reason, partial) = stopped(executor.run(0..50usize, |&n| {
+                if n >= 4 {
+                    return Ok(());
+                }
+                meeting.of(4);
+                common::wait_until("those above have failed", || failures.load(Ordering::SeqCst) == 3 - n);
+                failures.fetch_add(1, Ordering::SeqCst);
+                Err("all four fail")
+            }));
             assert_eq!(reason, StopReason::TooManyFailures { limit });
             assert_eq!(partial.failed(), 4);
         }
@@ -270,16 +249,12 @@ fn fewer_failures_than_the_limit_stop_nothing() {
             let executor = BatchExecutor::builder().workers(workers).stop_after_failures(4).build().unwrap();
             let result = executor.run(0..200usize, |&n| if n % 60 == 1 { Err(n) } else { Ok(n) });
             // 1, 61, 121, 181: the fourth is the limit, and what is above it may be skipped.
-            let error = result.unwrap_err();
-            assert!(
-                error
-                    .partial()
-                    .unwrap()
-                    .iter()
-                    .take(182)
-                    .all(|item| !matches!(item.error(), Some(ItemError::Skipped)))
-            );
-            let result = executor.run(0..180usize, |&n| if n % 60 == 1 { Err(n) } else { Ok(n) }).unwrap();
+            let (reason, partial) = stopped(result);
+            assert_eq!(reason, StopReason::TooManyFailures { limit: 4 }, "{workers:?}");
+            let decided = &partial.outcomes()[..182];
+            assert!(!decided.iter().any(|outcome| matches!(outcome, Err(ItemError::Skipped))), "{workers:?}");
+            let result =
+                ran_to_its_end(executor.run(0..180usize, |&n| if n % 60 == 1 { Err(n) } else { Ok(n) }));
             assert_eq!((result.failed(), result.skipped()), (3, 0), "{workers:?}");
         }
     });
@@ -293,28 +268,28 @@ fn nothing_above_a_failure_starts_once_it_is_known() {
             let executor = stopping(workers);
             let together = executor.workers_for(1_000);
             let (meeting, known, census) = (Meeting::default(), Gate::default(), Census::of(1_000));
-            let error = executor
-                .batch(0..1_000usize)
-                .on_progress(|p| {
-                    if p.failed > 0 {
-                        known.open();
-                    }
-                })
-                .run(|&n| {
-                    census.count(n);
-                    if n < together {
-                        meeting.of(together);
-                        if n == 0 {
-                            return Err("the first");
+            let (_, partial) = stopped(
+                executor
+                    .batch(0..1_000usize)
+                    .on_progress(|p| {
+                        if p.failed > 0 {
+                            known.open();
                         }
-                        known.pass();
-                    }
-                    Ok(n)
-                })
-                .unwrap_err();
+                    })
+                    .run(|&n| {
+                        census.count(n);
+                        if n < together {
+                            meeting.of(together);
+                            if n == 0 {
+                                return Err("the first");
+                            }
+                            known.pass();
+                        }
+                        Ok(n)
+                    }),
+            );
             assert_eq!(census.total(), together, "items that ran, {workers:?}");
-            let partial = error.into_partial().unwrap();
-            assert_eq!((partial.successful(), partial.failed()), (together - 1, 1), "{workers:?}");
+            assert_eq!((partial.succeeded(), partial.failed()), (together - 1, 1), "{workers:?}");
             assert_eq!(partial.skipped(), 1_000 - together);
         }
     });
@@ -324,26 +299,24 @@ fn nothing_above_a_failure_starts_once_it_is_known() {
 fn one_worker_stops_where_a_loop_would() {
     for workers in [Workers::Sequential, Workers::Fixed(1)] {
         let census = Census::of(10);
-        let error = stopping(workers)
-            .run(0..10usize, |&n| {
-                census.count(n);
-                if n >= 6 { Err(n) } else { Ok(n) }
-            })
-            .unwrap_err();
+        let (_, partial) = stopped(stopping(workers).run(0..10usize, |&n| {
+            census.count(n);
+            if n >= 6 { Err(n) } else { Ok(n) }
+        }));
         assert_eq!(census.runs(), [1, 1, 1, 1, 1, 1, 1, 0, 0, 0]);
-        assert_eq!(error.partial().unwrap().skipped(), 3);
+        assert_eq!(partial.skipped(), 3);
     }
 }
 
 #[test]
 fn the_last_call_of_the_two_stop_settings_wins() {
     let fails =
-        |executor: &BatchExecutor| executor.run(0..4, |&n| Err::<(), i32>(n)).map_err(|e| e.to_string());
+        |executor: &BatchExecutor| executor.run(0..4, |&n| Err::<(), _>(format!("error {n}"))).into_result();
     let builder = || BatchExecutor::builder();
     let collects = builder().stop_after_failures(2).stop_on_error(false).build().unwrap();
     assert_eq!(fails(&collects).unwrap().failed(), 4);
     let after_two = builder().stop_on_error(true).stop_after_failures(2).build().unwrap();
-    assert!(fails(&after_two).unwrap_err().starts_with("stopped after 2 failures, the first: "));
+    assert!(fails(&after_two).unwrap_err().to_string().starts_with("stopped after 2 failures, the first: "));
     let on_first = builder().stop_after_failures(2).stop_on_error(true).build().unwrap();
-    assert!(fails(&on_first).unwrap_err().starts_with("item 0 failed"));
+    assert!(fails(&on_first).unwrap_err().to_string().starts_with("item 0 failed"));
 }

@@ -8,11 +8,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use batch_executor::{BatchError, BatchExecutor, ItemError, LimiterError, StopReason, limiter_fn};
+use batch_executor::{BatchExecutor, ItemError, LimiterError, StopReason, limiter_fn};
 
 use common::{
     Census, Gate, MEANT, Meeting, Peak, Register, assert_still_works, collecting, panic_of,
-    parallel_settings, settings, silence_meant_panics, stopping, within_a_minute,
+    parallel_settings, ran_to_its_end, settings, silence_meant_panics, stopped, stopping, within_a_minute,
 };
 
 #[test]
@@ -27,12 +27,12 @@ fn a_panic_in_one_item_leaves_the_others_alone() {
                 assert!(n % 100 != 50, "{MEANT}item {n}");
                 Ok::<_, String>(n)
             });
-            let result = result.unwrap();
+            let result = ran_to_its_end(result);
             census.assert_each_ran_once();
-            assert_eq!((result.successful(), result.failed()), (297, 3));
+            assert_eq!((result.succeeded(), result.failed()), (297, 3));
             for (item, n) in result.failures().zip([50, 150, 250]) {
-                let Some(ItemError::Panicked(panic)) = item.error() else { panic!("{n} did panic") };
-                assert_eq!((item.id, panic.message()), (n, format!("{MEANT}item {n}").as_str()));
+                let ItemError::Panicked(panic) = item.error else { panic!("{n} did panic") };
+                assert_eq!((*item.item, panic.message()), (n, format!("{MEANT}item {n}").as_str()));
             }
             assert_still_works(&executor);
         }
@@ -53,7 +53,7 @@ fn a_panic_keeps_its_payload() {
                     _ => panic!("a plain text"),
                 }
             });
-            let mut panics = result.unwrap().into_iter().map(|item| match item.outcome {
+            let mut panics = ran_to_its_end(result).into_iter().map(|item| match item.outcome {
                 Err(ItemError::Panicked(panic)) => panic,
                 other => panic!("it did panic: {other:?}"),
             });
@@ -79,16 +79,13 @@ fn a_panic_counts_as_a_failure_and_stops_a_batch_that_stops() {
                 assert!(n != 5 && n != 9, "{MEANT}{n}");
                 Ok::<_, String>(n)
             };
-            let error = stopping(workers).run(0..50usize, op).unwrap_err();
-            assert!(matches!(error, BatchError::Stopped { reason: StopReason::ItemFailed { index: 5 }, .. }));
-            assert!(matches!(error.first_failure().unwrap().error(), Some(ItemError::Panicked(_))));
+            let (reason, partial) = stopped(stopping(workers).run(0..50usize, op));
+            assert_eq!(reason, StopReason::ItemFailed { index: 5 });
+            assert!(matches!(partial.failures().next().unwrap().error, ItemError::Panicked(_)));
 
             let twice = BatchExecutor::builder().workers(workers).stop_after_failures(2).build().unwrap();
-            let error = twice.run(0..50usize, op).unwrap_err();
-            assert!(matches!(
-                error,
-                BatchError::Stopped { reason: StopReason::TooManyFailures { limit: 2 }, .. }
-            ));
+            let (reason, _) = stopped(twice.run(0..50usize, op));
+            assert_eq!(reason, StopReason::TooManyFailures { limit: 2 });
         }
     });
 }
@@ -121,12 +118,11 @@ fn a_panic_of_the_limiter_is_that_items_outcome() {
                 census.count(n);
                 Ok::<_, String>(n)
             });
-            let result = result.unwrap();
-            let mut texts: Vec<String> =
-                result.failures().map(|item| item.error().unwrap().to_string()).collect();
+            let result = ran_to_its_end(result);
+            let mut texts: Vec<String> = result.failures().map(|item| item.error.to_string()).collect();
             texts.sort();
             assert_eq!(texts, ["no permit from the rate limiter: refused", "panicked: meant: the limiter"]);
-            assert_eq!((result.successful(), census.total()), (48, 48), "{workers:?}");
+            assert_eq!((result.succeeded(), census.total()), (48, 48), "{workers:?}");
         }
     });
 }
@@ -293,8 +289,8 @@ fn a_panic_of_a_tasks_capture_is_that_tasks_outcome() {
                 }
             });
             let result = executor.execute_batch(tasks, 0..40usize).unwrap();
-            assert_eq!((result.successful(), result.failed()), (39, 1));
-            let error = result.items()[13].error().unwrap();
+            assert_eq!((result.succeeded(), result.failed()), (39, 1));
+            let error = result.outcomes()[13].as_ref().unwrap_err();
             assert_eq!(error.to_string(), "panicked: meant: the capture", "{workers:?}");
             assert_still_works(&executor);
         }
@@ -318,14 +314,14 @@ fn a_panic_of_an_unstarted_tasks_destructor_reaches_the_caller() {
             });
             let tasks: Vec<_> = tasks.collect();
             // With several workers the last task may have run before the first failed: it is an outcome then.
-            let ended = catch_unwind(AssertUnwindSafe(|| executor.execute_batch(tasks, 0..40usize)));
+            let ended = catch_unwind(AssertUnwindSafe(|| executor.batch(0..40usize).run_tasks(tasks)));
             match ended {
                 Err(payload) => assert_eq!(common::text_of(&*payload), "meant: never started"),
-                Ok(Ok(_)) => panic!("the first task failed"),
-                Ok(Err(error)) => assert!(matches!(
-                    error.partial().unwrap().items()[39].error(),
-                    Some(ItemError::Panicked(_))
-                )),
+                Ok(result) => {
+                    let (reason, partial) = stopped(result);
+                    assert_eq!(reason, StopReason::ItemFailed { index: 0 });
+                    assert!(matches!(partial.outcomes()[39], Err(ItemError::Panicked(_))));
+                }
             }
             register.assert_all_dropped(40);
             assert_still_works(&executor);

@@ -9,10 +9,12 @@ use std::time::{Duration, Instant};
 
 use batch_executor::{
     AdaptiveWorkers, AutoWorkers, BatchExecutor, BatchExecutorBuilder, ItemError, LimiterError, RateLimit,
-    RateLimiter, Workers, limiter_fn,
+    RateLimiter, StopReason, Workers, limiter_fn,
 };
 
-use common::{Census, Gate, Meeting, Peak, collecting, settings, wait_until, within_a_minute};
+use common::{
+    Census, Gate, Meeting, Peak, collecting, ran_to_its_end, settings, stopped, wait_until, within_a_minute,
+};
 
 /// Settings with the most that may run at once.
 fn limits() -> [(Workers, usize); 7] {
@@ -27,7 +29,7 @@ fn limits() -> [(Workers, usize); 7] {
     ]
 }
 
-/// Stays until somebody else too many comes in, or a moment.
+/// Stays until there is one worker too many inside, or for a moment.
 fn linger(peak: &Peak, limit: usize) {
     let since = Instant::now();
     while peak.inside() <= limit && since.elapsed() < Duration::from_millis(2) {
@@ -46,7 +48,7 @@ fn no_more_items_run_at_once_than_there_are_workers() {
                 linger(&peak, limit);
                 Ok::<_, String>(())
             });
-            let result = result.unwrap();
+            let result = ran_to_its_end(result);
             assert!(peak.most() <= limit, "{} at once, {workers:?}", peak.most());
             assert!((peak.most()..=limit).contains(&result.workers()), "workers() says {}", result.workers());
         }
@@ -66,7 +68,7 @@ fn no_more_items_run_at_once_with_a_callback_either() {
                     linger(&peak, limit);
                     Ok::<_, String>(())
                 });
-                let result = result.unwrap();
+                let result = ran_to_its_end(result);
                 assert!(peak.most() <= limit, "{} at once, {workers:?}", peak.most());
                 assert!(result.workers() <= limit);
             }
@@ -87,7 +89,7 @@ fn short_batches_with_a_callback_keep_the_limit() {
                     Ok::<_, String>(())
                 });
                 assert!(peak.most() <= limit, "{} at once", peak.most());
-                assert!(result.unwrap().workers() <= limit);
+                assert!(ran_to_its_end(result).workers() <= limit);
             }
         }
     });
@@ -108,7 +110,7 @@ fn a_caller_that_works_while_it_reports_counts_as_a_worker_and_gives_its_place_u
                         gate.pass();
                         Ok::<_, String>(())
                     });
-                    assert!(result.unwrap().is_success());
+                    assert!(ran_to_its_end(result).is_success());
                 });
             }
             // 20 callers, and the 16 threads that two workers may have.
@@ -126,7 +128,7 @@ fn a_caller_that_works_while_it_reports_counts_as_a_worker_and_gives_its_place_u
                 }
                 Ok::<_, String>(())
             });
-            let result = result.unwrap();
+            let result = ran_to_its_end(result);
             assert!(result.is_success(), "no second thread came");
             assert!(gate.is_open(), "the caller did not work");
             assert!(peak.most() <= 2, "{} at once", peak.most());
@@ -151,7 +153,7 @@ fn the_limit_is_reached_with_and_without_a_callback() {
                     }
                     Ok::<_, String>(())
                 });
-                let result = result.unwrap();
+                let result = ran_to_its_end(result);
                 assert!(result.is_success(), "not all workers came, {workers:?}");
                 assert!(result.workers() >= together);
             }
@@ -176,7 +178,7 @@ fn the_limit_holds_for_each_batch_and_not_for_all_together() {
                         linger(&peak, 3);
                         Ok::<_, String>(())
                     });
-                    assert!(result.unwrap().is_success());
+                    assert!(ran_to_its_end(result).is_success());
                     assert!(peak.most() <= 3, "{} at once", peak.most());
                 });
             }
@@ -198,7 +200,7 @@ fn sequential_runs_on_the_calling_thread_in_order() {
                 assert_eq!(next.fetch_add(1, Ordering::SeqCst), n);
                 Ok::<_, String>(())
             });
-            assert!(result.unwrap().is_success(), "{workers:?}");
+            assert!(ran_to_its_end(result).is_success(), "{workers:?}");
         }
     }
 }
@@ -234,7 +236,11 @@ fn every_started_item_has_a_permit_of_its_own() {
                 census.count(n);
                 if n % 9 == 0 { Err("a failure costs a permit too") } else { Ok(()) }
             });
-            assert!(result.unwrap().iter().all(|item| !matches!(item.error(), Some(ItemError::Panicked(_)))));
+            assert!(
+                ran_to_its_end(result)
+                    .iter()
+                    .all(|item| !matches!(item.outcome, Err(ItemError::Panicked(_))))
+            );
             census.assert_each_ran_once();
             assert_eq!(asked.load(Ordering::SeqCst), 500, "permits asked for, {workers:?}");
         }
@@ -248,20 +254,14 @@ fn an_item_without_a_permit_is_not_run() {
             let (builder, asked, given) = counting(workers, |n| n % 3 == 2);
             let census = Census::of(300);
             let executor = builder.stop_on_error(false).build().unwrap();
-            let result = executor
-                .run(0..300usize, |&n| {
-                    census.count(n);
-                    Ok::<_, String>(())
-                })
-                .unwrap();
+            let result = ran_to_its_end(executor.run(0..300usize, |&n| {
+                census.count(n);
+                Ok::<_, String>(())
+            }));
             assert_eq!((asked.load(Ordering::SeqCst), given.load(Ordering::SeqCst)), (300, 200));
-            assert_eq!(
-                (result.successful(), result.failed(), census.total()),
-                (200, 100, 200),
-                "{workers:?}"
-            );
+            assert_eq!((result.succeeded(), result.failed(), census.total()), (200, 100, 200), "{workers:?}");
             for (item, runs) in result.iter().zip(census.runs()) {
-                assert_eq!(runs, usize::from(item.outcome.is_ok()), "item {}", item.id);
+                assert_eq!(runs, usize::from(item.outcome.is_ok()), "item {}", item.item);
             }
         }
     });
@@ -274,12 +274,13 @@ fn a_stopped_batch_uses_no_more_permits_than_it_took() {
             let (builder, asked, given) = counting(workers, |_| false);
             let census = Census::of(1_000);
             let executor = builder.build().unwrap();
-            let error = executor.run(0..1_000usize, |&n| {
+            let result = executor.run(0..1_000usize, |&n| {
                 census.count(n);
                 if n == 40 { Err("forty") } else { Ok(()) }
             });
-            let partial = error.unwrap_err().into_partial().unwrap();
-            let started = partial.successful() + partial.failed();
+            let (reason, partial) = stopped(result);
+            assert_eq!(reason, StopReason::ItemFailed { index: 40 });
+            let started = partial.succeeded() + partial.failed();
             assert_eq!(census.total(), started);
             let (asked, given) = (asked.load(Ordering::SeqCst), given.load(Ordering::SeqCst));
             assert_eq!(asked, given);
@@ -315,7 +316,7 @@ fn no_item_starts_before_its_permit_may_be_used() {
                 assert!(started as u128 <= due, "{started} started when {due} permits were due");
                 Ok::<_, String>(())
             });
-            let result = result.unwrap();
+            let result = ran_to_its_end(result);
             assert!(result.is_success(), "{:?}, {workers:?}", result.failures().next().unwrap());
         }
     });
@@ -334,7 +335,7 @@ fn executors_that_share_a_limiter_keep_one_limit_between_them() {
         let since = Instant::now();
         thread::scope(|scope| {
             for executor in [&one, &two] {
-                scope.spawn(|| assert!(executor.run(0..30, |_| Ok::<_, String>(())).is_ok()));
+                scope.spawn(|| assert!(executor.run(0..30, |_| Ok::<_, String>(())).is_success()));
             }
         });
         // 60 permits, the first of them at once; a loaded machine only makes it longer.
@@ -357,7 +358,7 @@ fn a_limiter_may_stand_behind_any_pointer() {
     let limit = RateLimit::per_second(1_000_000);
     let boxed: Box<dyn RateLimiter> = Box::new(Arc::new(limit));
     let executor = BatchExecutor::builder().workers(2).rate_limiter(boxed).build().unwrap();
-    assert!(executor.run(0..50, |_| Ok::<_, String>(())).unwrap().is_success());
+    assert!(ran_to_its_end(executor.run(0..50, |_| Ok::<_, String>(()))).is_success());
 }
 
 /// Knows what it was asked for.

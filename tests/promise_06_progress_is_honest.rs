@@ -6,11 +6,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use batch_executor::{BatchExecutor, LimiterError, Progress, Workers, limiter_fn};
+use batch_executor::{BatchExecutor, LimiterError, Progress, StopReason, Workers, limiter_fn};
 
 use common::{
-    Gate, MEANT, Peak, assert_still_works, collecting, comes, parallel_settings, settings,
-    silence_meant_panics, stopping, within_a_minute,
+    Gate, MEANT, Peak, assert_still_works, collecting, comes, parallel_settings, ran_to_its_end, settings,
+    silence_meant_panics, stopped, stopping, within_a_minute,
 };
 
 /// The calls rise by one, add up, and end at what was decided.
@@ -47,9 +47,9 @@ fn one_call_for_every_item_whatever_its_outcome() {
                         7 => panic!("{MEANT}seven"),
                         _ => Ok(()),
                     });
-                let result = result.unwrap();
+                let result = ran_to_its_end(result);
                 assert_honest(&calls, 500, 400, 100);
-                assert_eq!((result.successful(), result.failed()), (400, 100), "{workers:?}");
+                assert_eq!((result.succeeded(), result.failed()), (400, 100), "{workers:?}");
             }
         }
     });
@@ -65,7 +65,7 @@ fn many_short_batches_lose_no_call() {
                 let result =
                     executor.batch(0..items).on_progress(|p| calls.push(*p)).run(|_| Ok::<_, String>(()));
                 assert_honest(&calls, items, items, 0);
-                assert!(result.unwrap().is_success());
+                assert!(ran_to_its_end(result).is_success());
             }
         }
     });
@@ -76,13 +76,13 @@ fn what_was_skipped_was_not_completed() {
     within_a_minute(|| {
         for workers in settings() {
             let mut calls = Vec::new();
-            let error = stopping(workers)
-                .batch(0..1_000usize)
-                .on_progress(|p| calls.push(*p))
-                .run(|&n| if n == 77 { Err("77") } else { Ok(()) })
-                .unwrap_err();
-            let partial = error.into_partial().unwrap();
-            assert_honest(&calls, 1_000, partial.successful(), partial.failed());
+            let (_, partial) = stopped(
+                stopping(workers)
+                    .batch(0..1_000usize)
+                    .on_progress(|p| calls.push(*p))
+                    .run(|&n| if n == 77 { Err("77") } else { Ok(()) }),
+            );
+            assert_honest(&calls, 1_000, partial.succeeded(), partial.failed());
             assert_eq!(calls.len() + partial.skipped(), 1_000, "{workers:?}");
         }
     });
@@ -103,8 +103,8 @@ fn a_refused_or_panicking_permit_is_reported_like_a_failure() {
             let executor = builder.rate_limiter(limiter).build().unwrap();
             let mut calls = Vec::new();
             let batch = executor.batch(0..100).on_progress(|p| calls.push(*p));
-            let result = batch.run(|_| Ok::<_, String>(())).unwrap();
-            assert_eq!((result.successful(), result.failed()), (60, 40), "{workers:?}");
+            let result = ran_to_its_end(batch.run(|_| Ok::<_, String>(())));
+            assert_eq!((result.succeeded(), result.failed()), (60, 40), "{workers:?}");
             assert_honest(&calls, 100, 60, 40);
         }
     });
@@ -123,7 +123,7 @@ fn calls_come_on_the_calling_thread_and_never_two_at_once() {
                     thread::yield_now();
                 })
                 .run(|_| Ok::<_, String>(()));
-            assert!(result.unwrap().is_success());
+            assert!(ran_to_its_end(result).is_success());
             assert_eq!(inside.most(), 1);
         }
     });
@@ -143,12 +143,12 @@ fn a_call_tells_of_nothing_that_has_not_happened() {
                 .run(|&n| {
                     if n % 4 == 0 {
                         bad.fetch_add(1, Ordering::SeqCst);
-                        return Err(());
+                        return Err("a fourth");
                     }
                     good.fetch_add(1, Ordering::SeqCst);
                     Ok(())
                 });
-            assert_eq!(result.map_err(|_| "it collects").unwrap().failed(), 500);
+            assert_eq!(ran_to_its_end(result).failed(), 500);
         }
     });
 }
@@ -167,7 +167,7 @@ fn calls_come_while_the_batch_runs_and_not_at_its_end() {
                 }
                 Ok::<_, String>(())
             });
-            assert!(result.unwrap().is_success(), "the first call came late, {workers:?}");
+            assert!(ran_to_its_end(result).is_success(), "the first call came late, {workers:?}");
         }
     });
 }
@@ -183,7 +183,7 @@ fn one_worker_reports_each_item_before_the_next_one_starts() {
                 assert_eq!(told.load(Ordering::SeqCst), n);
                 Ok::<_, String>(())
             });
-        assert!(result.unwrap().is_success(), "{workers:?}");
+        assert!(ran_to_its_end(result).is_success(), "{workers:?}");
     }
 }
 
@@ -198,7 +198,7 @@ fn one_worker_reports_each_failure_before_the_next_item_starts() {
                 untold.fetch_add(n - told.load(Ordering::SeqCst), Ordering::SeqCst);
                 if n % 4 == 3 { Ok(()) } else { Err("no") }
             });
-        assert_eq!(result.unwrap().failed(), 300);
+        assert_eq!(ran_to_its_end(result).failed(), 300);
         assert_eq!(untold.into_inner(), 0, "{workers:?}");
     }
 }
@@ -220,7 +220,7 @@ fn a_slow_callback_slows_no_worker() {
                     done.fetch_add(1, Ordering::SeqCst);
                     Ok::<_, String>(())
                 });
-            assert!(result.unwrap().is_success());
+            assert!(ran_to_its_end(result).is_success());
             assert_eq!(all_done_during_the_first_call, Some(true), "{workers:?}");
         }
     });
@@ -238,10 +238,10 @@ fn a_callback_may_run_a_batch_itself() {
                     let batch = executor.batch(0..5).on_progress(|_| {
                         inner.fetch_add(1, Ordering::SeqCst);
                     });
-                    assert!(batch.run(|_| Ok::<_, String>(())).is_ok());
+                    assert!(batch.run(|_| Ok::<_, String>(())).is_success());
                 })
                 .run(|_| Ok::<_, String>(()));
-            assert!(result.unwrap().is_success());
+            assert!(ran_to_its_end(result).is_success());
             assert_eq!(inner.into_inner(), 100, "{workers:?}");
             assert_still_works(&executor);
         }
@@ -253,9 +253,10 @@ fn an_empty_batch_and_a_refused_one_make_no_call() {
     for workers in settings() {
         let executor = collecting(workers);
         let none = executor.batch(0..0).on_progress(|_| panic!("called")).run(|_| Ok::<_, String>(()));
-        assert!(none.unwrap().is_success());
+        assert!(ran_to_its_end(none).is_success());
         let tasks = [|| Ok::<_, String>(())];
-        assert!(executor.batch(0..2).on_progress(|_| panic!("called")).run_tasks(tasks).is_err());
+        let refused = executor.batch(0..2).on_progress(|_| panic!("called")).run_tasks(tasks);
+        assert_eq!(refused.stopped(), Some(StopReason::LengthMismatch { tasks: 1, items: 2 }));
     }
 }
 
@@ -264,7 +265,7 @@ fn the_last_callback_given_is_the_one_that_is_called() {
     let mut calls = 0;
     let executor = collecting(2);
     let batch = executor.batch(0..10).on_progress(|_| panic!("replaced")).on_progress(|_| calls += 1);
-    assert!(batch.run(|_| Ok::<_, String>(())).is_ok());
+    assert!(batch.run(|_| Ok::<_, String>(())).is_success());
     assert_eq!(calls, 10);
 }
 
@@ -278,9 +279,9 @@ fn a_caller_that_reports_leaves_the_work_to_threads_that_are_just_starting() {
                 thread::sleep(Duration::from_millis(1));
                 Ok::<_, String>(thread::current().id() == caller)
             });
-            result.unwrap().values().any(|&by_caller| by_caller)
+            ran_to_its_end(result).values().any(|&by_caller| by_caller)
         };
-        // Not in every try: a thread may take longer to start than anybody would wait for.
+        // Not in every try: a thread may take longer to start than any caller would wait.
         let times = (0..20).filter(|_| caller_worked()).count();
         assert!(times < 15, "the caller worked {times} times of 20");
     });

@@ -8,7 +8,9 @@ use std::thread;
 
 use batch_executor::{BatchExecutor, Workers};
 
-use common::{Meeting, assert_still_works, collecting, parallel_settings, settings, within_a_minute};
+use common::{
+    Meeting, assert_still_works, collecting, parallel_settings, ran_to_its_end, settings, within_a_minute,
+};
 
 /// Runs a batch of so many items in every item, and so on; how many items ran at the bottom.
 fn nest(executor: &BatchExecutor, items: usize, depth: usize) -> usize {
@@ -16,7 +18,7 @@ fn nest(executor: &BatchExecutor, items: usize, depth: usize) -> usize {
         0 => Ok::<_, String>(1),
         _ => Ok(nest(executor, items, depth - 1)),
     });
-    result.expect("no failures").values().sum()
+    ran_to_its_end(result).values().sum()
 }
 
 #[test]
@@ -31,7 +33,7 @@ fn a_batch_in_an_item_finishes_at_full_occupancy() {
                 meeting.of(together);
                 Ok::<_, String>(nest(&executor, together.max(2), 0))
             });
-            let result = result.unwrap();
+            let result = ran_to_its_end(result);
             assert!(result.is_success(), "{workers:?}");
             assert_eq!(result.values().sum::<usize>(), together * together.max(2));
             assert_still_works(&executor);
@@ -77,9 +79,9 @@ fn a_batch_that_reports_progress_finishes_in_an_item_too() {
                 let batch = executor.batch(0..50).on_progress(|_| {
                     calls.fetch_add(1, Ordering::SeqCst);
                 });
-                batch.run(|_| Ok::<_, String>(())).map(|_| ()).map_err(|error| error.to_string())
+                batch.run(|_| Ok::<_, String>(())).into_result().map(drop).map_err(|error| error.to_string())
             });
-            assert!(result.unwrap().is_success(), "{workers:?}");
+            assert!(ran_to_its_end(result).is_success(), "{workers:?}");
             assert_eq!(calls.into_inner(), 50 * together);
         }
     });
@@ -99,7 +101,7 @@ fn batches_from_more_threads_than_the_pool_has_all_finish() {
                         }
                         Ok::<_, String>(nest(&executor, 3, 1))
                     });
-                    done.fetch_add(result.unwrap().values().sum(), Ordering::SeqCst);
+                    done.fetch_add(ran_to_its_end(result).values().sum(), Ordering::SeqCst);
                 });
             }
         });
@@ -126,7 +128,7 @@ fn inside(own: usize, parent: Option<usize>, item: impl FnOnce()) {
 }
 
 #[test]
-fn who_waits_for_its_batch_works_on_no_other() {
+fn a_caller_that_waits_for_its_batch_works_on_no_other() {
     within_a_minute(|| {
         for workers in [Workers::Fixed(2), Workers::Fixed(4), Workers::Fixed(8)] {
             let executor = collecting(workers);
@@ -142,17 +144,17 @@ fn who_waits_for_its_batch_works_on_no_other() {
                                 inside(innermost, Some(middle), thread::yield_now);
                                 Ok::<_, String>(())
                             });
-                            assert!(result.unwrap().is_success(), "in item {m}");
+                            assert!(ran_to_its_end(result).is_success(), "in item {m}");
                         });
                         Ok::<_, String>(())
                     });
-                    let result = result.unwrap();
-                    assert!(result.is_success(), "{}", result.failures().next().unwrap().error().unwrap());
+                    let result = ran_to_its_end(result);
+                    assert!(result.is_success(), "{}", result.failures().next().unwrap().error);
                 });
                 Ok::<_, String>(())
             });
-            let outer = outer.unwrap();
-            assert!(outer.is_success(), "{}", outer.failures().next().unwrap().error().unwrap());
+            let outer = ran_to_its_end(outer);
+            assert!(outer.is_success(), "{}", outer.failures().next().unwrap().error);
         }
     });
 }

@@ -11,11 +11,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use batch_executor::{BatchExecutor, BatchExecutorBuilder, Workers};
+use batch_executor::{BatchExecutor, BatchExecutorBuilder, StopReason, Workers};
 
 use common::{
     AT_THE_END, Census, Meeting, NO_THREAD, PROBE, assert_each_outcome_at_its_index, assert_ends_well,
-    behind_strace, child, ended, probe, strace_works, told_to, within_a_minute,
+    behind_strace, child, ended, probe, ran_to_its_end, stopped, strace_works, told_to, within_a_minute,
 };
 
 /// More than the address space of a process.
@@ -40,19 +40,19 @@ fn assert_works(executor: &BatchExecutor) {
             census.count(n);
             if n % 7 == 3 { Err(n) } else { Ok(n * 2) }
         });
-        let result = result.expect("it collects");
+        let result = ran_to_its_end(result);
         census.assert_each_ran_once();
         assert_each_outcome_at_its_index(&result, |&n| (n % 7 != 3).then_some(n * 2));
         assert_eq!(calls.into_inner(), if reports { 300 } else { 0 });
     }
     let nested = executor.run(0..10, |_| {
         let inner = executor.batch(0..10).on_progress(|_| {}).run(|&n| Ok::<_, String>(n));
-        inner.map(|inner| inner.values().sum::<i32>()).map_err(|error| error.to_string())
+        inner.into_values().map(|values| values.iter().sum::<i32>()).map_err(|error| error.to_string())
     });
-    assert_eq!(nested.expect("it collects").values().sum::<i32>(), 450);
+    assert_eq!(ran_to_its_end(nested).values().sum::<i32>(), 450);
 }
 
-/// Nobody but the caller works.
+/// The caller works, and no other thread does.
 #[track_caller]
 fn assert_the_caller_works_alone(executor: &BatchExecutor) {
     let caller = thread::current().id();
@@ -60,11 +60,11 @@ fn assert_the_caller_works_alone(executor: &BatchExecutor) {
         let batch = executor.batch(0..50);
         let batch = if reports { batch.on_progress(|_| {}) } else { batch };
         let result = batch.run(|_| {
-            // Time for anybody else to come.
+            // Time for another thread to come.
             thread::sleep(Duration::from_micros(200));
             Ok::<_, String>(thread::current().id())
         });
-        let result = result.expect("it collects");
+        let result = ran_to_its_end(result);
         assert_eq!(result.workers(), 1, "there were threads after all");
         assert!(result.values().all(|&thread| thread == caller));
     }
@@ -93,7 +93,7 @@ fn a_stack_of_a_quarter_of_the_address_space_gives_few_threads_or_none() {
             thread::sleep(Duration::from_micros(200));
             Ok::<_, String>(())
         });
-        assert!(result.unwrap().workers() <= 4);
+        assert!(ran_to_its_end(result).workers() <= 4);
     });
 }
 
@@ -102,11 +102,13 @@ fn without_any_thread_a_stop_is_where_a_loop_would_stop() {
     within_a_minute(|| {
         let executor = BatchExecutor::builder().workers(8).stack_size(NO_ROOM).build().unwrap();
         let census = Census::of(100);
-        let error = executor.run(0..100usize, |&n| {
+        let result = executor.run(0..100usize, |&n| {
             census.count(n);
             if n >= 30 { Err(n) } else { Ok(n) }
         });
-        assert_eq!(error.unwrap_err().first_failure().unwrap().id, 30);
+        let (reason, partial) = stopped(result);
+        assert_eq!(reason, StopReason::ItemFailed { index: 30 });
+        assert_eq!(partial.failures().next().unwrap().index, 30);
         assert_eq!(census.total(), 31);
     });
 }
@@ -125,7 +127,7 @@ fn threads_that_the_memory_limit_still_allows_are_used() {
             thread::sleep(Duration::from_micros(200));
             Ok::<_, String>(())
         });
-        let result = result.unwrap();
+        let result = ran_to_its_end(result);
         assert!(result.is_success(), "not even one thread came");
         assert!((2..8).contains(&result.workers()), "{} workers", result.workers());
         println!("{AT_THE_END} with {} workers", result.workers());
@@ -174,11 +176,11 @@ fn when_later_threads_are_refused_those_before_are_used() {
                 if n < expected {
                     meeting.of(expected);
                 }
-                // Time for anybody else to come.
+                // Time for another thread to come.
                 thread::sleep(Duration::from_millis(1));
                 Ok::<_, String>(())
             });
-            let result = result.unwrap();
+            let result = ran_to_its_end(result);
             assert!(result.is_success(), "thread {number} did not come");
             assert_eq!(result.workers(), expected, "workers of executor {number}");
         }
@@ -210,7 +212,7 @@ fn a_thread_that_is_refused_once_is_asked_for_again() {
             meeting.of(2);
             Ok::<_, String>(())
         });
-        assert!(result.unwrap().is_success(), "no second worker came");
+        assert!(ran_to_its_end(result).is_success(), "no second worker came");
         println!("{AT_THE_END}");
         return;
     }

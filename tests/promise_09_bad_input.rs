@@ -6,11 +6,13 @@ use std::error::Error;
 use std::time::Duration;
 
 use batch_executor::{
-    AdaptiveWorkers, AutoWorkers, BatchError, BatchExecutor, BatchExecutorBuilder, ConfigError, ItemError,
-    LimiterError, MAX_WORKERS, RateLimit, StopReason, Workers,
+    AdaptiveWorkers, AutoWorkers, BatchExecutor, BatchExecutorBuilder, CancelToken, ConfigError, ItemError,
+    LimiterError, MAX_WORKERS, RateLimit, Retry, StopReason, Workers,
 };
 
-use common::{Census, MEANT, collecting, panic_of, settings, silence_meant_panics, stopping};
+use common::{
+    Census, MEANT, collecting, panic_of, ran_to_its_end, settings, silence_meant_panics, stopped, stopping,
+};
 
 #[track_caller]
 fn assert_refused(builder: BatchExecutorBuilder, error: &ConfigError, text: &str) {
@@ -79,6 +81,24 @@ fn a_range_of_workers_the_wrong_way_round_is_refused() {
 }
 
 #[test]
+fn what_the_builder_refuses_a_batch_refuses_with_the_same_words() {
+    let executor = BatchExecutor::new();
+    let batch = || executor.batch::<(), String, _>(0..9);
+    let too_many = "4097 workers are too many; the most is 4096";
+    assert_eq!(panic_of(|| batch().workers(4097)), too_many);
+    let none = "the worker count is 0; a batch needs at least 1 worker";
+    assert_eq!(panic_of(|| batch().workers(0)), none);
+    let range = "AdaptiveWorkers::min(9) is above max(3)";
+    assert_eq!(panic_of(|| batch().workers(AdaptiveWorkers::new().min(9).max(3))), range);
+    let setting = "AutoWorkers::cap is 0; the worker count would be 0";
+    assert_eq!(panic_of(|| batch().workers(AutoWorkers::new().cap(0))), setting);
+    let failures = "stop_after_failures is 0; a batch can stop after 1 failure at the earliest";
+    assert_eq!(panic_of(|| batch().stop_after_failures(0)), failures);
+    assert_eq!(panic_of(|| batch().window(0)), "a window of 0 items would never let anything start");
+    assert_eq!(panic_of(|| batch().timeline_spans(0)), "a timeline of 0 spans would show nothing");
+}
+
+#[test]
 fn a_failure_limit_of_zero_is_refused() {
     assert_refused(
         BatchExecutor::builder().stop_after_failures(0),
@@ -135,31 +155,47 @@ fn lengths_that_differ_are_refused_before_anything_runs() {
     for workers in settings() {
         for (tasks, ids) in [(2, 3), (3, 2), (0, 1), (1, 0)] {
             let census = Census::of(3);
-            let error = collecting(workers)
-                .execute_batch(
-                    (0..tasks).map(|n| {
-                        let census = &census;
-                        move || {
-                            census.count(n);
-                            Ok::<_, String>(())
-                        }
-                    }),
-                    0..ids,
-                )
-                .unwrap_err();
-            let BatchError::LengthMismatch { tasks: told_tasks, item_ids } = error else {
-                panic!("they differ")
+            let all = || {
+                (0..tasks).map(|n| {
+                    let census = &census;
+                    move || {
+                        census.count(n);
+                        Ok::<_, String>(())
+                    }
+                })
             };
-            assert_eq!((told_tasks, item_ids), (tasks, ids));
-            assert_eq!(error.to_string(), format!("{tasks} tasks but {ids} item ids; nothing was run"));
-            assert!(error.partial().is_none() && error.first_failure().is_none());
-            let text = error.to_string();
-            let error = error.without_items();
-            assert_eq!(error.to_string(), text);
+            let executor = collecting(workers);
+            let (reason, partial) = stopped(executor.batch(0..ids).run_tasks(all()));
+            assert_eq!(reason, StopReason::LengthMismatch { tasks, items: ids });
+            let words = format!("{tasks} tasks but {ids} item ids; nothing was run");
+            assert_eq!(reason.to_string(), words);
+            assert_eq!((partial.total(), partial.skipped(), partial.workers()), (ids, ids, 0), "{workers:?}");
+            assert!(partial.outcomes().iter().all(|outcome| matches!(outcome, Err(ItemError::Skipped))));
+            assert_eq!(partial.items(), (0..ids).collect::<Vec<_>>());
+
+            let error = executor.execute_batch(all(), 0..ids).unwrap_err();
+            assert_eq!((error.stopped(), error.index(), error.skipped()), (Some(reason), None, ids));
+            assert!(error.to_string().starts_with(&format!("{words} (0 of {ids} succeeded")), "{error}");
             assert!(error.source().is_none());
-            assert!(error.into_partial().is_none());
             assert_eq!(census.total(), 0, "something ran, {workers:?}");
         }
+    }
+}
+
+/// In the first edition this was a type error; now that steps keep the type, it is refused before anything runs.
+#[test]
+fn a_retry_for_tasks_is_refused_before_anything_runs() {
+    for workers in settings() {
+        let (executor, census) = (collecting(workers), Census::of(1));
+        let retry = Retry::exponential(Duration::ZERO, Duration::ZERO, 1);
+        let batch = executor.batch([1]).retry(retry);
+        let task = || {
+            census.count(0);
+            Ok::<_, String>(1)
+        };
+        let words = "a task can run only once, so a batch of tasks cannot have a retry";
+        assert_eq!(panic_of(|| batch.run_tasks([task])), words);
+        assert_eq!(census.total(), 0, "{workers:?}");
     }
 }
 
@@ -170,6 +206,10 @@ fn a_stop_reason_says_which_item_or_how_many() {
     assert_eq!(text(StopReason::TooManyFailures { limit: 1 }), "stopped after 1 failure");
     assert_eq!(text(StopReason::TooManyFailures { limit: 12 }), "stopped after 12 failures");
     assert_eq!(text(StopReason::OutOfMemory), "there is no memory for so many items");
+    assert_eq!(text(StopReason::Cancelled), "cancelled");
+    assert_eq!(text(StopReason::DeadlineExceeded), "the deadline has passed");
+    let mismatch = StopReason::LengthMismatch { tasks: 2, items: 3 };
+    assert_eq!(text(mismatch), "2 tasks but 3 item ids; nothing was run");
 }
 
 /// The text without the time that the batch took, which stands at its end.
@@ -186,20 +226,21 @@ fn a_batch_error_says_why_what_and_how_far() {
     silence_meant_panics();
     let fails = |from: usize| move |&n: &usize| if n >= from { Err(format!("error {n}")) } else { Ok(n) };
 
-    let error = stopping(1).run(0..9usize, fails(3)).unwrap_err();
+    let error = stopping(1).run(0..9usize, fails(3)).into_result().unwrap_err();
     assert_eq!(
         before_the_time(&error.to_string()),
         "item 3 failed: error 3 (3 of 9 succeeded, 1 failed, 5 skipped"
     );
 
     let twice = BatchExecutor::builder().stop_after_failures(2).build().unwrap();
-    let error = twice.run(0..9usize, fails(3)).unwrap_err();
+    let error = twice.run(0..9usize, fails(3)).into_result().unwrap_err();
     assert_eq!(
         before_the_time(&error.to_string()),
         "stopped after 2 failures, the first: error 3 (3 of 9 succeeded, 2 failed, 4 skipped"
     );
 
-    let error = stopping(1).run(0..2, |_| -> Result<(), String> { panic!("{MEANT}no") }).unwrap_err();
+    let panics = |_: &i32| -> Result<(), String> { panic!("{MEANT}no") };
+    let error = stopping(1).run(0..2, panics).into_result().unwrap_err();
     let text = error.to_string();
     assert_eq!(
         before_the_time(&text),
@@ -208,6 +249,21 @@ fn a_batch_error_says_why_what_and_how_far() {
     let boxed: Box<dyn Error> = Box::new(error);
     assert!(boxed.source().is_none());
     assert_eq!(boxed.to_string(), text);
+
+    let error = collecting(1).run(0..9usize, fails(7)).into_values().unwrap_err();
+    assert_eq!(before_the_time(&error.to_string()), "item 7 failed: error 7 (7 of 9 succeeded, 2 failed");
+
+    let token = CancelToken::new();
+    let cancelled = stopping(1).batch(0..9usize).cancel_on(&token).run(|&n| {
+        token.cancel();
+        Ok::<_, String>(n)
+    });
+    let error = cancelled.into_result().unwrap_err();
+    assert_eq!(before_the_time(&error.to_string()), "cancelled (1 of 9 succeeded, 8 skipped");
+
+    let late = collecting(1).batch(0..9usize).timeout(Duration::ZERO).run(fails(0));
+    let error = late.into_result().unwrap_err();
+    assert_eq!(before_the_time(&error.to_string()), "the deadline has passed (0 of 9 succeeded, 9 skipped");
 }
 
 #[test]
@@ -224,8 +280,20 @@ fn an_item_error_says_what_became_of_the_item() {
     assert_eq!(panicked.unwrap_err().to_string(), "panicked: meant: a text");
     let panicked = BatchExecutor::new().execute(|| -> Result<(), String> { std::panic::panic_any(42) });
     assert_eq!(panicked.unwrap_err().to_string(), "panicked: non-string panic payload");
+    assert_eq!(
+        ItemError::Interrupted(Some("busy")).to_string(),
+        "interrupted: the batch stopped before the next attempt; the last one failed: busy"
+    );
+    assert_eq!(
+        ItemError::<String>::Interrupted(None).to_string(),
+        "interrupted: the batch stopped before this item was done"
+    );
+    assert_eq!(ItemError::<String>::FailedEarlier("as recorded".to_owned()).to_string(), "as recorded");
     assert!(Error::source(&ItemError::Failed("no such file")).is_none());
     assert!(ItemError::Failed("").is_failure() && !ItemError::<String>::Skipped.is_failure());
+    assert!(!ItemError::Interrupted(Some("busy")).is_failure());
+    assert!(!ItemError::<String>::Interrupted(None).is_failure());
+    assert!(ItemError::<String>::FailedEarlier(String::new()).is_failure());
 }
 
 #[test]
@@ -239,9 +307,9 @@ fn a_limiter_error_speaks_for_the_error_inside() {
 
 #[test]
 fn a_result_says_how_it_went_in_one_line() {
-    let result = collecting(2).run(0..10, |&n| if n < 3 { Err("low") } else { Ok(n) }).unwrap();
+    let result = ran_to_its_end(collecting(2).run(0..10, |&n| if n < 3 { Err("low") } else { Ok(n) }));
     assert_eq!(before_the_time(&result.to_string()), "7 of 10 succeeded, 3 failed");
-    let result = collecting(2).run(0..10, |&n| Ok::<_, String>(n)).unwrap();
+    let result = ran_to_its_end(collecting(2).run(0..10, |&n| Ok::<_, String>(n)));
     assert_eq!(before_the_time(&result.to_string()), "10 of 10 succeeded");
 }
 
@@ -255,17 +323,24 @@ fn without_the_time(text: &str) -> String {
 #[test]
 fn what_unwrap_prints_of_a_batch_error_tells_the_first_failure_and_the_counts() {
     struct Plain; // items and values need no text
-    let error = stopping(1)
-        .run([1, 2, 3, 4].map(|n| (n, Plain)), |item| if item.0 == 3 { Err("three") } else { Ok(Plain) })
-        .map(drop)
-        .unwrap_err();
+    let result = stopping(1)
+        .run([1, 2, 3, 4].map(|n| (n, Plain)), |item| if item.0 == 3 { Err("three") } else { Ok(Plain) });
     assert_eq!(
-        without_the_time(&format!("{error:?}")),
-        "Stopped { reason: ItemFailed { index: 2 }, first_failure: Some(Failed(\"three\")), \
-         partial: BatchResult { total: 4, successful: 2, failed: 1, skipped: 1, workers: 1, .. } }"
+        without_the_time(&format!("{result:?}")),
+        "BatchResult { total: 4, succeeded: 2, failed: 1, skipped: 1, \
+         stopped: Some(ItemFailed { index: 2 }), workers: 1, .. }"
     );
-    let error = BatchExecutor::new().batch([1, 2]).run_tasks([|| Ok::<_, String>(())]).unwrap_err();
-    assert_eq!(format!("{error:?}"), "LengthMismatch { tasks: 1, item_ids: 2 }");
+    assert_eq!(
+        format!("{:?}", result.into_result().map(drop).unwrap_err()),
+        "BatchError { stopped: Some(ItemFailed { index: 2 }), index: Some(2), error: Some(\"three\"), \
+         total: 4, succeeded: 2, failed: 1, skipped: 1 }"
+    );
+    let error = BatchExecutor::new().execute_batch([|| Ok::<_, String>(())], [1, 2]).unwrap_err();
+    assert_eq!(
+        format!("{error:?}"),
+        "BatchError { stopped: Some(LengthMismatch { tasks: 1, items: 2 }), index: None, error: None, \
+         total: 2, succeeded: 0, failed: 0, skipped: 2 }"
+    );
 }
 
 #[test]
@@ -283,11 +358,15 @@ fn settings_can_be_read_in_the_debug_text() {
         format!("{executor:?}"),
         "BatchExecutor { workers: Fixed(3), on_failure: StopAfter(2), rate_limited: true, .. }"
     );
-    let batch = executor.batch(0..9);
-    assert_eq!(format!("{batch:?}"), "Batch { reports_progress: false, records_timeline: false, .. }");
+    let batch = executor.batch::<(), String, _>(0..9);
     assert_eq!(
-        format!("{:?}", batch.on_progress(|_| {})),
-        "Batch { reports_progress: true, records_timeline: false, .. }"
+        format!("{batch:?}"),
+        "Batch { reports_progress: false, records_timeline: false, retries: false, has_journal: false, .. }"
+    );
+    let retry = Retry::exponential(Duration::ZERO, Duration::ZERO, 1);
+    assert_eq!(
+        format!("{:?}", batch.on_progress(|_| {}).record_timeline().retry(retry)),
+        "Batch { reports_progress: true, records_timeline: true, retries: true, has_journal: false, .. }"
     );
 }
 

@@ -14,8 +14,8 @@ use std::time::Duration;
 use batch_executor::{BatchExecutor, Workers};
 
 use common::{
-    Gate, MEANT, Meeting, assert_still_works, panic_of, settings, silence_meant_panics, threads_named,
-    wait_until, within_a_minute,
+    Gate, MEANT, Meeting, assert_still_works, panic_of, ran_to_its_end, settings, silence_meant_panics,
+    threads_named, wait_until, within_a_minute,
 };
 
 /// An executor whose threads have this name, and stay until they are told to go.
@@ -45,7 +45,7 @@ fn meet(executor: &BatchExecutor, workers: usize) {
         meeting.of(workers);
         Ok::<_, String>(())
     });
-    assert!(result.expect("it collects").is_success(), "{workers} workers did not meet");
+    assert!(ran_to_its_end(result).is_success(), "{workers} workers did not meet");
 }
 
 #[test]
@@ -65,8 +65,8 @@ fn one_worker_and_empty_batches_start_no_thread() {
     }
     let executor = named("p10-empty", 8);
     let empty = executor.batch(0..0).on_progress(|_| {}).run(|_| Ok::<_, String>(()));
-    assert!(empty.unwrap().is_success());
-    assert!(executor.run(0..1, |_| Ok::<_, String>(())).is_ok());
+    assert!(ran_to_its_end(empty).is_success());
+    assert!(executor.run(0..1, |_| Ok::<_, String>(())).is_success());
     assert_eq!(threads_named("p10-empty").len(), 0);
 }
 
@@ -101,7 +101,7 @@ fn a_drop_right_after_a_quick_batch_joins_threads_that_were_just_being_started()
     within_a_minute(|| {
         for _ in 0..300 {
             let executor = named("p10-quick", 8);
-            assert!(executor.run(0..20, |_| Ok::<_, String>(())).is_ok());
+            assert!(executor.run(0..20, |_| Ok::<_, String>(())).is_success());
             drop(executor);
             assert_all_end("p10-quick");
         }
@@ -212,7 +212,7 @@ fn drop_waits_for_what_a_thread_does_when_it_ends() {
             }
             Ok::<_, String>(())
         });
-        assert!(result.unwrap().is_success());
+        assert!(ran_to_its_end(result).is_success());
         drop(executor);
         assert_eq!(ENDED.load(Ordering::SeqCst), 3, "drop did not wait for the threads to end");
     });
@@ -228,7 +228,7 @@ fn on_the_helper(executor: &BatchExecutor, act: impl Fn() + Sync) {
         }
         Ok::<_, String>(())
     });
-    assert!(result.is_ok());
+    assert!(ran_to_its_end(result).is_success());
 }
 
 /// One thread's time has run out and it is in its destructors when the time of the next runs out, which lets go of it.
@@ -313,7 +313,7 @@ fn panics_leak_no_thread() {
         let threads = threads_named("p10-panic");
         for _ in 0..20 {
             let all = executor.run(0..50, |_| -> Result<(), String> { panic!("{MEANT}all") });
-            assert_eq!(all.unwrap().failed(), 50);
+            assert_eq!(ran_to_its_end(all).failed(), 50);
             let batch = executor.batch(0..50).on_progress(|_| panic!("{MEANT}the callback"));
             panic_of(|| batch.run(|_| Ok::<_, String>(())));
         }
@@ -337,9 +337,13 @@ fn many_batches_at_once_use_no_more_threads_than_eight_for_each_worker() {
                         held.fetch_add(1, Ordering::SeqCst);
                         gate.pass();
                         // The threads that are there now may be used by batches in batches.
-                        executor.run(0..10, |_| Ok::<_, String>(())).map(|_| ()).map_err(|e| e.to_string())
+                        executor
+                            .run(0..10, |_| Ok::<_, String>(()))
+                            .into_result()
+                            .map(drop)
+                            .map_err(|e| e.to_string())
                     });
-                    assert!(result.unwrap().is_success());
+                    assert!(ran_to_its_end(result).is_success());
                 });
             }
             wait_until("30 callers and 16 threads are held", || held.load(Ordering::SeqCst) == 46);
@@ -364,7 +368,7 @@ fn threads_carry_the_name_that_they_were_given_and_a_number() {
             let own = thread::current();
             Ok::<_, String>((own.id() != caller).then(|| own.name().map(str::to_owned)).flatten())
         });
-        let mut names: Vec<String> = result.unwrap().values().flatten().cloned().collect();
+        let mut names: Vec<String> = ran_to_its_end(result).values().flatten().cloned().collect();
         names.sort();
         assert_eq!(names, ["p10-name-1", "p10-name-2"]);
     });

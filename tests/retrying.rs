@@ -14,15 +14,15 @@ use batch_executor::{
 
 use common::{
     Census, Gate, Meeting, Peak, Register, Way, assert_counts_add_up, assert_each_outcome_at_its_index,
-    cancelled_behind, collecting, stopped, wait_until, within_a_minute,
+    cancelled_behind, collecting, ran_to_its_end, stopped, wait_until, within_a_minute,
 };
 
 const EVER: Duration = Duration::MAX;
 const MS: fn(u64) -> Duration = Duration::from_millis;
 
 /// So many retries, without a delay.
-fn at_once(retries: usize) -> Retry<impl Fn() -> iter::RepeatN<Duration>> {
-    Retry::new(move || iter::repeat_n(Duration::ZERO, retries))
+fn at_once<E>(retries: usize) -> Retry<'static, E> {
+    Retry::delays(move || iter::repeat_n(Duration::ZERO, retries))
 }
 
 #[test]
@@ -36,7 +36,7 @@ fn there_are_as_many_retries_as_delays() {
                     census.count(n);
                     Err::<(), _>(n)
                 });
-                let result = result.unwrap();
+                let result = ran_to_its_end(result);
                 assert_eq!((census.runs(), result.failed()), (vec![retries + 1; 20], 20), "{way:?}");
                 assert!((0..20).all(|index| result.attempts(index) == retries + 1));
             }
@@ -53,7 +53,7 @@ fn an_item_is_tried_until_it_succeeds_and_the_attempts_are_numbered() {
                 seen.lock().unwrap()[n].push(cx.attempt());
                 if cx.attempt() > n % 5 { Ok(n * n) } else { Err(n) }
             });
-            let result = result.unwrap();
+            let result = ran_to_its_end(result);
             assert_each_outcome_at_its_index(&result, |&n| Some(n * n));
             for (n, attempts) in seen.into_inner().unwrap().into_iter().enumerate() {
                 assert!(attempts.into_iter().eq(1..=n % 5 + 1), "{way:?}");
@@ -70,7 +70,7 @@ fn outcomes_are_in_input_order_however_items_come_back() {
     within_a_minute(|| {
         for way in Way::all() {
             let (executor, came_back) = (way.collecting(), Mutex::new(Vec::new()));
-            let retry = Retry::new(|| iter::once(EVER)).when(|n: &usize| match n % 4 {
+            let retry = Retry::delays(|| iter::once(EVER)).when(|n: &usize| match n % 4 {
                 0 => RetryDecision::GiveUp,
                 _ => RetryDecision::RetryAfter(MS(40 - *n as u64)),
             });
@@ -82,7 +82,7 @@ fn outcomes_are_in_input_order_however_items_come_back() {
                 came_back.lock().unwrap().push(n);
                 Ok(n + 1)
             });
-            let result = result.unwrap();
+            let result = ran_to_its_end(result);
             assert_each_outcome_at_its_index(&result, |&n| (n % 4 != 0).then_some(n + 1));
             let mut came_back = came_back.into_inner().unwrap();
             assert_ne!(came_back, (0..40).filter(|n| n % 4 != 0).collect::<Vec<_>>(), "{way:?}");
@@ -112,18 +112,18 @@ const RETRIES: usize = 2;
 /// Outcomes are those of a loop that tries each item to its end before it goes on to the next.
 fn assert_is_like_a_loop(executor: &BatchExecutor, limit: usize, plan: &[usize]) {
     let census = Census::of(plan.len());
-    let retry = Retry::new(|| iter::repeat_n(Duration::from_micros(30), RETRIES));
-    let outcome = executor.batch(0..plan.len()).retry(retry).run_with(|&n, cx| {
+    let retry = Retry::delays(|| iter::repeat_n(Duration::from_micros(30), RETRIES));
+    let result = executor.batch(0..plan.len()).retry(retry).run_with(|&n, cx| {
         census.count(n);
         if cx.attempt() > plan[n] { Ok(n) } else { Err(n) }
     });
     let lost: Vec<usize> = (0..plan.len()).filter(|&n| plan[n] > RETRIES).collect();
     let Some(&last) = lost.get(limit - 1) else {
-        let result = outcome.expect("fewer failures than the limit");
+        let result = ran_to_its_end(result);
         assert_each_outcome_at_its_index(&result, |n| (plan[*n] <= RETRIES).then_some(*n));
         return;
     };
-    let (reason, partial) = stopped(outcome);
+    let (reason, partial) = stopped(result);
     let expected = if limit == 1 {
         StopReason::ItemFailed { index: last }
     } else {
@@ -134,10 +134,13 @@ fn assert_is_like_a_loop(executor: &BatchExecutor, limit: usize, plan: &[usize])
         let (runs, to_the_end) = (census.runs()[n], plan[n].min(RETRIES) + 1);
         assert_eq!(partial.attempts(n), runs);
         assert!(runs <= to_the_end);
-        match &item.outcome {
+        match item.outcome {
             Ok(value) => assert!(*value == n && plan[n] <= RETRIES && runs == to_the_end),
             Err(ItemError::Failed(error)) => {
-                assert!(*error == n && runs > 0 && (n > last || (plan[n] > RETRIES && runs == to_the_end)));
+                assert!(*error == n && plan[n] > RETRIES && runs == to_the_end, "item {n}");
+            }
+            Err(ItemError::Interrupted(Some(error))) => {
+                assert!(*error == n && n > last && (1..to_the_end).contains(&runs), "item {n}");
             }
             Err(error) => assert!(n > last && runs == 0 && matches!(error, ItemError::Skipped), "item {n}"),
         }
@@ -176,7 +179,7 @@ fn items_below_a_failure_are_tried_until_they_are_decided() {
     within_a_minute(|| {
         for way in Way::all() {
             let (executor, census) = (way.stopping(), Census::of(100));
-            let retry = Retry::new(|| iter::repeat_n(MS(15), 2))
+            let retry = Retry::delays(|| iter::repeat_n(MS(15), 2))
                 .when(|n: &usize| if *n == 9 { RetryDecision::GiveUp } else { RetryDecision::Retry });
             let (reason, partial) = stopped(way.batch(&executor, 0..100usize).retry(retry).run(|&n| {
                 census.count(n);
@@ -201,7 +204,7 @@ fn progress_counts_an_item_once_and_ends_at_its_total() {
             let result = batch
                 .retry(at_once(2))
                 .run_with(|&n, cx| if n % 10 == 0 || cx.attempt() <= n % 3 { Err(n) } else { Ok(n) });
-            assert_eq!(result.unwrap().failed(), 6);
+            assert_eq!(ran_to_its_end(result).failed(), 6);
             assert!(told.iter().map(|told| (told.0, told.1)).eq((1..=60).map(|n| (n, 60))), "{way:?}");
             assert_eq!(told.last(), Some(&(60, 60, 6)));
         }
@@ -224,7 +227,7 @@ fn every_attempt_takes_a_permit_of_its_own() {
                 census.count(n);
                 if cx.attempt() <= n % 6 { Err(n) } else { Ok(n) }
             });
-            assert_counts_add_up(&result.unwrap());
+            assert_counts_add_up(&ran_to_its_end(result));
             assert_eq!(permits.load(Ordering::SeqCst), census.total(), "{way:?}");
             assert_eq!(census.total(), (0..50).map(|n| (n % 6 + 1).min(4)).sum::<usize>());
         }
@@ -242,15 +245,15 @@ fn a_permit_that_is_refused_to_a_retry_is_the_items_outcome() {
             });
             let executor = way.builder().stop_on_error(false).rate_limiter(limiter).build().unwrap();
             let (census, errors) = (Census::of(30), Register::default());
-            let retry = Retry::new(|| iter::repeat(Duration::ZERO));
+            let retry = Retry::delays(|| iter::repeat(Duration::ZERO));
             let result = way.batch(&executor, 0..30usize).retry(retry).run(|&n| {
                 census.count(n);
                 Err::<(), _>(errors.make())
             });
-            let result = result.unwrap();
+            let result = ran_to_its_end(result);
             assert_eq!((result.failed(), census.total()), (30, 30), "{way:?}");
             for (n, runs) in census.runs().into_iter().enumerate() {
-                assert!(matches!(result.items()[n].error(), Some(ItemError::RateLimiter(_))));
+                assert!(matches!(result.outcomes()[n], Err(ItemError::RateLimiter(_))));
                 assert_eq!(result.attempts(n), runs);
             }
             errors.assert_all_dropped(30);
@@ -264,7 +267,7 @@ fn errors_of_earlier_attempts_are_dropped_and_the_last_is_kept() {
         for way in Way::all() {
             let (executor, errors, items) = (way.collecting(), Register::default(), Register::default());
             let batch = way.batch(&executor, (0..40).map(|_| items.make())).retry(at_once(4));
-            let result = batch.run(|_| Err::<(), _>(errors.make())).unwrap();
+            let result = ran_to_its_end(batch.run(|_| Err::<(), _>(errors.make())));
             assert_eq!((errors.made(), errors.dropped(), items.dropped()), (200, 160, 0), "{way:?}");
             drop(result);
             errors.assert_all_dropped(200);
@@ -278,14 +281,14 @@ fn retry_after_takes_the_place_of_a_delay_and_uses_it_up() {
     within_a_minute(|| {
         for way in Way::all() {
             let executor = way.collecting();
-            let retry = Retry::new(|| iter::repeat_n(EVER, 3))
+            let retry = Retry::delays(|| iter::repeat_n(EVER, 3))
                 .when(|wait: &Duration| RetryDecision::RetryAfter(*wait));
             let asked = Mutex::new(Vec::new());
             let result = way.batch(&executor, [MS(3)]).retry(retry).run(|wait| {
                 asked.lock().unwrap().push(Instant::now());
                 Err::<(), _>(*wait)
             });
-            assert_eq!(result.unwrap().attempts(0), 4, "{way:?}");
+            assert_eq!(ran_to_its_end(result).attempts(0), 4, "{way:?}");
             let asked = asked.into_inner().unwrap();
             assert!(asked.windows(2).all(|pair| pair[1] - pair[0] >= MS(3)));
         }
@@ -297,7 +300,7 @@ fn no_attempt_comes_before_its_delay_is_over() {
     within_a_minute(|| {
         for way in Way::all() {
             let (executor, failed) = (way.collecting(), Mutex::new(vec![None; 30]));
-            let retry = Retry::new(|| [4, 1].map(MS).into_iter());
+            let retry = Retry::delays(|| [4, 1].map(MS).into_iter());
             let batch = way.batch(&executor, 0..30usize).retry(retry);
             let result = batch.run_with(|&n, cx| {
                 let before = failed.lock().unwrap()[n].replace(Instant::now());
@@ -305,8 +308,8 @@ fn no_attempt_comes_before_its_delay_is_over() {
                 assert!(before.is_none_or(|before: Instant| before.elapsed() >= delay), "too early");
                 Err::<(), _>(n)
             });
-            let result = result.unwrap();
-            let as_told = |n: usize| matches!(result.items()[n].error(), Some(ItemError::Failed(_)));
+            let result = ran_to_its_end(result);
+            let as_told = |n: usize| matches!(result.outcomes()[n], Err(ItemError::Failed(_)));
             assert!((0..30).all(|n| as_told(n) && result.attempts(n) == 3), "{way:?}");
         }
     });
@@ -322,7 +325,7 @@ fn an_item_that_backs_off_holds_no_worker() {
             let (census, done) = (Census::of(backing_off + 100), Gate::default());
             let (reason, partial) = cancelled_behind(&done, &token, || {
                 let items = 0..backing_off + 100;
-                let retry = Retry::new(|| iter::once(EVER));
+                let retry = Retry::delays(|| iter::once(EVER));
                 stopped(way.batch(&executor, items).cancel_on(&token).retry(retry).run(|&n| {
                     census.count(n);
                     if census.total() == backing_off + 100 {
@@ -333,7 +336,11 @@ fn an_item_that_backs_off_holds_no_worker() {
             });
             assert_eq!(reason, StopReason::Cancelled, "{way:?}");
             census.assert_each_ran_once();
-            assert_eq!((partial.failed(), partial.successful()), (backing_off, 100));
+            assert_eq!((partial.failed(), partial.succeeded()), (0, 100));
+            let interrupted = &partial.outcomes()[..backing_off];
+            assert!(
+                interrupted.iter().all(|outcome| matches!(outcome, Err(ItemError::Interrupted(Some(_)))))
+            );
         }
     });
 }
@@ -344,7 +351,7 @@ fn back_offs_overlap() {
     within_a_minute(|| {
         let (executor, backing_off) = (collecting(8), Peak::default());
         let waiting: Vec<_> = (0..1_000).map(|_| Mutex::new(None)).collect();
-        let retry = Retry::new(|| iter::once(MS(100))).when(|n: &usize| {
+        let retry = Retry::delays(|| iter::once(MS(100))).when(|n: &usize| {
             *waiting[*n].lock().unwrap() = Some(backing_off.enter());
             RetryDecision::Retry
         });
@@ -352,7 +359,7 @@ fn back_offs_overlap() {
             drop(waiting[n].lock().unwrap().take());
             if cx.attempt() == 1 { Err(n) } else { Ok(n) }
         });
-        let result = result.unwrap();
+        let result = ran_to_its_end(result);
         assert!(result.is_success() && (0..1_000).all(|n| result.attempts(n) == 2));
         assert!(backing_off.most() > 100, "{} at once, with 8 workers", backing_off.most());
         assert!(result.elapsed() >= MS(100));
@@ -369,10 +376,10 @@ fn a_batch_ends_with_its_last_back_off_and_not_before() {
     within_a_minute(|| {
         for way in Way::all() {
             let executor = way.stopping();
-            let retry = Retry::new(|| iter::repeat_n(MS(5), 3));
+            let retry = Retry::delays(|| iter::repeat_n(MS(5), 3));
             let batch = way.batch(&executor, 0..30).retry(retry);
             let result = batch.run_with(|n, cx| if *n == 29 && cx.attempt() < 4 { Err(()) } else { Ok(()) });
-            let result = result.unwrap();
+            let result = ran_to_its_end(result);
             assert!(result.is_success() && result.attempts(29) == 4, "{way:?}");
             assert!(result.elapsed() >= MS(15));
         }
@@ -409,7 +416,7 @@ fn nine_answers_at_once_are_one_pause() {
             let builder = common::builder().workers(workers).rate_limiter(Arc::clone(&limiter));
             let executor = builder.build().unwrap();
             let first_answer = Mutex::new(None);
-            let retry = Retry::new(iter::empty).when(|(): &()| {
+            let retry = Retry::delays(iter::empty).when(|(): &()| {
                 first_answer.lock().unwrap().get_or_insert_with(Instant::now);
                 RetryDecision::PauseAll(PAUSE)
             });
@@ -420,12 +427,12 @@ fn nine_answers_at_once_are_one_pause() {
                 }
                 Ok(Instant::now())
             });
-            let result = result.unwrap();
+            let result = ran_to_its_end(result);
             assert_eq!(*limiter.pauses.lock().unwrap(), [PAUSE], "told of more than one pause");
             assert_eq!(limiter.permits.load(Ordering::SeqCst), 18);
             assert!((0..9).all(|n| result.attempts(n) == 2));
             let first = first_answer.into_inner().unwrap().unwrap();
-            assert!(result.values().all(|again| *again - first >= PAUSE), "somebody did not wait");
+            assert!(result.values().all(|again| *again - first >= PAUSE), "an item did not wait");
             assert!(result.elapsed() < 6 * PAUSE, "nine pauses one after another");
         }
     });
@@ -436,7 +443,7 @@ fn a_longer_answer_lengthens_the_pause_and_a_second_round_is_another() {
     within_a_minute(|| {
         let (limiter, meeting) = (Arc::new(Counting::default()), Meeting::default());
         let executor = common::builder().workers(3).rate_limiter(Arc::clone(&limiter)).build().unwrap();
-        let retry = Retry::new(|| iter::repeat_n(Duration::ZERO, 3))
+        let retry = Retry::delays(|| iter::repeat_n(Duration::ZERO, 3))
             .when(|millis: &u64| RetryDecision::PauseAll(MS(*millis)));
         let result = executor.batch(0..3).retry(retry).run_with(|&n, cx| match (cx.attempt(), n) {
             (1, _) => {
@@ -451,10 +458,10 @@ fn a_longer_answer_lengthens_the_pause_and_a_second_round_is_another() {
             }
             _ => Ok(()),
         });
-        assert!(result.unwrap().is_success());
+        assert!(ran_to_its_end(result).is_success());
         let mut told = limiter.pauses.lock().unwrap().clone();
         assert_eq!(told.pop(), Some(MS(7)), "the second round");
-        // Whoever came first told of its own, and 9 ms was news whenever it came.
+        // The answer that came first was told, and 9 ms was news whenever it came.
         assert!(told == [MS(9)] || told == [MS(5), MS(9)], "{told:?}");
     });
 }
@@ -472,7 +479,7 @@ fn start_behind_a_pause(permit: Duration, pause: Duration) -> Option<Duration> {
     });
     let executor = common::builder().workers(2).rate_limiter(limiter).build().expect("good settings");
     let (answered, started) = (Mutex::new(None), Mutex::new(None));
-    let retry = Retry::new(iter::empty).when(|(): &()| {
+    let retry = Retry::delays(iter::empty).when(|(): &()| {
         *answered.lock().expect("no panic") = Some(Instant::now());
         RetryDecision::PauseAll(pause)
     });
@@ -486,14 +493,14 @@ fn start_behind_a_pause(permit: Duration, pause: Duration) -> Option<Duration> {
         }
         Ok(())
     });
-    assert!(result.expect("both succeed").is_success());
+    assert!(ran_to_its_end(result).is_success());
     let (answered, started) =
         (answered.into_inner().expect("no panic"), started.into_inner().expect("no panic"));
     started.expect("it ran").checked_duration_since(answered.expect("it paused"))
 }
 
 #[test]
-fn a_pause_holds_back_who_sleeps_on_a_permit_already() {
+fn a_pause_holds_back_an_item_that_sleeps_on_its_permit_already() {
     within_a_minute(|| {
         let pause = MS(150);
         // On a slow machine the permit may come before the answer does.
@@ -510,7 +517,7 @@ fn in_a_pause_nothing_starts() {
             let (limiter, pause) = (Arc::new(Counting::default()), MS(30));
             let executor = way.builder().rate_limiter(Arc::clone(&limiter)).build().unwrap();
             let (answered, began) = (Mutex::new(None), Mutex::new(Vec::new()));
-            let retry = Retry::new(iter::empty).when(|(): &()| {
+            let retry = Retry::delays(iter::empty).when(|(): &()| {
                 *answered.lock().unwrap() = Some(Instant::now());
                 RetryDecision::PauseAll(pause)
             });
@@ -518,7 +525,7 @@ fn in_a_pause_nothing_starts() {
                 began.lock().unwrap().push(Instant::now());
                 if (n, cx.attempt()) == (3, 1) { Err(()) } else { Ok(()) }
             });
-            let result = result.unwrap();
+            let result = ran_to_its_end(result);
             assert!(result.is_success(), "{way:?}");
             // It began between the answer and the limiter's pause. Each worker may have been let into one item before.
             let end = answered.into_inner().unwrap().unwrap() + pause;
@@ -531,41 +538,47 @@ fn in_a_pause_nothing_starts() {
     });
 }
 
-/// Refuses every second request.
+/// Every second item is refused once, and there are no delays.
 #[test]
-fn a_pause_uses_up_no_retry_while_the_batch_gets_anywhere() {
+fn the_first_pause_of_an_item_uses_up_no_retry() {
     within_a_minute(|| {
-        for way in Way::all().into_iter().filter(|way| !way.is_parallel()) {
-            let (executor, requests) = (way.stopping(), AtomicUsize::new(0));
-            let retry = Retry::new(iter::empty).when(|(): &()| RetryDecision::PauseAll(Duration::ZERO));
-            let result = way
-                .batch(&executor, 0..50)
-                .retry(retry)
-                .run(|_| if requests.fetch_add(1, Ordering::SeqCst) % 2 == 0 { Err(()) } else { Ok(()) });
-            assert!(result.unwrap().is_success(), "{way:?}");
-            assert_eq!(requests.into_inner(), 100);
+        for way in Way::all() {
+            let (executor, census) = (way.stopping(), Census::of(50));
+            let retry = Retry::delays(iter::empty).when(|(): &()| RetryDecision::PauseAll(Duration::ZERO));
+            let result = way.batch(&executor, 0..50usize).retry(retry).run_with(|&n, cx| {
+                census.count(n);
+                if n % 2 == 0 && cx.attempt() == 1 { Err(()) } else { Ok(()) }
+            });
+            assert!(ran_to_its_end(result).is_success(), "{way:?}");
+            assert_eq!(census.total(), 75);
         }
     });
 }
 
-/// Item 0 is refused each time after another item has succeeded, far more often than there are delays.
+/// Else one item that can never succeed would hold back all others for ever.
 #[test]
-fn one_item_may_be_told_to_pause_as_often_as_others_succeed() {
+fn an_item_that_is_refused_again_although_others_succeeded_uses_up_a_delay_each_time() {
     within_a_minute(|| {
-        let (executor, succeeded, refused) = (BatchExecutor::new(), AtomicUsize::new(0), AtomicUsize::new(0));
-        // A few delays, since on a slow machine it may be due again before another has had its turn.
-        let retry = Retry::new(|| iter::repeat_n(EVER, 20)).when(|(): &()| RetryDecision::PauseAll(MS(2)));
-        let result = executor.batch(0..200).retry(retry).run(|&n| {
-            if n == 0 && succeeded.load(Ordering::SeqCst) < 199 {
-                refused.fetch_add(1, Ordering::SeqCst);
-                return Err(());
-            }
-            succeeded.fetch_add(1, Ordering::SeqCst);
-            Ok(())
-        });
-        let refused = refused.into_inner();
-        assert_eq!(result.unwrap().attempts(0), refused + 1);
-        assert!(refused > 40, "{refused} times");
+        for way in Way::all() {
+            let (executor, succeeded, between) =
+                (way.collecting(), AtomicUsize::new(0), Mutex::new(Vec::new()));
+            let retry =
+                Retry::delays(|| iter::repeat_n(EVER, 3)).when(|(): &()| RetryDecision::PauseAll(MS(2)));
+            let result = way.batch(&executor, 0..100).retry(retry).run(|&n| {
+                if n == 0 {
+                    between.lock().unwrap().push(succeeded.load(Ordering::SeqCst));
+                    return Err(());
+                }
+                succeeded.fetch_add(1, Ordering::SeqCst);
+                Ok(())
+            });
+            let result = ran_to_its_end(result);
+            assert_eq!((result.succeeded(), result.failed()), (99, 1), "{way:?}");
+            // The first pause uses up nothing.
+            assert_eq!(result.attempts(0), 5, "{way:?}");
+            let between = between.into_inner().unwrap();
+            assert!(between.last() > between.first(), "others succeeded in between: {between:?}, {way:?}");
+        }
     });
 }
 
@@ -575,13 +588,13 @@ fn pauses_use_up_retries_where_the_batch_gets_nowhere() {
         for way in Way::all() {
             for retries in [0, 3] {
                 let (executor, census) = (way.collecting(), Census::of(12));
-                let retry = Retry::new(|| iter::repeat_n(EVER, retries))
+                let retry = Retry::delays(|| iter::repeat_n(EVER, retries))
                     .when(|(): &()| RetryDecision::PauseAll(Duration::from_micros(100)));
                 let result = way.batch(&executor, 0..12usize).retry(retry).run(|&n| {
                     census.count(n);
                     Err::<(), _>(())
                 });
-                let result = result.unwrap();
+                let result = ran_to_its_end(result);
                 assert_eq!(result.failed(), 12);
                 // The first pause of each uses up nothing.
                 assert_eq!(census.runs(), vec![retries + 2; 12], "{way:?}");
@@ -595,16 +608,17 @@ fn give_up_is_the_end_at_once() {
     within_a_minute(|| {
         for way in Way::all() {
             let (executor, census) = (way.collecting(), Census::of(20));
-            let retry = Retry::new(|| iter::repeat(Duration::ZERO)).when(|attempt: &usize| match attempt {
-                2 => RetryDecision::GiveUp,
-                _ => RetryDecision::Retry,
-            });
+            let retry =
+                Retry::delays(|| iter::repeat(Duration::ZERO)).when(|attempt: &usize| match attempt {
+                    2 => RetryDecision::GiveUp,
+                    _ => RetryDecision::Retry,
+                });
             let batch = way.batch(&executor, 0..20usize).retry(retry);
             let result = batch.run_with(|&n, cx| {
                 census.count(n);
                 Err::<(), _>(cx.attempt())
             });
-            assert_eq!((census.runs(), result.unwrap().failed()), (vec![2; 20], 20), "{way:?}");
+            assert_eq!((census.runs(), ran_to_its_end(result).failed()), (vec![2; 20], 20), "{way:?}");
         }
     });
 }
@@ -617,7 +631,7 @@ fn without_retry_nothing_is_tried_again_and_what_never_began_has_no_attempt() {
             let (_, partial) =
                 stopped(way.batch(&executor, 0..2_000).run(|n| if *n == 0 { Err(()) } else { Ok(()) }));
             for (n, item) in partial.iter().enumerate() {
-                let skipped = matches!(item.error(), Some(ItemError::Skipped));
+                let skipped = matches!(item.outcome, Err(ItemError::Skipped));
                 assert_eq!(partial.attempts(n), usize::from(!skipped), "{way:?}");
             }
         }
@@ -626,11 +640,11 @@ fn without_retry_nothing_is_tried_again_and_what_never_began_has_no_attempt() {
 
 /// What stopped the batch leaves those that back off above it with their last error, and at once.
 #[test]
-fn items_that_back_off_above_a_failure_keep_their_error() {
+fn items_that_back_off_above_a_failure_are_interrupted_and_keep_their_error() {
     within_a_minute(|| {
         for way in Way::all() {
             let (executor, waiting) = (way.stopping(), AtomicBool::new(false));
-            let retry = Retry::new(|| iter::repeat(Duration::ZERO)).when(|n: &usize| match n {
+            let retry = Retry::delays(|| iter::repeat(Duration::ZERO)).when(|n: &usize| match n {
                 0 if waiting.load(Ordering::SeqCst) => RetryDecision::GiveUp,
                 0 => RetryDecision::RetryAfter(MS(1)),
                 _ => {
@@ -638,16 +652,21 @@ fn items_that_back_off_above_a_failure_keep_their_error() {
                     RetryDecision::RetryAfter(EVER)
                 }
             });
-            let outcome = way.batch(&executor, 0..10usize).retry(retry).run(|n| Err::<(), _>(*n));
-            let (reason, partial) = stopped(outcome);
+            let result = way.batch(&executor, 0..10usize).retry(retry).run(|n| Err::<(), _>(*n));
+            let (reason, partial) = stopped(result);
             assert_eq!(reason, StopReason::ItemFailed { index: 0 }, "{way:?}");
-            assert!(partial.failed() >= 2);
+            assert_eq!((partial.failed(), partial.skipped()), (1, 9), "{way:?}");
+            let mut interrupted = 0;
             for (n, item) in partial.iter().enumerate().skip(1) {
-                match item.error() {
-                    Some(ItemError::Failed(error)) => assert_eq!((*error, partial.attempts(n)), (n, 1)),
-                    other => assert!(matches!(other, Some(ItemError::Skipped)) && partial.attempts(n) == 0),
+                match item.outcome {
+                    Err(ItemError::Interrupted(Some(error))) => {
+                        interrupted += 1;
+                        assert_eq!((*error, partial.attempts(n)), (n, 1));
+                    }
+                    other => assert!(matches!(other, Err(ItemError::Skipped)) && partial.attempts(n) == 0),
                 }
             }
+            assert!(interrupted > 0, "{way:?}");
         }
     });
 }
@@ -658,7 +677,7 @@ fn all_workers_take_part_in_the_second_round() {
         for way in Way::all().into_iter().filter(Way::is_parallel) {
             let (executor, meeting) = (way.stopping(), Meeting::default());
             let workers = executor.workers_for(100).min(4);
-            let retry = Retry::new(|| iter::once(MS(20)));
+            let retry = Retry::delays(|| iter::once(MS(20)));
             let batch = way.batch(&executor, 0..workers).retry(retry);
             let result = batch.run_with(|&n, cx| {
                 if cx.attempt() == 1 {
@@ -667,7 +686,7 @@ fn all_workers_take_part_in_the_second_round() {
                 meeting.of(workers);
                 Ok(n)
             });
-            assert!(result.unwrap().is_success(), "{way:?}");
+            assert!(ran_to_its_end(result).is_success(), "{way:?}");
         }
     });
 }
@@ -677,7 +696,7 @@ fn items_below_a_failure_wait_out_their_back_off() {
     within_a_minute(|| {
         for way in Way::all() {
             let (executor, first) = (way.stopping(), Mutex::new(None));
-            let retry = Retry::new(|| iter::once(MS(50)))
+            let retry = Retry::delays(|| iter::once(MS(50)))
                 .when(|n: &usize| if *n == 0 { RetryDecision::Retry } else { RetryDecision::GiveUp });
             let outcome = way.batch(&executor, 0..100usize).retry(retry).run_with(|&n, cx| match n {
                 0 if cx.attempt() == 1 => {
@@ -689,7 +708,140 @@ fn items_below_a_failure_wait_out_their_back_off() {
             });
             let (reason, partial) = stopped(outcome);
             assert_eq!(reason, StopReason::ItemFailed { index: 1 }, "{way:?}");
-            assert!(*partial.items()[0].outcome.as_ref().unwrap() >= MS(50), "{way:?}");
+            assert!(*partial.outcomes()[0].as_ref().unwrap() >= MS(50), "{way:?}");
         }
     });
+}
+
+/// Even items wait for another attempt for ever, odd ones succeed.
+#[test]
+fn an_item_that_waits_for_another_attempt_when_the_batch_stops_is_undecided() {
+    within_a_minute(|| {
+        for way in Way::all() {
+            let (executor, token, waiting) = (way.collecting(), CancelToken::new(), Gate::default());
+            let (asked, told) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
+            let retry = Retry::delays(|| iter::repeat(EVER)).when(|_: &usize| {
+                if asked.fetch_add(1, Ordering::SeqCst) == 9 {
+                    waiting.open();
+                }
+                RetryDecision::Retry
+            });
+            let (reason, partial) = cancelled_behind(&waiting, &token, || {
+                let batch = executor.batch(0..20usize).cancel_on(&token).retry(retry);
+                let batch =
+                    batch.on_progress(|p| told.lock().unwrap().push((p.completed, p.succeeded, p.failed)));
+                stopped(batch.run(|&n| if n % 2 == 0 { Err(n) } else { Ok(n) }))
+            });
+            assert_eq!(reason, StopReason::Cancelled, "{way:?}");
+            assert_eq!((partial.failed(), partial.skipped()), (0, partial.total() - partial.succeeded()));
+            for n in (0..20).step_by(2) {
+                assert!(
+                    matches!(partial.outcomes()[n], Err(ItemError::Interrupted(Some(error))) if error == n)
+                );
+                assert_eq!(partial.attempts(n), 1, "{way:?}");
+            }
+            // A call for each item that is decided, and for no other.
+            let told = told.into_inner().unwrap();
+            assert!(told.into_iter().eq((1..=partial.succeeded()).map(|n| (n, n, 0))), "{way:?}");
+            let error = partial.failures().next();
+            assert!(error.is_none(), "{way:?}");
+        }
+    });
+}
+
+#[test]
+fn a_batch_that_stops_while_all_items_wait_has_an_error_about_no_item() {
+    let retry = Retry::delays(|| iter::repeat(EVER));
+    let executor = BatchExecutor::new();
+    let batch = executor.batch(0..3).retry(retry).timeout(MS(5));
+    let error = batch.run(|_| Err::<(), _>("busy")).into_values().unwrap_err();
+    assert_eq!((error.stopped(), error.index()), (Some(StopReason::DeadlineExceeded), None));
+    assert_eq!((error.succeeded(), error.failed(), error.skipped()), (0, 0, 3));
+}
+
+#[test]
+fn a_stream_hands_on_no_item_that_waits_for_another_attempt() {
+    within_a_minute(|| {
+        for way in Way::all() {
+            for is_ordered in [true, false] {
+                let (executor, token, waiting) = (way.collecting(), CancelToken::new(), Gate::default());
+                let retry = Retry::delays(|| iter::repeat(EVER)).when(|_: &usize| {
+                    waiting.open();
+                    RetryDecision::Retry
+                });
+                let batch = way.batch(&executor, 0..).window(4).cancel_on(&token).retry(retry);
+                let batch = if is_ordered { batch } else { batch.unordered() };
+                let streamed = cancelled_behind(&waiting, &token, || {
+                    batch.stream(
+                        |&n: &usize| if n == 3 { Err(n) } else { Ok(n) },
+                        |results| results.map(|item| item.outcome.unwrap()).collect::<Vec<_>>(),
+                    )
+                });
+                assert_eq!(streamed.stopped, Some(StopReason::Cancelled), "{way:?}");
+                assert_eq!((streamed.succeeded, streamed.failed), (streamed.output.len(), 0), "{way:?}");
+                assert!(!streamed.output.contains(&3));
+                assert!(!is_ordered || streamed.output == [0, 1, 2], "{:?}, {way:?}", streamed.output);
+            }
+        }
+    });
+}
+
+/// What a client keeps: one retry for all of its batches, a clone for each.
+struct Client {
+    retry: Retry<'static, &'static str>,
+}
+
+#[test]
+fn a_struct_keeps_a_retry_and_its_batches_may_borrow() {
+    within_a_minute(|| {
+        let gone = String::from("gone");
+        let delays = [Duration::ZERO; 2];
+        let retry = Retry::delays(move || delays.into_iter())
+            .when(|error: &&str| if *error == "gone" { RetryDecision::GiveUp } else { RetryDecision::Retry });
+        let client = Client { retry };
+        for way in Way::all() {
+            let executor = way.collecting();
+            let names = [gone.clone(), String::from("busy")];
+            let batch = way.batch(&executor, names.iter()).retry(client.retry.clone());
+            let result = ran_to_its_end(
+                batch.run(|name| if **name == gone { Err::<(), _>("gone") } else { Err("busy") }),
+            );
+            assert_eq!([result.attempts(0), result.attempts(1)], [1, 3], "{way:?}");
+        }
+    });
+}
+
+#[test]
+fn a_retry_may_borrow_from_its_caller() {
+    within_a_minute(|| {
+        for way in Way::all() {
+            let (executor, asked, made) = (way.collecting(), AtomicUsize::new(0), AtomicUsize::new(0));
+            let retry = Retry::delays(|| {
+                made.fetch_add(1, Ordering::SeqCst);
+                iter::once(Duration::ZERO)
+            })
+            .when(|_: &usize| {
+                asked.fetch_add(1, Ordering::SeqCst);
+                RetryDecision::Retry
+            });
+            let batches = [retry.clone(), retry].map(|retry| way.batch(&executor, 0..10usize).retry(retry));
+            for batch in batches {
+                assert_eq!(ran_to_its_end(batch.run(|&n| Err::<(), _>(n))).failed(), 10, "{way:?}");
+            }
+            // Asked after each attempt; delays are made at the first failure of an item.
+            assert_eq!((asked.into_inner(), made.into_inner()), (40, 20), "{way:?}");
+        }
+    });
+}
+
+#[test]
+fn the_last_of_two_retries_holds_and_steps_may_stand_under_an_if() {
+    for (is_patient, attempts) in [(false, 1), (true, 3)] {
+        let executor = BatchExecutor::new();
+        let mut batch = executor.batch([7]).retry(at_once(0));
+        if is_patient {
+            batch = batch.retry(at_once(2)).on_progress(|p| assert_eq!(p.total, 1)).workers(3);
+        }
+        assert_eq!(batch.run(|_| Err::<(), _>("no")).attempts(0), attempts);
+    }
 }

@@ -7,7 +7,7 @@ use std::cell::Cell;
 use batch_executor::{BatchExecutor, ConfigError, Shard};
 use proptest::prelude::*;
 
-use common::{collecting, settings, within_a_minute};
+use common::{collecting, ran_to_its_end, settings, within_a_minute};
 
 fn shard(index: usize, count: usize) -> Shard {
     Shard::new(index, count).expect("it exists")
@@ -89,16 +89,18 @@ fn batches_of_all_shards_are_the_batch_of_all_items() {
     within_a_minute(|| {
         let square = |&(_, n): &(usize, u64)| if n % 7 == 0 { Err(n) } else { Ok(n * n) };
         let whole = BatchExecutor::builder().stop_on_error(false).build().unwrap();
-        let whole = whole.run((0..100).map(|n| n * 3).enumerate(), square).unwrap();
+        let whole = ran_to_its_end(whole.run((0..100).map(|n| n * 3).enumerate(), square));
         for workers in settings() {
             let mut merged: Vec<_> = (0..8)
                 .flat_map(|index| {
-                    collecting(workers).run(shard(index, 8).select((0..100).map(|n| n * 3)), square).unwrap()
+                    ran_to_its_end(
+                        collecting(workers).run(shard(index, 8).select((0..100).map(|n| n * 3)), square),
+                    )
                 })
-                .map(|item| (item.id, item.outcome.ok()))
+                .map(|item| (item.item, item.outcome.ok()))
                 .collect();
             merged.sort_unstable();
-            let whole = whole.iter().map(|item| (item.id, item.outcome.as_ref().ok().copied()));
+            let whole = whole.iter().map(|item| (*item.item, item.outcome.as_ref().ok().copied()));
             assert_eq!(merged, whole.collect::<Vec<_>>(), "{workers:?}");
         }
     });

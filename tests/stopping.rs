@@ -12,7 +12,7 @@ use batch_executor::{
 
 use common::{
     Census, Gate, MEANT, Meeting, Register, Way, builder, cancelled_behind, collecting, comes, panic_of,
-    silence_meant_panics, stopped, stopping, wait_until, within_a_minute,
+    ran_to_its_end, silence_meant_panics, stopped, stopping, wait_until, within_a_minute,
 };
 
 #[test]
@@ -28,16 +28,16 @@ fn after_a_cancel_nothing_starts_and_what_ran_is_kept() {
                     assert!(comes(|| census.runs()[0] == 1), "item 0 is started, too");
                     token.cancel();
                 }
-                // Nobody gets on before the cancel.
+                // No item gets on before the cancel.
                 assert!(*n == 0 || comes(|| cx.is_cancelled()));
                 Ok::<_, String>(n * 2)
             }));
             assert_eq!((reason, partial.failed()), (StopReason::Cancelled, 0), "{way:?}");
-            assert!(partial.items()[..2].iter().all(|item| item.outcome.is_ok()));
+            assert!(partial.outcomes()[..2].iter().all(Result::is_ok));
             // Item 0 may have been quick enough to make room for another.
-            assert!(partial.successful() <= partial.workers() + 1, "{partial}, {way:?}");
+            assert!(partial.succeeded() <= partial.workers() + 1, "{partial}, {way:?}");
             for (item, runs) in partial.iter().zip(census.runs()) {
-                assert_eq!(item.outcome.as_ref().ok().copied(), (runs == 1).then_some(item.id.0 * 2));
+                assert_eq!(item.outcome.as_ref().ok().copied(), (runs == 1).then_some(item.item.0 * 2));
             }
             drop(partial);
             items.assert_all_dropped(10_000);
@@ -56,7 +56,7 @@ fn any_of_several_tokens_stops_the_batch() {
                 let batch = batch.cancel_on(&tokens[0]); // the same again does nothing
                 let (reason, partial) = stopped(batch.run_with(|_, cx| {
                     tokens[cancelled].cancel();
-                    assert!(cx.is_cancelled(), "who cancels sees it at once");
+                    assert!(cx.is_cancelled(), "the item that cancels sees it at once");
                     Ok::<_, String>(())
                 }));
                 assert_eq!(reason, StopReason::Cancelled, "{way:?}");
@@ -82,7 +82,7 @@ fn a_cancel_that_finds_nothing_left_to_start_changes_nothing() {
                     }
                     Ok::<_, String>(n)
                 });
-                assert!(result.unwrap().is_success(), "{way:?}");
+                assert!(ran_to_its_end(result).is_success(), "{way:?}");
                 census.assert_each_ran_once();
             }
         }
@@ -115,7 +115,7 @@ fn a_cancel_is_the_reason_where_it_skipped_an_item_below_the_failure() {
         let executor = stopping(2);
         let (token, failing, waiting) = (CancelToken::new(), Gate::default(), Gate::default());
         // Item 0 holds one worker, so that the other claims what follows; item 1 backs off and never comes back.
-        let retry = Retry::new(|| std::iter::repeat(Duration::MAX)).when(|error: &usize| match error {
+        let retry = Retry::delays(|| std::iter::repeat(Duration::MAX)).when(|error: &usize| match error {
             1 => {
                 waiting.open();
                 batch_executor::RetryDecision::Retry
@@ -139,9 +139,9 @@ fn a_cancel_is_the_reason_where_it_skipped_an_item_below_the_failure() {
             _ => Ok(()),
         }));
         assert_eq!(reason, StopReason::Cancelled);
-        assert!(matches!(partial.items()[1].error(), Some(ItemError::Failed(1))));
-        assert!(matches!(partial.items()[2].error(), Some(ItemError::Failed(2))));
-        assert_eq!((partial.successful(), partial.skipped()), (1, 1));
+        assert!(matches!(partial.outcomes()[1], Err(ItemError::Interrupted(Some(1)))));
+        assert!(matches!(partial.outcomes()[2], Err(ItemError::Failed(2))));
+        assert_eq!((partial.succeeded(), partial.failed(), partial.skipped()), (1, 1, 2));
     });
 }
 
@@ -164,7 +164,7 @@ fn with_failures_collected_a_cancel_is_the_reason_and_failures_stay() {
                 }
             }));
             assert_eq!((reason, partial.failed()), (StopReason::Cancelled, 1), "{way:?}");
-            assert_eq!(partial.failures().next().unwrap().id, 0);
+            assert_eq!(partial.failures().next().unwrap().index, 0);
         }
     });
 }
@@ -220,9 +220,9 @@ fn when_the_time_is_over_nothing_starts_and_what_ran_is_kept() {
                 Ok::<_, String>(n)
             }));
             assert_eq!((reason, partial.failed()), (StopReason::DeadlineExceeded, 0), "{way:?}");
-            assert_eq!(partial.successful(), census.total());
-            // Each worker was in one item at the end of time, and nobody began another.
-            assert!(partial.successful() <= partial.workers(), "{partial}, {way:?}");
+            assert_eq!(partial.succeeded(), census.total());
+            // Each worker was in one item at the end of time, and none began another.
+            assert!(partial.succeeded() <= partial.workers(), "{partial}, {way:?}");
         }
     });
 }
@@ -233,11 +233,11 @@ fn the_earlier_of_deadline_and_timeout_holds_and_the_last_call_of_each() {
         let (executor, hour) = (BatchExecutor::new(), Duration::from_secs(3600));
         let far = || Instant::now() + hour;
         let op = |_: &i32| Ok::<_, String>(());
-        assert!(executor.batch([1]).deadline(far()).timeout(Duration::ZERO).run(op).is_err());
-        assert!(executor.batch([1]).timeout(hour).deadline(Instant::now()).run(op).is_err());
-        assert!(executor.batch([1]).timeout(Duration::ZERO).timeout(hour).run(op).is_ok());
-        assert!(executor.batch([1]).deadline(Instant::now()).deadline(far()).run(op).is_ok());
-        assert!(executor.batch([1]).timeout(hour).timeout(Duration::ZERO).run(op).is_err());
+        assert!(executor.batch([1]).deadline(far()).timeout(Duration::ZERO).run(op).stopped().is_some());
+        assert!(executor.batch([1]).timeout(hour).deadline(Instant::now()).run(op).stopped().is_some());
+        assert!(executor.batch([1]).timeout(Duration::ZERO).timeout(hour).run(op).is_success());
+        assert!(executor.batch([1]).deadline(Instant::now()).deadline(far()).run(op).is_success());
+        assert!(executor.batch([1]).timeout(hour).timeout(Duration::ZERO).run(op).stopped().is_some());
     });
 }
 
@@ -247,13 +247,17 @@ fn a_deadline_that_passes_when_nothing_is_left_to_start_changes_nothing() {
         for way in Way::all() {
             let (executor, begun) = (way.stopping(), AtomicBool::new(false));
             let (since, timeout) = (Instant::now(), Duration::from_millis(50));
-            let outcome = way.batch(&executor, 0..1).timeout(timeout).run(|_| {
+            let result = way.batch(&executor, 0..1).timeout(timeout).run(|_| {
                 begun.store(true, Ordering::SeqCst);
                 wait_until("the time is over", || since.elapsed() > timeout + Duration::from_millis(10));
                 Ok::<_, String>(())
             });
             // On a machine that is not slow, it has begun in time.
-            assert_eq!(outcome.is_ok(), begun.into_inner(), "{way:?}");
+            assert_eq!(
+                (result.stopped().is_none(), result.is_success()),
+                (begun.load(Ordering::SeqCst), begun.into_inner()),
+                "{way:?}"
+            );
         }
     });
 }
@@ -265,7 +269,7 @@ fn no_items_are_a_success_even_when_cancelled_and_late() {
             let (executor, token) = (way.stopping(), CancelToken::new());
             token.cancel();
             let batch = way.batch(&executor, 0..0).cancel_on(&token).timeout(Duration::ZERO);
-            assert_eq!(batch.run(|_| Err::<(), _>("never")).unwrap().total(), 0, "{way:?}");
+            assert_eq!(ran_to_its_end(batch.run(|_| Err::<(), _>("never"))).total(), 0, "{way:?}");
         }
     });
 }
@@ -291,7 +295,7 @@ fn one_token_stops_all_batches_that_have_it_at_the_time() {
                 for batch in batches {
                     let (reason, partial) = batch.join().unwrap();
                     assert_eq!(reason, StopReason::Cancelled, "{way:?}");
-                    assert!(partial.successful() <= partial.workers());
+                    assert!(partial.succeeded() <= partial.workers());
                 }
             });
         }
@@ -305,7 +309,7 @@ fn a_token_serves_batches_one_after_another_until_it_is_cancelled() {
             let (executor, token) = (way.stopping(), CancelToken::new());
             for _ in 0..20 {
                 let result = way.batch(&executor, 0..20).cancel_on(&token).run(|n| Ok::<_, String>(*n));
-                assert!(result.unwrap().is_success());
+                assert!(ran_to_its_end(result).is_success());
             }
             token.cancel();
             for _ in 0..3 {
@@ -313,7 +317,7 @@ fn a_token_serves_batches_one_after_another_until_it_is_cancelled() {
                 assert_eq!(stopped(outcome).1.skipped(), 20, "{way:?}");
             }
             let result = way.batch(&executor, 0..20).run(|n| Ok::<_, String>(*n));
-            assert!(result.unwrap().is_success(), "the executor is none the worse");
+            assert!(ran_to_its_end(result).is_success(), "the executor is none the worse");
         }
     });
 }
@@ -329,9 +333,13 @@ fn one_batch_is_cancelled_and_its_neighbour_is_not() {
                     inner_token.cancel();
                     Ok::<_, String>(())
                 });
-                if inner.is_err() { Ok(()) } else { Err("the inner one went on") }
+                if inner.stopped() == Some(StopReason::Cancelled) {
+                    Ok(())
+                } else {
+                    Err("the inner one went on")
+                }
             });
-            assert!(result.unwrap().is_success(), "{way:?}");
+            assert!(ran_to_its_end(result).is_success(), "{way:?}");
         }
     });
 }
@@ -343,7 +351,7 @@ fn a_token_may_be_dropped_before_the_batch_runs() {
             let (executor, token) = (way.stopping(), CancelToken::new());
             let batch = way.batch(&executor, 0..100).cancel_on(&token).cancel_on(&CancelToken::new());
             drop(token);
-            assert!(batch.run(|n| Ok::<_, String>(*n)).unwrap().is_success(), "{way:?}");
+            assert!(ran_to_its_end(batch.run(|n| Ok::<_, String>(*n))).is_success(), "{way:?}");
 
             let (token, elsewhere) = (CancelToken::new(), CancelToken::new());
             let clone = elsewhere.clone();
@@ -417,7 +425,7 @@ fn a_batch_of_ten_thousand_asleep_at_its_limiter_is_let_go_at_once() {
             let (reason, partial) = cancelled_behind(&asked, &token, || {
                 stopped(way.batch(&executor, 0..10_000).cancel_on(&token).run(|_| Ok::<_, String>(())))
             });
-            assert_eq!((reason, partial.successful()), (StopReason::Cancelled, 1), "{way:?}");
+            assert_eq!((reason, partial.succeeded()), (StopReason::Cancelled, 1), "{way:?}");
             assert_eq!(partial.skipped(), 9_999);
         }
     });
@@ -427,9 +435,11 @@ fn a_batch_of_ten_thousand_asleep_at_its_limiter_is_let_go_at_once() {
 fn the_reason_and_the_counts_are_in_the_text() {
     let (executor, token) = (collecting(2), CancelToken::new());
     token.cancel();
-    let error = executor.batch(0..3).cancel_on(&token).run(|_| Ok::<_, String>(())).unwrap_err();
+    let cancelled = executor.batch(0..3).cancel_on(&token).run(|_| Ok::<_, String>(()));
+    let error = cancelled.into_result().unwrap_err();
     assert!(error.to_string().starts_with("cancelled (0 of 3 succeeded, 3 skipped in "), "{error}");
-    let error = executor.batch(0..3).timeout(Duration::ZERO).run(|_| Ok::<_, String>(())).unwrap_err();
+    let late = executor.batch(0..3).timeout(Duration::ZERO).run(|_| Ok::<_, String>(()));
+    let error = late.into_result().unwrap_err();
     assert!(error.to_string().contains("(0 of 3 succeeded, 3 skipped in "), "{error}");
     assert_eq!(format!("{token:?}"), "CancelToken { is_cancelled: true, .. }");
 }
@@ -469,9 +479,9 @@ fn nothing_starts_after_the_deadline_though_its_permit_is_due_then() {
     });
 }
 
-/// With one that is the last of several that somebody has pulled, and another worker has taken meanwhile.
+/// The item that fails is the last of several that one worker has pulled and another has taken meanwhile.
 #[test]
-fn a_stream_that_stops_ends_though_its_iterator_keeps_who_pulls_waiting() {
+fn a_stream_that_stops_ends_though_its_iterator_keeps_a_worker_waiting() {
     within_a_minute(|| {
         const LAST: usize = 20_000; // as many as it takes until several are pulled at a time
         for (executor, is_ordered) in [(stopping(2), true), (stopping(2), false), (stopping(4), false)] {

@@ -60,19 +60,23 @@ fn most(executor: &BatchExecutor, window: Option<usize>, order: Order, items: u6
 #[test]
 fn memory_is_that_of_the_window_and_does_not_grow_with_the_input() {
     const WORKERS: usize = 4;
+    // Items as quick as these let the default window grow to this.
+    const LARGEST_DEFAULT: usize = 4_096;
     let pooled = BatchExecutor::builder().workers(WORKERS).build().unwrap();
     // Starts the threads.
     most(&pooled, None, Order::Input, 1_000);
 
     // Counting is slow, and there is more to count where the window is small.
     for (executor, workers, window, items) in [
-        (&BatchExecutor::new(), 1, None, 3_000),
+        (&BatchExecutor::new(), 1, Some(4), 3_000),
+        (&BatchExecutor::new(), 1, None, 30_000),
         (&pooled, WORKERS, Some(1), 3_000),
-        (&pooled, WORKERS, None, 3_000),
+        (&pooled, WORKERS, Some(4 * WORKERS), 3_000),
+        (&pooled, WORKERS, None, 30_000),
         (&pooled, WORKERS, Some(64), 30_000),
         (&pooled, WORKERS, Some(4_096), 30_000),
     ] {
-        let size = window.unwrap_or(4 * workers);
+        let size = window.unwrap_or(LARGEST_DEFAULT);
         for (order, items) in
             [(Order::Input, items), (Order::Input, 10 * items), (Order::Completion, 10 * items)]
         {

@@ -8,7 +8,9 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::{self, ThreadId};
 use std::time::Duration;
 
-use batch_executor::{AdaptiveWorkers, BatchExecutor, BatchItem, ItemError, Results, Workers};
+use batch_executor::{
+    AdaptiveWorkers, Batch, BatchExecutor, BatchItem, ItemError, Outcome, Results, Workers,
+};
 
 use common::streams::{Ledger, WINDOWS};
 use common::{
@@ -18,11 +20,16 @@ use common::{
 /// Time for a broken engine to do what it must not.
 const A_WHILE: Duration = Duration::from_millis(20);
 
-type Value<T> = (usize, T);
+type Item<T> = BatchItem<usize, Outcome<T, String>>;
 
 /// What comes of an item of a stream without failures.
-fn value<T>(item: BatchItem<usize, T, String>) -> Value<T> {
-    (item.id, item.outcome.expect("a value"))
+fn value<T>(item: Item<T>) -> (usize, T) {
+    (item.item, item.outcome.expect("a value"))
+}
+
+/// That, and where in the input the item stood.
+fn placed<T>(item: Item<T>) -> (usize, (usize, T)) {
+    (item.index, value(item))
 }
 
 #[test]
@@ -44,9 +51,9 @@ fn a_stream_is_iterator_map_for_every_worker_setting_and_window() {
                             }
                             Ok(id * 3)
                         },
-                        |results| ledger.output(results).map(value).collect::<Vec<_>>(),
+                        |results| ledger.output(results).map(placed).collect::<Vec<_>>(),
                     );
-                    let expected: Vec<_> = items().map(|id| (id, id * 3)).collect();
+                    let expected: Vec<_> = items().map(|id| (id, id * 3)).enumerate().collect();
                     assert_eq!(streamed.output, expected, "{way:?}, window {window}");
                     assert_eq!((streamed.succeeded, streamed.failed, streamed.stopped), (total, 0, None));
                     census.assert_each_ran_once();
@@ -73,12 +80,11 @@ fn an_unordered_stream_is_iterator_map_as_a_multiset() {
                             census.count(cx.index());
                             Ok(id * 3)
                         },
-                        |results| ledger.output(results).map(value).collect::<Vec<_>>(),
+                        |results| ledger.output(results).map(placed).collect::<Vec<_>>(),
                     );
-                    let (mut found, mut expected) = (streamed.output, items().collect::<Vec<_>>());
+                    let mut found = streamed.output;
                     found.sort_unstable();
-                    expected.sort_unstable();
-                    let expected: Vec<_> = expected.into_iter().map(|id| (id, id * 3)).collect();
+                    let expected: Vec<_> = items().map(|id| (id, id * 3)).enumerate().collect();
                     assert_eq!(found, expected, "{way:?}, window {window}");
                     assert_eq!((streamed.succeeded, streamed.failed, streamed.stopped), (total, 0, None));
                     census.assert_each_ran_once();
@@ -130,8 +136,8 @@ fn items_operation_consumer_and_values_may_borrow() {
             let streamed = way.batch(&executor, text.split(' ')).stream(
                 |word| describe(word, &unwanted),
                 |results: &mut Results<'_, &str, &str, String>| {
-                    seen.extend(results.by_ref().take(1).map(|item| item.id));
-                    results.map(|item| (item.id, item.outcome)).collect::<Vec<_>>()
+                    seen.extend(results.by_ref().take(1).map(|item| item.item));
+                    results.map(|item| (item.item, item.outcome)).collect::<Vec<_>>()
                 },
             );
             let [two, three, (four, failed)] = &streamed.output[..] else { panic!("three are left") };
@@ -155,7 +161,7 @@ impl Drop for Own<'_> {
     fn drop(&mut self) {
         let here = thread::current().id();
         self.strays.fetch_add(usize::from(here != self.thread), Ordering::SeqCst);
-        let mut alive = self.alive.lock().expect("nobody panics with it");
+        let mut alive = self.alive.lock().expect("no panic while it is locked");
         *alive.get_mut(&self.thread).expect("it was made") -= 1;
     }
 }
@@ -173,8 +179,9 @@ fn each_worker_has_one_state_that_never_leaves_its_thread() {
                 assert_eq!(alive.lock().unwrap()[&thread], 1, "two at a time");
                 Own { thread, alive: &alive, strays: &strays }
             };
-            let batch = way.batch(&executor, 0..500usize).window(20).state(init);
-            let streamed = batch.stream_with(
+            let batch = way.batch(&executor, 0..500usize).window(20);
+            let streamed = batch.stream_init(
+                init,
                 |&n, cx| {
                     let here = thread::current().id() == cx.state.thread;
                     if here { Ok(n) } else { Err("another's state".to_owned()) }
@@ -218,7 +225,7 @@ fn an_operation_is_told_index_attempt_and_worker() {
 #[test]
 #[should_panic(expected = "a window of 0 items")]
 fn a_window_of_no_items_is_refused_by_name() {
-    let _ = BatchExecutor::new().batch(0..3).window(0);
+    let _: Batch<_, (), ()> = BatchExecutor::new().batch(0..3).window(0);
 }
 
 #[test]
@@ -247,7 +254,7 @@ fn a_slow_first_item_holds_the_window_back_and_never_grows_it() {
 }
 
 #[test]
-fn without_a_window_it_is_four_for_each_worker_that_there_may_be() {
+fn without_a_window_slow_items_get_four_for_each_worker_that_there_may_be() {
     let adaptive = |least, most| Workers::from(AdaptiveWorkers::new().min(least).max(most));
     let cases = [
         (Workers::Fixed(2), 8),
@@ -265,6 +272,8 @@ fn without_a_window_it_is_four_for_each_worker_that_there_may_be() {
                         wait_until("the window is full", || ledger.pulled() == window);
                         thread::sleep(A_WHILE);
                         assert_eq!(ledger.pulled(), window);
+                    } else {
+                        thread::sleep(Duration::from_millis(2));
                     }
                     Ok(n)
                 },
@@ -275,7 +284,7 @@ fn without_a_window_it_is_four_for_each_worker_that_there_may_be() {
     });
 }
 
-/// While the consumer sits on an item, that has its place in the window.
+/// While the consumer holds an item, that has its place in the window.
 #[test]
 fn a_slow_consumer_holds_the_input_back() {
     within_a_minute(|| {
@@ -305,7 +314,7 @@ fn an_unordered_stream_goes_on_beside_a_slow_item() {
             for window in [2, 3, 8, 1_000] {
                 let (executor, gate, ledger) = (collecting(workers), Gate::default(), Ledger::default());
                 let batch = executor.batch(ledger.input(0..200)).unordered().window(window);
-                // Where a busy machine lets no helper come in time, the consumer's thread works, and waits for nobody.
+                // Where a busy machine lets no helper come in time, the consumer's thread works, and does not wait.
                 let (consumer, on_consumer) = (thread::current().id(), AtomicBool::new(false));
                 let streamed = batch.stream(
                     |&n| {
@@ -318,9 +327,9 @@ fn an_unordered_stream_goes_on_beside_a_slow_item() {
                     },
                     |results| {
                         let mut results = ledger.output(results);
-                        let others: Vec<_> = results.by_ref().take(199).map(|item| item.id).collect();
+                        let others: Vec<_> = results.by_ref().take(199).map(|item| item.item).collect();
                         gate.open();
-                        (others, results.map(|item| item.id).collect::<Vec<_>>())
+                        (others, results.map(|item| item.item).collect::<Vec<_>>())
                     },
                 );
                 let (mut others, mut last) = streamed.output;

@@ -12,7 +12,7 @@ use batch_executor::{AdaptiveWorkers, Progress, Retry, limiter_fn};
 use common::streams::WINDOWS;
 use common::{Census, Gate, Meeting, Peak, Way, collecting, wait_until, within_a_minute};
 
-/// A limiter that lets everybody through and counts.
+/// A limiter that lets every item through and counts.
 fn counted(permits: &Arc<AtomicUsize>) -> impl batch_executor::RateLimiter + use<> {
     let permits = Arc::clone(permits);
     limiter_fn(move || {
@@ -35,7 +35,7 @@ fn every_item_that_starts_takes_one_permit_and_none_is_taken_for_others() {
                     );
                     assert_eq!(streamed.output, wanted, "{way:?}, window {window}");
                     let (permits, started) = (permits.load(Ordering::SeqCst), started.into_inner());
-                    // Who had its permit when the consumer left does not start any more.
+                    // An item that had its permit when the consumer left does not start any more.
                     assert!(permits >= started && permits <= started + 16, "{permits} for {started}");
                     assert!(wanted < 100 || (permits, started) == (100, 100));
                 }
@@ -64,7 +64,7 @@ fn items_that_are_tried_again_keep_their_place_and_each_attempt_takes_a_permit()
                         tries.count(n);
                         if n % 7 == 2 && cx.attempt() <= 2 { Err("busy") } else { Ok(cx.attempt()) }
                     },
-                    |results| results.map(|item| (item.id, item.outcome.unwrap())).collect::<Vec<_>>(),
+                    |results| results.map(|item| (item.item, item.outcome.unwrap())).collect::<Vec<_>>(),
                 );
                 let mut found = streamed.output;
                 if !is_ordered {

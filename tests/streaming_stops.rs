@@ -5,7 +5,7 @@ mod common;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use batch_executor::{BatchItem, CancelToken, ItemError, LimiterError, StopReason, limiter_fn};
+use batch_executor::{BatchItem, CancelToken, ItemError, LimiterError, Outcome, StopReason, limiter_fn};
 
 use common::streams::{WINDOWS, outcomes};
 use common::{
@@ -171,7 +171,7 @@ fn a_failure_behind_what_the_consumer_wanted_is_no_reason() {
                     if id == 7 { Err(id) } else { Ok(id) }
                 },
                 |results| {
-                    let ids: Vec<_> = results.take(3).map(|item| item.id).collect();
+                    let ids: Vec<_> = results.take(3).map(|item| item.item).collect();
                     if way.is_parallel() {
                         wait_until("item 7 has failed", || failed.load(Ordering::SeqCst));
                     }
@@ -192,7 +192,7 @@ fn a_failure_that_the_consumer_has_seen_is_the_reason_though_it_asked_no_further
                 let executor = way.stopping();
                 let streamed = way.batch(&executor, 0..100usize).window(window).stream(
                     |&id| if id == 7 { Err(id) } else { Ok(id) },
-                    |results| results.find(|item| item.outcome.is_err()).map(|item| item.id),
+                    |results| results.find(|item| item.outcome.is_err()).map(|item| item.item),
                 );
                 assert_eq!(streamed.output, Some(7), "{way:?}, window {window}");
                 assert_eq!(streamed.stopped, Some(StopReason::ItemFailed { index: 7 }));
@@ -287,12 +287,12 @@ fn a_consumer_that_leaves_stops_the_rest_and_what_runs_is_waited_for() {
                     // The first is quick; then all workers are in items that see that the consumer has left.
                     if id > 0 {
                         meeting.of(together + 1);
-                        assert!(comes(|| cx.is_cancelled()), "nobody told item {id}");
+                        assert!(comes(|| cx.is_cancelled()), "item {id} was not told");
                     }
                     Ok::<_, String>(id)
                 },
                 |results| {
-                    let first = results.next().map(|item| item.id);
+                    let first = results.next().map(|item| item.item);
                     meeting.of(together + 1);
                     first
                 },
@@ -318,8 +318,9 @@ fn refused_items_are_failures_that_are_handed_on() {
             let streamed = way.batch(&executor, 0..30usize).stream(
                 |&id| Ok::<_, String>(id),
                 |results| {
-                    let is_refused =
-                        |item: &BatchItem<_, _, _>| matches!(item.outcome, Err(ItemError::RateLimiter(_)));
+                    let is_refused = |item: &BatchItem<_, Outcome<_, _>>| {
+                        matches!(item.outcome, Err(ItemError::RateLimiter(_)))
+                    };
                     results.filter(is_refused).count()
                 },
             );

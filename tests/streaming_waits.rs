@@ -1,4 +1,4 @@
-//! Streams whose input keeps them waiting, perhaps for what they make of it themselves: nobody waits for ever, and what
+//! Streams whose input keeps them waiting, perhaps for what they make of it themselves: no thread waits for ever, and what
 //! was pulled runs and is handed on meanwhile.
 
 mod common;
@@ -9,7 +9,9 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
-use batch_executor::{BatchExecutor, CancelToken, RateLimit, Retry, StopReason, limiter_fn};
+use batch_executor::{
+    BatchExecutor, BatchItem, CancelToken, Outcome, RateLimit, Retry, StopReason, limiter_fn,
+};
 
 use common::streams::{Ledger, WINDOWS};
 use common::{
@@ -51,7 +53,7 @@ fn a_channel_whose_sender_waits_for_answers_does_not_hang() {
                             if n >= in_flight {
                                 answered.recv_timeout(Duration::from_secs(20)).expect("an answer");
                             }
-                            questions.send(n).expect("somebody who asks");
+                            questions.send(n).expect("a stream that asks");
                         }
                     });
                     let batch = way.batch(&executor, input).window(window);
@@ -59,7 +61,7 @@ fn a_channel_whose_sender_waits_for_answers_does_not_hang() {
                     let streamed = batch.stream(
                         |&n| Ok::<_, String>(n),
                         |results| {
-                            let answer = |item: batch_executor::BatchItem<usize, usize, String>| {
+                            let answer = |item: BatchItem<usize, Outcome<usize, String>>| {
                                 let _ = answers.send(());
                                 item.outcome.unwrap()
                             };
@@ -74,7 +76,7 @@ fn a_channel_whose_sender_waits_for_answers_does_not_hang() {
     });
 }
 
-/// Whoever has pulled many quick items at a time is kept waiting with them in its hands.
+/// The input keeps a worker waiting that has pulled many quick items and holds them.
 #[test]
 fn many_quick_items_and_then_an_input_that_waits_for_all_of_them() {
     within_a_minute(|| {
@@ -91,7 +93,7 @@ fn many_quick_items_and_then_an_input_that_waits_for_all_of_them() {
                     |results| {
                         let sum = results.map(|item| {
                             received.fetch_add(1, Ordering::SeqCst);
-                            item.id
+                            item.item
                         });
                         sum.sum::<usize>()
                     },
@@ -173,7 +175,7 @@ fn an_item_that_is_due_again_is_tried_while_the_input_waits_for_it() {
                     |results| {
                         let ids = results.map(|item| {
                             received.fetch_add(1, Ordering::SeqCst);
-                            item.id
+                            item.item
                         });
                         ids.collect::<Vec<_>>()
                     },
@@ -212,7 +214,7 @@ fn items_at_a_limiter_get_their_permits_while_the_input_waits() {
     });
 }
 
-/// The input itself waits for the operation, not for the consumer, who does not ask.
+/// The input itself waits for the operation, not for the consumer, which does not ask.
 #[test]
 fn pulled_items_run_although_neither_the_consumer_nor_the_input_moves() {
     within_a_minute(|| {
@@ -231,7 +233,7 @@ fn pulled_items_run_although_neither_the_consumer_nor_the_input_moves() {
                     Ok::<_, String>(())
                 },
                 |results| {
-                    let first = results.next().map(|item| item.id);
+                    let first = results.next().map(|item| item.item);
                     begun.pass();
                     (first, results.count())
                 },
@@ -241,7 +243,7 @@ fn pulled_items_run_although_neither_the_consumer_nor_the_input_moves() {
     });
 }
 
-/// Results end at once, although whoever pulls is still kept waiting; the call itself waits for it.
+/// Results end at once, although the worker that pulls still waits for the input; the call itself waits for that worker.
 #[test]
 fn results_end_on_a_cancel_while_the_input_waits() {
     within_a_minute(|| {
@@ -261,7 +263,7 @@ fn results_end_on_a_cancel_while_the_input_waits() {
                 let streamed = batch.stream(
                     |&n| Ok::<_, String>(n),
                     |results| {
-                        let ids: Vec<_> = results.by_ref().map(|item| item.id).collect();
+                        let ids: Vec<_> = results.by_ref().map(|item| item.item).collect();
                         assert!(!is_back.load(Ordering::SeqCst), "the input is still waiting");
                         assert!(results.next().is_none());
                         unblock.open();
@@ -295,7 +297,7 @@ fn results_end_at_the_deadline_while_the_input_waits() {
                 let streamed = batch.stream(
                     |&n| Ok::<_, String>(n),
                     |results| {
-                        let ids: Vec<_> = results.by_ref().map(|item| item.id).collect();
+                        let ids: Vec<_> = results.by_ref().map(|item| item.item).collect();
                         unblock.open();
                         ids
                     },
@@ -369,24 +371,24 @@ fn an_input_may_run_batches_and_streams_of_its_own() {
         for way in Way::all() {
             let executor = way.collecting();
             let items = (0..20usize).map(|n| {
-                let batch = executor.run(0..n, |n| Ok::<_, String>(*n)).unwrap();
+                let batch = executor.run(0..n, |n| Ok::<_, String>(*n)).into_result().unwrap();
                 let stream = executor.batch(0..n).window(3);
                 let streamed = stream
-                    .stream(|n| Ok::<_, String>(*n), |results| results.map(|item| item.id).sum::<usize>());
+                    .stream(|n| Ok::<_, String>(*n), |results| results.map(|item| item.item).sum::<usize>());
                 assert_eq!(batch.values().sum::<usize>(), streamed.output);
                 streamed.output
             });
             let streamed = way
                 .batch(&executor, items)
                 .window(4)
-                .stream(|n| Ok::<_, String>(*n), |results| results.map(|item| item.id).collect::<Vec<_>>());
+                .stream(|n| Ok::<_, String>(*n), |results| results.map(|item| item.item).collect::<Vec<_>>());
             assert!(streamed.output.into_iter().eq((0..20).map(|n| n * (n.max(1) - 1) / 2)), "{way:?}");
         }
     });
 }
 
 #[test]
-fn an_input_that_never_ends_and_a_limiter_that_lets_nobody_through_end_on_a_cancel() {
+fn an_input_that_never_ends_and_a_limiter_that_lets_no_item_through_end_on_a_cancel() {
     within_a_minute(|| {
         for way in Way::all() {
             let (token, ledger) = (CancelToken::new(), Ledger::default());

@@ -10,8 +10,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use batch_executor::{
-    AdaptiveWorkers, BatchExecutor, Ending, ItemError, LimiterError, Quantiles, Retry, RetryDecision, Span,
-    Timeline, Workers, limiter_fn,
+    AdaptiveWorkers, Batch, BatchExecutor, Ending, ItemError, LimiterError, Quantiles, Retry, RetryDecision,
+    Span, Timeline, Workers, limiter_fn,
 };
 use common::{Census, Gate, Way, assert_survived, collecting, stopped, stopping};
 
@@ -52,8 +52,12 @@ fn assert_possible(timeline: &Timeline, workers: usize) {
 fn every_item_has_a_span_on_every_way() {
     for way in Way::with_threads() {
         let executor = way.collecting();
-        let result =
-            way.batch(&executor, 0..1_000).record_timeline().run(|n| Ok::<_, String>(n + 1)).unwrap();
+        let result = way
+            .batch(&executor, 0..1_000)
+            .record_timeline()
+            .run(|n| Ok::<_, String>(n + 1))
+            .into_result()
+            .unwrap();
         let timeline = result.timeline().unwrap();
         let mut indices: Vec<usize> = timeline.spans().iter().map(Span::index).collect();
         indices.sort_unstable();
@@ -66,8 +70,9 @@ fn every_item_has_a_span_on_every_way() {
 }
 
 #[test]
-fn who_is_not_asked_records_nothing() {
-    let result = stopping(2).batch(0..9).timeline_spans(3).run(|n| Ok::<_, String>(*n)).unwrap();
+fn a_batch_that_is_not_asked_records_nothing() {
+    let result =
+        stopping(2).batch(0..9).timeline_spans(3).run(|n| Ok::<_, String>(*n)).into_result().unwrap();
     assert!(result.timeline().is_none());
 }
 
@@ -93,17 +98,18 @@ fn a_span_says_how_its_attempt_ended() {
                 "loud" => panic!("boom"),
                 _ => Ok(()),
             })
+            .into_result()
             .unwrap();
         let timeline = result.timeline().unwrap();
-        for (index, item) in result.iter().enumerate() {
-            let span = timeline.spans().iter().find(|span| span.index() == index).unwrap();
+        for item in &result {
+            let span = timeline.spans().iter().find(|span| span.index() == item.index).unwrap();
             let expected = match &item.outcome {
                 Ok(()) => (Ending::Succeeded, None),
                 Err(ItemError::Panicked(_)) => (Ending::Panicked, Some("boom")),
                 Err(ItemError::RateLimiter(_)) => (Ending::Refused, Some("no more today")),
                 Err(_) => (Ending::Failed, None),
             };
-            assert_eq!((span.id(), span.ending(), span.note()), (item.id, expected.0, expected.1));
+            assert_eq!((span.id(), span.ending(), span.note()), (*item.item, expected.0, expected.1));
         }
         assert_eq!(timeline.failures().count(), 3);
         assert!(timeline.failures().map(Span::ended).is_sorted());
@@ -112,12 +118,13 @@ fn a_span_says_how_its_attempt_ended() {
 
 #[test]
 fn attempts_at_an_item_follow_one_another_and_the_delay_is_no_wait_for_a_worker() {
-    let retry = Retry::new(|| [20 * MS; 3].into_iter());
+    let retry = Retry::delays(|| [20 * MS; 3].into_iter());
     let result = collecting(2)
         .batch(["twice", "once"])
         .retry(retry)
         .record_timeline()
         .run_with(|id, cx| if *id == "twice" && cx.attempt() == 1 { Err("busy") } else { Ok(()) })
+        .into_result()
         .unwrap();
     let timeline = result.timeline().unwrap();
     let twice: Vec<&Span> = timeline.spans().iter().filter(|span| span.id() == "twice").collect();
@@ -134,7 +141,7 @@ fn the_wait_for_a_permit_and_for_a_pause_is_told_apart_from_the_run() {
     let executor =
         BatchExecutor::builder().workers(2).rate_limiter(limiter_fn(|| Ok(10 * MS))).build().unwrap();
     let was_held_back = || {
-        let pause = Retry::new(|| [MS; 9].into_iter()).when(|_: &&str| RetryDecision::PauseAll(30 * MS));
+        let pause = Retry::delays(|| [MS; 9].into_iter()).when(|_: &&str| RetryDecision::PauseAll(30 * MS));
         let result = executor
             .batch(0..4)
             .retry(pause)
@@ -143,6 +150,7 @@ fn the_wait_for_a_permit_and_for_a_pause_is_told_apart_from_the_run() {
                 thread::sleep(2 * MS);
                 if (*n, cx.attempt()) == (0, 1) { Err("too many") } else { Ok(()) }
             })
+            .into_result()
             .unwrap();
         let timeline = result.timeline().unwrap();
         assert!(timeline.spans().iter().all(|span| span.limiter_wait() >= 10 * MS), "{:?}", timeline.spans());
@@ -150,14 +158,18 @@ fn the_wait_for_a_permit_and_for_a_pause_is_told_apart_from_the_run() {
         assert_possible(timeline, 2);
         timeline.spans().iter().any(|span| span.limiter_wait() >= 20 * MS)
     };
-    // On a busy machine the others may be done before anybody pauses.
-    assert!((0..50).any(|_| was_held_back()), "nobody waited for the end of the pause");
+    // On a busy machine the others may be done before an item pauses them.
+    assert!((0..50).any(|_| was_held_back()), "no item waited for the end of the pause");
 }
 
 #[test]
 fn items_wait_in_the_queue_while_the_only_worker_is_busy() {
-    let result =
-        BatchExecutor::new().batch(0..3).record_timeline().run(|_| takes::<String>(10 * MS)).unwrap();
+    let result = BatchExecutor::new()
+        .batch(0..3)
+        .record_timeline()
+        .run(|_| takes::<String>(10 * MS))
+        .into_result()
+        .unwrap();
     let spans = result.timeline().unwrap().spans();
     assert!(spans[2].queue_wait() >= 20 * MS, "{spans:?}");
     assert!(spans.iter().all(|span| span.queued() == spans[0].queued()));
@@ -165,7 +177,7 @@ fn items_wait_in_the_queue_while_the_only_worker_is_busy() {
 
 #[test]
 fn what_the_retry_thinks_about_is_no_run_time() {
-    let retry = Retry::new(|| [Duration::ZERO].into_iter()).when(|_: &&str| {
+    let retry = Retry::delays(|| [Duration::ZERO].into_iter()).when(|_: &&str| {
         thread::sleep(20 * MS);
         RetryDecision::Retry
     });
@@ -174,6 +186,7 @@ fn what_the_retry_thinks_about_is_no_run_time() {
         .retry(retry)
         .record_timeline()
         .run_with(|_, cx| if cx.attempt() == 1 { Err("busy") } else { Ok(()) })
+        .into_result()
         .unwrap();
     let [first, second] = result.timeline().unwrap().spans() else { panic!("not two attempts") };
     assert!(second.queued() >= first.ended() + 20 * MS, "{first:?} {second:?}");
@@ -213,7 +226,7 @@ fn what_makes_ids_may_panic_when_it_goes_and_that_stops_nothing_else() {
 
 #[test]
 fn a_retry_that_is_due_waits_for_a_worker_that_is_busy() {
-    let retry = Retry::new(|| [5 * MS].into_iter());
+    let retry = Retry::delays(|| [5 * MS].into_iter());
     let result = collecting(1)
         .batch(["again", "slow"])
         .retry(retry)
@@ -223,6 +236,7 @@ fn a_retry_that_is_due_waits_for_a_worker_that_is_busy() {
             ("slow", _) => takes(30 * MS),
             _ => Ok(()),
         })
+        .into_result()
         .unwrap();
     let spans = result.timeline().unwrap().spans();
     let again = spans.iter().find(|span| span.attempt() == 2).unwrap();
@@ -231,12 +245,13 @@ fn a_retry_that_is_due_waits_for_a_worker_that_is_busy() {
 
 #[test]
 fn a_batch_that_stops_has_the_timeline_of_what_ran() {
-    let outcome =
+    let result =
         stopping(1).batch(0..100).record_timeline().run(|n| if *n == 7 { Err("seven") } else { Ok(()) });
-    let (_, partial) = stopped(outcome);
+    let (_, partial) = stopped(result);
     let timeline = partial.timeline().unwrap();
     assert!(timeline.spans().iter().map(Span::index).eq(0..=7));
-    let without = collecting(1).batch(0..3).record_timeline().run(|_| Err::<(), _>("no")).unwrap();
+    let without =
+        collecting(1).batch(0..3).record_timeline().run(|_| Err::<(), _>("no")).into_result().unwrap();
     assert_eq!(without.timeline().unwrap().stats().failed, 3);
 }
 
@@ -263,6 +278,7 @@ fn tasks_have_the_ids_of_their_items() {
         .batch(["one", "two"])
         .record_timeline()
         .run_tasks([1, 2].map(|n| move || Ok::<_, String>(n)))
+        .into_result()
         .unwrap();
     let spans = result.timeline().unwrap().spans();
     let mut ids: Vec<_> = spans.iter().map(|span| (span.index(), span.id())).collect();
@@ -283,6 +299,7 @@ fn above_the_number_of_spans_a_sample_remains_with_exact_counts_and_the_slowest(
                 _ if n % 1_000 == 1 => Err("one"),
                 _ => Ok(()),
             })
+            .into_result()
             .unwrap();
         let (timeline, stats) = (result.timeline().unwrap(), result.timeline().unwrap().stats());
         assert!(!timeline.is_complete());
@@ -320,7 +337,7 @@ fn the_time_that_a_batch_took_ends_before_anything_is_made_of_what_was_recorded(
         let _ = &goes;
         n.to_string()
     });
-    let result = batch.run(|n| Ok::<_, String>(*n)).unwrap();
+    let result = batch.run(|n| Ok::<_, String>(*n)).into_result().unwrap();
     let gone = gone.lock().unwrap().unwrap();
     assert!(result.elapsed() <= gone - since, "{:?}", result.elapsed());
     assert_eq!(result.timeline().unwrap().elapsed(), result.elapsed());
@@ -328,13 +345,14 @@ fn the_time_that_a_batch_took_ends_before_anything_is_made_of_what_was_recorded(
 
 #[test]
 fn a_sample_of_retried_items_has_all_attempts_of_each() {
-    let retry = Retry::new(|| [Duration::ZERO; 2].into_iter());
+    let retry = Retry::delays(|| [Duration::ZERO; 2].into_iter());
     let result = collecting(3)
         .batch(0..3_000)
         .retry(retry)
         .record_timeline()
         .timeline_spans(300)
         .run_with(|_, cx| if cx.attempt() < 3 { Err("again") } else { Ok(()) })
+        .into_result()
         .unwrap();
     let timeline = result.timeline().unwrap();
     let mut attempts: HashMap<usize, Vec<usize>> = HashMap::new();
@@ -350,6 +368,7 @@ fn an_item_that_cannot_say_what_it_is_called_is_called_that() {
         .batch(0..3)
         .record_timeline_as(|n| if *n == 1 { panic!("nameless") } else { "x".repeat(10_000) })
         .run(|n| Ok::<_, String>(*n))
+        .into_result()
         .unwrap();
     let mut spans: Vec<&Span> = result.timeline().unwrap().spans().iter().collect();
     spans.sort_by_key(|span| span.index());
@@ -360,12 +379,14 @@ fn an_item_that_cannot_say_what_it_is_called_is_called_that() {
 #[test]
 fn ids_are_what_a_programmer_sees_without_quotation_marks() {
     let id = |text: &'static str| {
-        let result = stopping(1).batch([text]).record_timeline().run(|_| Ok::<_, String>(())).unwrap();
+        let result =
+            stopping(1).batch([text]).record_timeline().run(|_| Ok::<_, String>(())).into_result().unwrap();
         result.timeline().unwrap().spans()[0].id().to_owned()
     };
     assert_eq!((id("plain"), id(""), id("a \"b\"")), ("plain".into(), String::new(), r#"a \"b\""#.into()));
     assert_eq!(id(&"é".repeat(1_000).leak()[..]), format!("{}…", "é".repeat(100)));
-    let pairs = stopping(1).batch([("a", 1)]).record_timeline().run(|_| Ok::<_, String>(())).unwrap();
+    let pairs =
+        stopping(1).batch([("a", 1)]).record_timeline().run(|_| Ok::<_, String>(())).into_result().unwrap();
     assert_eq!(pairs.timeline().unwrap().spans()[0].id(), r#"("a", 1)"#);
 }
 
@@ -398,7 +419,7 @@ impl Independent<'_> {
 
 #[test]
 fn statistics_equal_those_that_are_computed_from_the_spans() {
-    let retry = Retry::new(|| [MS; 2].into_iter());
+    let retry = Retry::delays(|| [MS; 2].into_iter());
     let permits = AtomicUsize::new(0);
     let limiter = limiter_fn(move || match permits.fetch_add(1, Ordering::SeqCst) % 50 {
         49 => Err(LimiterError::new("no")),
@@ -419,6 +440,7 @@ fn statistics_equal_those_that_are_computed_from_the_spans() {
                 _ => Ok(()),
             }
         })
+        .into_result()
         .unwrap();
     let (timeline, stats) = (result.timeline().unwrap(), result.timeline().unwrap().stats());
     let own = Independent(timeline);
@@ -432,10 +454,10 @@ fn statistics_equal_those_that_are_computed_from_the_spans() {
     let busy: f64 = timeline.spans().iter().map(|span| span.run_time().as_secs_f64()).sum();
     let elapsed = result.elapsed().as_secs_f64();
     assert!((stats.utilisation - busy / (number(result.workers()) * elapsed)).abs() < 1e-9);
-    let decided = number(result.successful() + result.failed());
+    let decided = number(result.succeeded() + result.failed());
     assert!((stats.throughput - decided / elapsed).abs() < 1e-6 * stats.throughput);
     assert_eq!((stats.workers, stats.elapsed), (result.workers(), result.elapsed()));
-    assert_eq!((stats.succeeded, stats.items), (result.successful(), 400));
+    assert_eq!((stats.succeeded, stats.items), (result.succeeded(), 400));
     let ended: f64 =
         timeline.intervals().iter().map(|part| part.busy_workers * part.length.as_secs_f64()).sum();
     assert!((ended - busy).abs() < 1e-6, "{ended} and {busy}");
@@ -446,12 +468,14 @@ fn statistics_equal_those_that_are_computed_from_the_spans() {
 
 #[test]
 fn the_limit_of_workers_is_told_over_time() {
-    let fixed = stopping(3).batch(0..50).record_timeline().run(|n| Ok::<_, String>(*n)).unwrap();
+    let fixed =
+        stopping(3).batch(0..50).record_timeline().run(|n| Ok::<_, String>(*n)).into_result().unwrap();
     assert_eq!(fixed.timeline().unwrap().limits(), [(Duration::ZERO, 3)]);
     let adaptive = collecting(AdaptiveWorkers::new().min(1).max(16))
         .batch(0..200)
         .record_timeline()
         .run(|_| takes::<String>(3 * MS))
+        .into_result()
         .unwrap();
     let limits = adaptive.timeline().unwrap().limits();
     assert!(limits.len() > 1, "{limits:?}");
@@ -461,7 +485,12 @@ fn the_limit_of_workers_is_told_over_time() {
 
 #[test]
 fn nothing_that_ran_has_a_timeline_without_spans() {
-    let empty = stopping(2).batch(Vec::<u8>::new()).record_timeline().run(|_| Ok::<_, String>(())).unwrap();
+    let empty = stopping(2)
+        .batch(Vec::<u8>::new())
+        .record_timeline()
+        .run(|_| Ok::<_, String>(()))
+        .into_result()
+        .unwrap();
     let timeline = empty.timeline().unwrap();
     assert!(timeline.spans().is_empty() && timeline.intervals().is_empty() && timeline.is_complete());
     assert_eq!((timeline.stats().throughput, timeline.stats().run_time), (0.0, Quantiles::default()));
@@ -474,7 +503,7 @@ fn nothing_that_ran_has_a_timeline_without_spans() {
 #[test]
 #[should_panic(expected = "a timeline of 0 spans would show nothing")]
 fn a_timeline_without_room_is_refused() {
-    let _ = stopping(1).batch([1]).timeline_spans(0);
+    let _: Batch<_, (), ()> = stopping(1).batch([1]).timeline_spans(0);
 }
 
 #[test]
@@ -491,6 +520,7 @@ fn items_of_workers_that_run_together_overlap() {
             }
             Ok::<_, String>(())
         })
+        .into_result()
         .unwrap();
     let spans = result.timeline().unwrap().spans();
     let [one, other] = spans else { panic!("{spans:?}") };

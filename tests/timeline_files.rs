@@ -26,7 +26,7 @@ const HOSTILE: [&str; 7] = [
 fn result() -> BatchResult<&'static str, (), String> {
     let limiter = limiter_fn(|| Ok::<_, LimiterError>(Duration::from_micros(300)));
     let executor = builder().workers(2).stop_on_error(false).rate_limiter(limiter).build().unwrap();
-    let retry = Retry::new(|| [Duration::ZERO].into_iter());
+    let retry = Retry::delays(|| [Duration::ZERO].into_iter());
     executor
         .batch(HOSTILE)
         .retry(retry)
@@ -40,6 +40,7 @@ fn result() -> BatchResult<&'static str, (), String> {
                 _ => Ok(()),
             }
         })
+        .into_result()
         .unwrap()
 }
 
@@ -110,8 +111,8 @@ fn whatever_ids_contain_they_come_back_as_they_are_and_end_no_script() {
     let result = result();
     let timeline = result.timeline_with_errors().unwrap();
     let (page, empty) = (page(&timeline), {
-        let nothing =
-            builder().build().unwrap().batch([0; 0]).record_timeline().run(|_| Ok::<_, ()>(())).unwrap();
+        let executor = builder().build().unwrap();
+        let nothing = executor.batch([0; 0]).record_timeline().run(|_| Ok::<_, ()>(()));
         page(nothing.timeline().unwrap())
     });
     let data = data(&page);

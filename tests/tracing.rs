@@ -36,11 +36,11 @@ impl Ear {
     }
 
     fn note(&self, line: String) {
-        self.heard.lock().expect("nobody panics with it").push(line);
+        self.heard.lock().expect("no panic while it is locked").push(line);
     }
 
     fn lines(&self, start: &str) -> Vec<String> {
-        let mut lines = self.heard.lock().expect("nobody panics with it").clone();
+        let mut lines = self.heard.lock().expect("no panic while it is locked").clone();
         lines.retain(|line| line.starts_with(start));
         lines.sort();
         lines
@@ -88,7 +88,8 @@ fn a_batch_is_a_span_in_that_of_its_caller_with_its_counts() {
     ear.hears(|| {
         tracing::info_span!("caller").in_scope(|| {
             let executor = BatchExecutor::builder().workers(3).stop_on_error(false).build().unwrap();
-            let _ = executor.run(0..10, |n| if *n == 4 { Err("four") } else { Ok(()) }).unwrap();
+            let result = executor.run(0..10, |n| if *n == 4 { Err("four") } else { Ok(()) });
+            assert_eq!(result.stopped(), None);
         });
     });
     assert_eq!(ear.lines("span batch"), ["span batch in caller what=\"batch\" items=10 workers=3"]);
@@ -100,16 +101,15 @@ fn each_failure_and_each_retry_is_an_event_and_no_success_is() {
     for way in Way::with_threads() {
         let (ear, executor) = (Ear::new(Level::DEBUG), way.collecting());
         ear.hears(|| {
-            let retry = Retry::new(|| [Duration::ZERO].into_iter());
+            let retry = Retry::delays(|| [Duration::ZERO].into_iter());
             let batch = way.batch(&executor, ["fine", "busy", "bad", "loud"]).retry(retry);
-            let _ = batch
-                .run_with(|id, cx| match *id {
-                    "busy" if cx.attempt() == 1 => Err("busy"),
-                    "bad" => Err("bad"),
-                    "loud" => panic!("boom"),
-                    _ => Ok(()),
-                })
-                .unwrap();
+            let result = batch.run_with(|id, cx| match *id {
+                "busy" if cx.attempt() == 1 => Err("busy"),
+                "bad" => Err("bad"),
+                "loud" => panic!("boom"),
+                _ => Ok(()),
+            });
+            assert_eq!(result.stopped(), None);
         });
         let told = |level| {
             let lines = ear.lines(level).into_iter();
@@ -131,7 +131,8 @@ fn each_failure_and_each_retry_is_an_event_and_no_success_is() {
 fn successes_are_events_for_those_who_listen_that_closely() {
     for way in Way::with_threads() {
         let (ear, executor) = (Ear::new(Level::TRACE), way.collecting());
-        let result = ear.hears(|| way.batch(&executor, 0..200).run(|n| Ok::<_, String>(n + 1)).unwrap());
+        let result = ear.hears(|| way.batch(&executor, 0..200).run(|n| Ok::<_, String>(n + 1)));
+        assert_eq!(result.stopped(), None);
         assert!(result.timeline().is_none());
         assert_eq!(ear.lines("TRACE in batch message=item succeeded").len(), 200, "{way:?}");
     }
@@ -153,13 +154,12 @@ fn a_stream_is_a_span_too() {
 fn what_operations_tell_is_told_within_the_batch_on_every_worker() {
     let (ear, meeting) = (Ear::new(Level::INFO), Meeting::default());
     ear.hears(|| {
-        let _ = stopping(3)
-            .run(0..3, |n| {
-                meeting.of(3); // one to a worker
-                tracing::info!(n, "hello");
-                Ok::<_, String>(())
-            })
-            .unwrap();
+        let result = stopping(3).run(0..3, |n| {
+            meeting.of(3); // one to a worker
+            tracing::info!(n, "hello");
+            Ok::<_, String>(())
+        });
+        assert_eq!(result.stopped(), None);
     });
     assert_eq!(ear.lines("INFO in batch message=hello").len(), 3, "{:?}", ear.lines(""));
 }

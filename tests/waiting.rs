@@ -1,4 +1,5 @@
-//! Who waits sleeps: nobody looks now and then whether something has come, and nobody is woken for what another can do.
+//! A worker or a caller that waits sleeps: it does not look now and then whether something has come, and it is not woken
+//! for what another can do.
 
 #![cfg(target_os = "linux")]
 
@@ -13,7 +14,7 @@ use std::time::Duration;
 
 use batch_executor::{BatchExecutor, CancelToken, LimiterError, Retry, RetryDecision, Workers, limiter_fn};
 
-use common::{OWN_NAME, Way, builder, stopped, threads_named, wait_until, within_a_minute};
+use common::{OWN_NAME, Way, builder, ran_to_its_end, stopped, threads_named, wait_until, within_a_minute};
 
 /// The tests of this file look at all threads that executors have here, so one runs at a time.
 fn alone() -> MutexGuard<'static, ()> {
@@ -68,7 +69,7 @@ fn assert_sleeps(what: &str, token: &CancelToken, wait: impl FnOnce() + Send) {
 }
 
 #[test]
-fn who_waits_for_a_permit_does_not_wake_until_it_is_told() {
+fn a_worker_that_waits_for_a_permit_does_not_wake_until_it_is_told() {
     let _alone = alone();
     within_a_minute(|| {
         for way in ways() {
@@ -82,13 +83,13 @@ fn who_waits_for_a_permit_does_not_wake_until_it_is_told() {
 }
 
 #[test]
-fn who_waits_for_another_attempt_does_not_wake_until_it_is_told() {
+fn a_worker_that_waits_for_another_attempt_does_not_wake_until_it_is_told() {
     let _alone = alone();
     within_a_minute(|| {
         for way in ways() {
             let (executor, token) = (way.stopping(), CancelToken::new());
             assert_sleeps(&format!("all wait for attempts, {way:?}"), &token, || {
-                let retry = Retry::new(|| iter::repeat(Duration::from_secs(3600)));
+                let retry = Retry::delays(|| iter::repeat(Duration::from_secs(3600)));
                 let batch = way.batch(&executor, 0..100).cancel_on(&token).retry(retry);
                 let _ = stopped(batch.run(|&n| Err::<(), _>(n)));
             });
@@ -103,14 +104,14 @@ fn one_worker_wakes_for_each_item_that_is_due() {
     let _alone = alone();
     within_a_minute(|| {
         let executor: BatchExecutor = builder().workers(WORKERS).build().unwrap();
-        let retry = Retry::new(|| iter::once(Duration::ZERO))
+        let retry = Retry::delays(|| iter::once(Duration::ZERO))
             .when(|n: &u32| RetryDecision::RetryAfter(Duration::from_millis(200 + u64::from(*n) * 2)));
         let before = sleeps(&threads_named(OWN_NAME));
         let result = executor
             .batch(0..ITEMS)
             .retry(retry)
             .run_with(|&n, cx| if cx.attempt() == 1 { Err(n) } else { Ok(n) });
-        assert!(result.unwrap().is_success());
+        assert!(ran_to_its_end(result).is_success());
         let woken = sleeps(&threads_named(OWN_NAME)) - before;
         // One to run the item, perhaps one to wait for the next; not all of them.
         assert!(woken < u64::from(ITEMS) * 6, "{woken} times for {ITEMS} items on {WORKERS} workers");

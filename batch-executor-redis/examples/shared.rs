@@ -30,7 +30,8 @@ fn run(url: &str, items: &str) -> Result<(), Box<dyn Error>> {
     let client = redis::Client::open(url)?;
     let limit = RedisLimit::new(client, "batch-executor:example", 50, Duration::from_secs(1))?;
     let executor = BatchExecutor::builder().workers(8).rate_limiter(limit).build()?;
-    let result = executor.run(0..items, |_| SystemTime::now().duration_since(SystemTime::UNIX_EPOCH))?;
+    let result =
+        executor.run(0..items, |_| SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)).into_result()?;
     for started in result.values() {
         println!("{}.{:06}", started.as_secs(), started.subsec_micros());
     }

@@ -19,7 +19,7 @@ fn local() -> Away {
     Away::Local(RateLimit::per_second(OFTEN))
 }
 
-/// Nobody listens there: it was free a moment ago.
+/// A port on which no server listens: it was free a moment ago.
 fn nowhere() -> redis::Client {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     redis::Client::open(format!("redis://{}/", listener.local_addr().unwrap())).unwrap()
@@ -30,18 +30,18 @@ fn without_a_server_items_fail_or_take_the_local_limit() {
     let limit = || RedisLimit::new(nowhere(), KEY, OFTEN, MINUTE).unwrap();
     let run = |limit: Arc<RedisLimit>| {
         let executor = BatchExecutor::builder().stop_on_error(false).workers(3).rate_limiter(limit);
-        executor.build().unwrap().run(0..20, |_| Ok::<_, String>(())).unwrap()
+        executor.build().unwrap().run(0..20, |_| Ok::<_, String>(())).into_result().unwrap()
     };
     let failing = run(Arc::new(limit()));
     assert_eq!(failing.failed(), 20);
-    for item in failing.failures() {
-        let Some(ItemError::RateLimiter(error)) = item.error() else { panic!("{item:?}") };
+    for failure in failing.failures() {
+        let ItemError::RateLimiter(error) = failure.error else { panic!("{failure:?}") };
         let inside = std::error::Error::source(error).unwrap();
         assert!(inside.downcast_ref::<redis::RedisError>().unwrap().is_connection_refusal(), "{inside:?}");
     }
     let limit = Arc::new(limit().when_away(local()));
-    assert!(!limit.is_away(), "nobody has asked yet");
-    assert_eq!(run(Arc::clone(&limit)).successful(), 20);
+    assert!(!limit.is_away(), "no item has asked yet");
+    assert_eq!(run(Arc::clone(&limit)).succeeded(), 20);
     assert!(limit.is_away());
 }
 
@@ -54,7 +54,7 @@ fn killed_in_the_middle(server: &Mutex<Server>, limit: &Arc<RedisLimit>) -> Batc
         }
         Ok(())
     };
-    executor.build().unwrap().run(0..30, kill_at_9).unwrap()
+    executor.build().unwrap().run(0..30, kill_at_9).into_result().unwrap()
 }
 
 #[test]
@@ -63,20 +63,20 @@ fn a_server_that_dies_fails_what_comes_behind_until_it_is_back() {
     let limit = Arc::new(server.limit(OFTEN, MINUTE));
     let server = Mutex::new(server);
     let result = killed_in_the_middle(&server, &limit);
-    assert!(result.iter().all(|item| item.outcome.is_ok() == (item.id <= 9)), "{result:?}");
+    assert!(result.iter().all(|item| item.outcome.is_ok() == (*item.item <= 9)), "{result:?}");
     assert!(!limit.is_away());
 
     server.lock().unwrap().start_again();
     let executor = BatchExecutor::builder().workers(3).rate_limiter(limit).build().unwrap();
-    assert_eq!(executor.run(0..30, |_| Ok::<_, String>(())).unwrap().successful(), 30);
+    assert_eq!(executor.run(0..30, |_| Ok::<_, String>(())).into_values().unwrap().len(), 30);
 }
 
 #[test]
-fn where_there_is_a_local_limit_nobody_fails_and_the_server_is_found_when_it_is_back() {
+fn where_there_is_a_local_limit_no_item_fails_and_the_server_is_found_when_it_is_back() {
     let Some(server) = Server::start() else { return };
     let limit = Arc::new(server.limit(OFTEN, MINUTE).when_away(local()));
     let server = Mutex::new(server);
-    assert_eq!(killed_in_the_middle(&server, &limit).successful(), 30);
+    assert_eq!(killed_in_the_middle(&server, &limit).succeeded(), 30);
     assert!(limit.is_away());
 
     server.lock().unwrap().start_again();
@@ -90,15 +90,15 @@ fn connections_that_the_server_has_closed_are_replaced_and_no_item_sees_it() {
     let limit = server.limit(OFTEN, MINUTE);
     let executor = BatchExecutor::builder().workers(4).rate_limiter(limit).build().unwrap();
     for _ in 0..3 {
-        assert!(executor.run(0..100, |_| Ok::<_, String>(())).is_ok());
+        assert_eq!(executor.run(0..100, |_| Ok::<_, String>(())).stopped(), None);
         server.kill();
         server.start_again();
     }
-    assert!(executor.run(0..100, |_| Ok::<_, String>(())).is_ok());
+    assert_eq!(executor.run(0..100, |_| Ok::<_, String>(())).stopped(), None);
 }
 
 #[test]
-fn a_server_that_hangs_is_a_time_out_and_its_late_answer_is_nobodys() {
+fn a_server_that_hangs_is_a_time_out_and_its_late_answer_is_dropped() {
     let Some(server) = Server::start() else { return };
     let limit = server.limit(1, 10 * MINUTE).read_timeout(MS(200)).connect_timeout(MS(200));
     assert_eq!(limit.reserve().unwrap(), Duration::ZERO);

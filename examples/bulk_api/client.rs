@@ -1,4 +1,4 @@
-//! What a program would have of such an API: a call, and an error that says what became of it.
+//! The API as a program sees it: a call, and an error that says how the call ended.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -18,22 +18,22 @@ pub(crate) enum ApiError {
     TooMany { retry_after: Duration },
     /// Any other answer but success.
     Status(StatusCode),
-    /// Whether the server has done it is not known.
+    /// The server may have done it, or not.
     NoAnswer(Box<ureq::Error>),
 }
 
 impl Client {
     pub(crate) fn new(address: SocketAddr) -> Self {
         let agent = Agent::config_builder()
-            .timeout_global(Some(Duration::from_secs(60))) // a call without an end would keep its worker
-            .http_status_as_error(false) // that error has no headers
-            .proxy(None) // the environment may name one, which has no way to our loopback
+            .timeout_global(Some(Duration::from_secs(60))) // a call that never ends would keep its worker
+            .http_status_as_error(false) // ureq's error has no headers
+            .proxy(None) // a proxy from the environment cannot reach this loopback
             .build()
             .new_agent();
         Client { agent, tenants: format!("http://{address}/tenants") }
     }
 
-    /// The key is the same for every attempt at one tenant, so that the server can tell a repeated request from a new one.
+    /// Sends the same key with every attempt at a tenant, so that the server recognizes a repeated request.
     pub(crate) fn delete(&self, tenant: u32) -> Result<(), ApiError> {
         let request = self.agent.delete(format!("{}/{tenant}", self.tenants));
         let answer = request.header("Idempotency-Key", format!("delete-{tenant}")).call()?;
@@ -47,7 +47,7 @@ impl Client {
     }
 }
 
-/// In seconds; a second where there is none, or a date.
+/// The header in seconds. One second if the header is missing or holds a date.
 fn retry_after(headers: &HeaderMap) -> Duration {
     let seconds = headers.get("Retry-After").and_then(|value| value.to_str().ok()?.parse().ok());
     Duration::from_secs(seconds.unwrap_or(1))

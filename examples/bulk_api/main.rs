@@ -1,7 +1,7 @@
-//! Deletes 300 tenants over HTTP, 16 at a time, through an API of which nothing is known in advance: it answers 429 and
-//! `Retry-After` to what is above its limit, and half way it is killed, and gone for two seconds.
+//! Deletes 300 tenants over HTTP, 16 at a time, through an API whose limit the client does not know. The API answers
+//! requests above its limit with 429 and `Retry-After`. Half way it dies, and comes back after two seconds.
 //!
-//! The API is a server of our own on loopback. At the end it tells what it counted itself.
+//! The API is a server of this example, on loopback. At the end it prints its own counts.
 
 mod client;
 mod server;
@@ -17,19 +17,16 @@ fn main() -> Result<(), Box<dyn Error>> {
     let server = Server::start()?;
     let executor = BatchExecutor::builder().workers(16).stop_on_error(false).build()?;
 
-    // Delays are random, from nothing up to a second. Twenty of them last ten seconds on average, and the API is away for two.
+    // Delays are random, from nothing up to a second. Twenty of them last ten seconds on average. The API is away for
+    // two.
     let retry = Retry::exponential(Duration::from_millis(50), Duration::from_secs(1), 20).when(decide);
-    let result = executor
-        .batch(1..=300)
-        .retry(retry)
-        .state(|| Client::new(server.address)) // a connection for each worker
-        .run_with(|tenant, cx| cx.state.delete(*tenant))?;
+    let connect = || Client::new(server.address); // one connection for each worker
+    let batch = executor.batch(1..=300).retry(retry);
+    let result = batch.run_init(connect, |tenant, cx| cx.state.delete(*tenant));
 
     println!("{result}");
-    for item in result.failures() {
-        if let Some(error) = item.error() {
-            println!("  tenant {}: {error}", item.id);
-        }
+    for failure in result.failures() {
+        println!("  tenant {}: {}", failure.item, failure.error);
     }
     let tries = (0..result.total()).map(|index| result.attempts(index));
     println!(

@@ -7,11 +7,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Requests that are let through in any one second, wherever it begins.
+/// How many requests the server admits within any period of this length.
 const ALLOWED: usize = 100;
 const PERIOD: Duration = Duration::from_secs(1);
 
-/// It dies when it has deleted so many tenants, and is gone for so long.
+/// The server dies when it has deleted `DIES_AT` tenants, and comes back after `GONE_FOR`.
 const DIES_AT: usize = 150;
 const GONE_FOR: Duration = Duration::from_secs(2);
 
@@ -79,7 +79,7 @@ impl Server {
         Ok(())
     }
 
-    /// Listens until it dies. Then nobody listens any more, and every connection is closed.
+    /// Listens until the server dies. Then closes the listener and every connection.
     fn live(&self, listener: TcpListener) {
         let mut connections = Vec::new();
         thread::scope(|scope| {
@@ -124,7 +124,7 @@ impl Server {
         let answer = if state.admits(now) { state.perform(request) } else { TOO_MANY };
         if before < DIES_AT && state.counts.deleted == DIES_AT {
             state.is_dead = true;
-            drop(TcpStream::connect(self.address)); // so that who listens for connections hears of it
+            drop(TcpStream::connect(self.address)); // wakes the thread that waits for connections
         }
         (!state.is_dead).then_some(answer)
     }

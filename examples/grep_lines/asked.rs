@@ -18,7 +18,7 @@ pub(crate) struct Asked {
 }
 
 impl Asked {
-    /// None if it makes no sense.
+    /// None if the arguments make no sense.
     pub(crate) fn parse(args: impl Iterator<Item = OsString>) -> Option<Self> {
         let mut args = args.peekable();
         let mut asked = Asked::default();
@@ -44,7 +44,7 @@ impl Asked {
         Some(())
     }
 
-    /// Stdin unlocked: a lock of it could not go to the thread that reads.
+    /// Opens stdin unlocked: its lock is not `Send`, and a worker reads from it.
     pub(crate) fn open(&self) -> io::Result<Box<dyn Read + Send>> {
         let Some(file) = &self.file else { return Ok(Box::new(io::stdin())) };
         let named = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", file.display()));

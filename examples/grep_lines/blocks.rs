@@ -1,16 +1,16 @@
-//! Whole lines, as many as are read at a time. A line that is longer than that makes its block longer.
+//! Blocks of whole lines. A block holds what one read brings; a longer line makes its block longer.
 
 use std::io::{self, BufRead, BufReader, ErrorKind, Read};
 use std::mem;
 
 use memchr::memrchr;
 
-/// Bytes that are read at a time. A pipe gives less, and more is not waited for.
+/// Bytes of one read. A pipe may give less, and the reader does not wait for more.
 const BLOCK: usize = 256 * 1024;
 
 pub(crate) struct Blocks<R> {
     source: BufReader<R>,
-    /// A line of which the end is still to be read.
+    /// The start of a line whose end is still to be read.
     begun: Vec<u8>,
 }
 

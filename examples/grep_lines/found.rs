@@ -1,4 +1,4 @@
-//! What there is in one block.
+//! The lines of one block that are printed.
 
 use std::ops::Range;
 
@@ -16,7 +16,7 @@ pub(crate) enum Selects {
 #[derive(Default)]
 pub(crate) struct Found {
     pub(crate) lines: usize,
-    /// Those to be printed: their number, from 1, and where they are.
+    /// The lines to print: their number, from 1, and their place in the block.
     pub(crate) selected: Vec<(usize, Range<usize>)>,
 }
 
@@ -34,7 +34,7 @@ impl Found {
         found
     }
 
-    /// Goes on over these lines. All of them are selected, or none.
+    /// Passes these lines. Selects all of them, or none.
     fn pass(&mut self, block: &[u8], lines: Range<usize>, selects: bool) {
         if !selects {
             self.lines += memchr_iter(b'\n', &block[lines]).count();
@@ -54,7 +54,7 @@ fn line_around(block: &[u8], at: usize) -> Range<usize> {
     memrchr(b'\n', &block[..at]).map_or(0, |end| end + 1)..end_of_line(block, at)
 }
 
-/// Behind its newline, if it has one.
+/// The place behind the line's newline, if it has one.
 fn end_of_line(block: &[u8], at: usize) -> usize {
     memchr(b'\n', &block[at..]).map_or(block.len(), |end| at + end + 1)
 }

@@ -1,5 +1,6 @@
-//! `grep_lines [-c] [-n] [-v] PATTERN [FILE]`: the lines that contain a text, of a file of any size or of stdin, byte for byte as
-//! `grep -aF` prints them. Blocks of lines are searched several at once and printed in order, and memory holds a few of them.
+//! `grep_lines [-c] [-n] [-v] PATTERN [FILE]`: the lines that contain a text, of a file of any size or of stdin, byte
+//! for byte as `grep -aF` prints them. Workers search several blocks of lines at once, and the consumer prints them in
+//! order. Memory holds a few blocks.
 //!
 //! `seq 10000000 | cargo run --release --example grep_lines -- -n 777 | head -3`
 
@@ -43,7 +44,7 @@ fn grep(asked: &Asked) -> Result<bool, Box<dyn Error>> {
         |block| block.as_ref().map(search).map_err(io::Error::kind),
         |results| {
             for item in results {
-                let block = item.id?; // or why it could not be read
+                let block = item.item?; // or why it could not be read
                 printer.print(&block, &item.outcome.map_err(io::Error::other)?)?;
             }
             printer.end()
@@ -56,10 +57,10 @@ fn grep(asked: &Asked) -> Result<bool, Box<dyn Error>> {
     Ok(printer.selected > 0)
 }
 
-/// Prints what was found in one block after the other.
+/// Prints the lines that were found, one block after the other.
 struct Printer<'a> {
     asked: &'a Asked,
-    /// In the blocks so far.
+    /// How many lines the blocks so far had.
     lines: usize,
     selected: usize,
     text: Vec<u8>,
@@ -87,7 +88,7 @@ impl Printer<'_> {
     }
 }
 
-/// To stderr, where nobody may be reading: `eprintln!` would panic.
+/// Prints to stderr. Its reader may be gone, and then `eprintln!` would panic.
 fn say(text: impl Display) {
     let _ = writeln!(io::stderr(), "{text}");
 }

@@ -3,10 +3,10 @@
 use std::any::Any;
 use std::panic::{self, AssertUnwindSafe};
 
-use batch_executor::{BatchError, BatchResult, ItemError, Panic, StopReason};
+use batch_executor::{BatchItem, ItemError, Panic, StopReason};
 
 use crate::ledger::{Bomb, Token};
-use crate::perform::{Ended, Outcome};
+use crate::perform::{Done, Ended};
 use crate::program::{Act, Batch, Cancel, OnFailure, OnProgress, Retrying, Source, Verb};
 
 /// Indexes by which panics of no item are told from those of items.
@@ -50,7 +50,7 @@ impl Happened<'_> {
                     "the callback's panic was lost"
                 );
                 match ended {
-                    Ended::Batch(outcome) => self.check_outcome(outcome),
+                    Ended::Batch(result) => self.check_result(result),
                     Ended::Stream(streamed) => self.check_streamed(streamed),
                 }
             }
@@ -68,7 +68,7 @@ impl Happened<'_> {
         }
     }
 
-    /// Who may have thrown it, and came to that.
+    /// Of the iterator, the callback or the consumer, whichever came to that.
     fn check_panic_of_stream(&self, payload: Box<dyn Any + Send>) {
         let calls = Some(self.calls.len());
         match thrown(&*payload) {
@@ -80,41 +80,36 @@ impl Happened<'_> {
         defuse(payload);
     }
 
-    fn check_outcome(&self, outcome: Outcome) {
-        let (result, reason) = match outcome {
-            Ok(result) => (result, None),
-            Err(BatchError::Stopped { reason, partial }) => (*partial, Some(reason)),
-            Err(BatchError::LengthMismatch { tasks, item_ids }) => {
-                assert_eq!((tasks, item_ids), (self.tasks(), self.acts.len()));
-                assert_eq!((self.calls.len(), self.started()), (0, 0), "calls and runs");
-                assert_ne!(tasks, item_ids);
-                return;
+    fn check_result(&self, result: Done) {
+        if let Some(StopReason::LengthMismatch { tasks, items }) = result.stopped() {
+            assert_eq!((tasks, items), (self.tasks(), self.acts.len()));
+            assert_eq!((self.calls.len(), self.started()), (0, 0), "calls and runs");
+            assert_ne!(tasks, items);
+            assert_eq!((result.total(), result.skipped()), (items, items), "all are skipped");
+        } else {
+            assert_eq!(self.tasks(), self.acts.len(), "lengths that differ were not noticed");
+            match result.stopped() {
+                Some(StopReason::Cancelled) => assert!(self.may_be_cancelled(), "nothing cancelled it"),
+                Some(StopReason::DeadlineExceeded) => assert!(self.has_timeout(), "there was no deadline"),
+                _ => self.check_end(&result),
             }
-            Err(_) => panic!("an error that is not known"),
-        };
-        assert_eq!(self.tasks(), self.acts.len(), "lengths that differ were not noticed");
-        match reason {
-            Some(StopReason::Cancelled) => assert!(self.may_be_cancelled(), "nobody cancelled"),
-            Some(StopReason::DeadlineExceeded) => assert!(self.has_timeout(), "there was no deadline"),
-            _ => self.check_end(&result, reason),
         }
         self.check_counts(&result);
         self.check_items(result);
     }
 
     /// Everything up to the failure that ends the batch was decided, and the reason names it.
-    fn check_end(&self, result: &BatchResult<Token, Token, Token>, reason: Option<StopReason>) {
-        let items = result.items().iter().enumerate();
+    fn check_end(&self, result: &Done) {
         let (mut failures, mut skipped) = (Vec::new(), Vec::new());
-        for (index, item) in items {
-            match item.error() {
-                None => {}
-                Some(ItemError::Skipped) => skipped.push(index),
-                Some(_) => failures.push(index),
+        for item in result {
+            match item.outcome {
+                Ok(_) => {}
+                Err(ItemError::Skipped | ItemError::Interrupted(_)) => skipped.push(item.index),
+                Err(_) => failures.push(item.index),
             }
         }
         let (last, expected) = end_of(self.on_failure, &failures);
-        assert_eq!(reason, expected, "failures at {failures:?}");
+        assert_eq!(result.stopped(), expected, "failures at {failures:?}");
         let first_skipped = skipped.first().copied().unwrap_or(usize::MAX);
         assert!(last.map_or(skipped.is_empty(), |last| last < first_skipped), "skipped: {skipped:?}");
         if self.in_order && !self.retries() && !self.may_be_cancelled() && !self.has_timeout() {
@@ -123,22 +118,33 @@ impl Happened<'_> {
         }
     }
 
-    fn check_counts(&self, result: &BatchResult<Token, Token, Token>) {
-        let skipped = result.iter().filter(|item| matches!(item.error(), Some(ItemError::Skipped))).count();
+    fn check_counts(&self, result: &Done) {
+        let is_undecided = |item: &BatchItem<_, &Result<_, _>>| {
+            matches!(item.outcome, Err(ItemError::Skipped | ItemError::Interrupted(_)))
+        };
+        let skipped = result.iter().filter(is_undecided).count();
         let counted = (result.values().count(), result.failures().count(), skipped);
-        assert_eq!((result.successful(), result.failed(), result.skipped()), counted);
+        assert_eq!((result.succeeded(), result.failed(), result.skipped()), counted);
         assert_eq!(result.total(), self.acts.len());
         if !matches!(self.batch.progress, OnProgress::None) {
-            assert_eq!(self.calls.len(), result.successful() + result.failed(), "calls of on_progress");
+            assert_eq!(self.calls.len(), result.succeeded() + result.failed(), "calls of on_progress");
             assert_eq!(self.calls.last().map_or(0, |&(_, failed)| failed), result.failed());
         }
     }
 
-    fn check_items(&self, result: BatchResult<Token, Token, Token>) {
-        for (index, (item, act)) in result.into_items().into_iter().zip(self.acts).enumerate() {
-            assert_eq!(item.id.index(), index, "the item at index {index}");
+    fn check_items(&self, result: Done) {
+        let has_stopped = result.stopped().is_some();
+        for (at, (item, act)) in result.into_iter().zip(self.acts).enumerate() {
+            let index = item.index;
+            assert_eq!((index, item.item.index()), (at, at), "the item at index {at}");
             match item.outcome {
                 Err(ItemError::Skipped) => assert_eq!(self.runs[index], 0, "item {index} was skipped"),
+                Err(ItemError::Interrupted(Some(error))) => {
+                    assert!(has_stopped && self.retries(), "item {index} was interrupted");
+                    assert!(self.runs[index] > 0, "item {index} never ran");
+                    assert!(matches!(act, Act::Fail), "item {index} should not have failed");
+                    assert_eq!(error.index(), index);
+                }
                 outcome => self.check_item(index, act, outcome),
             }
         }
@@ -214,22 +220,20 @@ pub fn end_of(on_failure: OnFailure, failures: &[usize]) -> (Option<usize>, Opti
     (last, last.map(|last| reason(last, limit)))
 }
 
-/// No item is tried more often than its retry allows, and one that failed no less often, if nothing stopped the batch.
-pub fn check_attempts(retry: Retrying, outcome: &Outcome) {
-    let (result, stopped) = match outcome {
-        Ok(result) => (result, false),
-        Err(error) => match error.partial() {
-            Some(partial) => (partial, true),
-            None => return,
-        },
-    };
+/// No item is tried more often than its retry allows, one that failed no less often, and one that was interrupted less often.
+pub fn check_attempts(retry: Retrying, result: &Done) {
     let all = retry.most() + 1;
-    for (index, item) in result.iter().enumerate() {
-        let (attempts, failed) = (result.attempts(index), matches!(item.error(), Some(ItemError::Failed(_))));
+    for BatchItem { index, outcome, .. } in result {
+        let (attempts, failed) = (result.attempts(index), matches!(outcome, Err(ItemError::Failed(_))));
         if !matches!(retry, Retrying::PauseAll(_)) {
             assert!(attempts <= all, "item {index} was tried {attempts} times");
+            let is_interrupted = matches!(outcome, Err(ItemError::Interrupted(_)));
+            assert!(
+                !is_interrupted || attempts < all,
+                "item {index} was interrupted behind its last attempt"
+            );
         }
-        assert!(!failed || stopped || attempts >= all, "item {index} was tried {attempts} times");
+        assert!(!failed || attempts >= all, "item {index} was tried {attempts} times");
         let asked = failed && matches!(retry, Retrying::Panics);
         assert_eq!(result.retry_panic(index).is_some(), asked, "item {index}: the panic of its retry");
     }

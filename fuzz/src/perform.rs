@@ -10,8 +10,8 @@ use std::thread;
 use std::time::Duration;
 
 use batch_executor::{
-    BatchError, BatchExecutor, BatchResult, CancelToken, ItemContext, LimiterError, Retry, RetryDecision,
-    RetryPolicy, Streamed, Workers, limiter_fn,
+    BatchExecutor, BatchResult, CancelToken, ItemContext, LimiterError, Retry, RetryDecision, Streamed,
+    Workers, limiter_fn,
 };
 
 use crate::check::{self, Happened};
@@ -23,11 +23,14 @@ use crate::streams::{Marks, Taken};
 
 /// How a batch or a stream came to its end.
 pub enum Ended {
-    Batch(Outcome),
+    Batch(Done),
     Stream(Streamed<Taken>),
 }
 
-pub type Outcome = Result<BatchResult<Token, Token, Token>, BatchError<Token, Token, Token>>;
+pub type Done = BatchResult<Token, Token, Token>;
+
+/// A batch of a program, as the crate has it.
+type Steps<'b, It> = batch_executor::Batch<'b, It, Token, Token>;
 
 /// What all threads of executors are called.
 const NAME: &str = "fuzzed";
@@ -95,7 +98,7 @@ impl Place {
         Place { setup, handle: Mutex::new(None), permits: Arc::default() }
     }
 
-    /// A handle to the executor, which is built if nobody has it.
+    /// A handle to the executor, which is built if it is not there.
     fn executor(&self) -> BatchExecutor {
         let mut handle = self.handle.lock().unwrap_or_else(PoisonError::into_inner);
         handle.get_or_insert_with(|| self.build()).clone()
@@ -264,12 +267,13 @@ impl<'p> Machine<'p> {
     fn run_with<'b, It: Iterator<Item = Token>>(
         &'b self,
         batch: &'b Batch,
-        steps: batch_executor::Batch<'b, It>,
+        steps: Steps<'b, It>,
         token: &CancelToken,
         op: impl Fn(usize) -> Result<Token, Token> + Sync,
-    ) -> Outcome {
+    ) -> Done {
         let steps = self.controlled(batch, steps, token);
-        let result = steps.run_with(|item, cx| act_in_context(batch, token, item, cx, &op));
+        let init = || self.ledger.make(0);
+        let result = steps.run_init(init, |item, cx| act_in_context(batch, token, item, cx, &op));
         check::check_attempts(batch.control.retry, &result);
         result
     }
@@ -278,7 +282,7 @@ impl<'p> Machine<'p> {
         &'b self,
         batch: &'b Batch,
         frame: &Frame,
-        steps: batch_executor::Batch<'b, It>,
+        steps: Steps<'b, It>,
         token: &CancelToken,
         op: impl Fn(usize) -> Result<Token, Token> + Sync,
     ) -> Streamed<Taken> {
@@ -289,7 +293,8 @@ impl<'p> Machine<'p> {
         if batch.flow.unordered {
             steps = steps.unordered();
         }
-        steps.stream_with(
+        steps.stream_init(
+            || self.ledger.make(0),
             |item, cx| act_in_context(batch, token, item, cx, &op),
             |results| {
                 batch.flow.consume(results, &frame.marks, |act| {
@@ -299,13 +304,13 @@ impl<'p> Machine<'p> {
         )
     }
 
-    /// Everything that needs a context.
+    /// With everything that `Control` says.
     fn controlled<'b, It: Iterator<Item = Token>>(
         &'b self,
         batch: &'b Batch,
-        mut steps: batch_executor::Batch<'b, It>,
+        mut steps: Steps<'b, It>,
         token: &CancelToken,
-    ) -> batch_executor::Batch<'b, It, impl RetryPolicy<Token> + use<'b, It>, Token> {
+    ) -> Steps<'b, It> {
         if matches!(batch.control.cancel, Cancel::Before) {
             token.cancel();
         }
@@ -313,16 +318,17 @@ impl<'p> Machine<'p> {
             steps = steps.timeout(Duration::from_micros(u64::from(time) * 10));
         }
         let (retry, short) = (batch.control.retry, Duration::from_micros(20));
-        let retrying = Retry::new(move || std::iter::repeat_n(short, retry.most())).when(
-            move |error: &Token| match retry {
-                Retrying::Never => RetryDecision::GiveUp,
-                Retrying::Retry(_) => RetryDecision::Retry,
-                Retrying::After(_) => RetryDecision::RetryAfter(short / 2),
-                Retrying::PauseAll(_) => RetryDecision::PauseAll(short),
-                Retrying::Panics => panic_any(error.ledger().make(check::OF_THE_RETRY)),
-            },
-        );
-        steps.retry(retrying).state(|| self.ledger.make(0))
+        let retrying =
+            Retry::delays(move || std::iter::repeat_n(short, retry.most())).when(move |error: &Token| {
+                match retry {
+                    Retrying::Never => RetryDecision::GiveUp,
+                    Retrying::Retry(_) => RetryDecision::Retry,
+                    Retrying::After(_) => RetryDecision::RetryAfter(short / 2),
+                    Retrying::PauseAll(_) => RetryDecision::PauseAll(short),
+                    Retrying::Panics => panic_any(error.ledger().make(check::OF_THE_RETRY)),
+                }
+            });
+        steps.retry(retrying)
     }
 
     fn items(&self, source: Source, size: usize) -> Box<dyn Iterator<Item = Token> + Send + '_> {

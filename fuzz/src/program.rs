@@ -6,6 +6,9 @@ use batch_executor::{AdaptiveWorkers, BatchExecutor, Workers};
 /// Batches in batches, at the most.
 pub const DEEPEST: usize = 3;
 
+/// What the window of a stream may grow to where none is asked for.
+const LARGEST_DEFAULT_WINDOW: usize = 4_096;
+
 const MOST_TURNS: usize = 6;
 const MOST_EXECUTORS: usize = 3;
 const MOST_SPECIALS: usize = 8;
@@ -102,7 +105,7 @@ pub enum Refusal {
     From {
         at: u8,
     },
-    /// It lets everybody wait for some microseconds.
+    /// It lets every item wait for some microseconds.
     Waits,
     Panics {
         at: u8,
@@ -126,7 +129,10 @@ impl Batch {
     /// The most items that may be pulled and not handed on, with so many workers.
     pub fn window(&self, workers: usize) -> usize {
         match self.verb {
-            Verb::Stream => self.flow.window().unwrap_or(workers.saturating_mul(4)),
+            // Items that are quick let the default window grow.
+            Verb::Stream => {
+                self.flow.window().unwrap_or(LARGEST_DEFAULT_WINDOW.max(workers.saturating_mul(4)))
+            }
             _ => usize::MAX,
         }
     }
@@ -172,7 +178,7 @@ pub enum Act {
     Sleep(u8),
     Yield,
     Nest(Box<Batch>),
-    /// Lets go of an executor, perhaps as the last who has it.
+    /// Lets go of an executor, perhaps the last handle to it.
     Drop {
         executor: u8,
     },

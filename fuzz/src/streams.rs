@@ -1,8 +1,8 @@
-//! What is special about streams: who pulls and who consumes, and what holds of their end.
+//! What is special about streams: what pulls and what consumes, and what holds of their end.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use batch_executor::{BatchItem, Results, StopReason, Streamed};
+use batch_executor::{BatchItem, Outcome, Results, StopReason, Streamed};
 
 use crate::check::{self, Happened};
 use crate::ledger::Token;
@@ -10,7 +10,7 @@ use crate::program::{Act, Flow};
 
 /// What a consumer had.
 pub struct Taken {
-    items: Vec<BatchItem<Token, Token, Token>>,
+    items: Vec<BatchItem<Token, Outcome<Token, Token>>>,
     has_seen_the_end: bool,
 }
 
@@ -105,22 +105,23 @@ impl Happened<'_> {
         let values = items.iter().filter(|item| item.outcome.is_ok()).count();
         assert_eq!((succeeded, failed), (values, items.len() - values));
         assert!(self.calls.is_empty() || self.calls.len() >= items.len(), "calls of on_progress");
-        let mut indices: Vec<usize> = items.iter().map(|item| item.id.index()).collect();
+        let mut indices: Vec<usize> = items.iter().map(|item| item.item.index()).collect();
+        assert!(items.iter().all(|item| item.index == item.item.index()), "an index of another item");
         if flow.unordered {
             indices.sort_unstable();
         }
         assert!(flow.unordered || indices.iter().copied().eq(0..indices.len()), "out of order: {indices:?}");
         assert!(indices.windows(2).all(|two| two[0] < two[1]), "twice: {indices:?}");
         let mut failures: Vec<usize> =
-            items.iter().filter(|item| item.outcome.is_err()).map(|item| item.id.index()).collect();
+            items.iter().filter(|item| item.outcome.is_err()).map(|item| item.index).collect();
         failures.sort_unstable();
         match stopped {
-            Some(StopReason::Cancelled) => assert!(self.may_be_cancelled(), "nobody cancelled"),
+            Some(StopReason::Cancelled) => assert!(self.may_be_cancelled(), "nothing cancelled it"),
             Some(StopReason::DeadlineExceeded) => assert!(self.has_timeout(), "there was no deadline"),
             _ => self.check_end_of_stream(&indices, &failures, has_seen_the_end, stopped),
         }
         for item in items {
-            let index = item.id.index();
+            let index = item.index;
             self.check_item(index, self.acts[index], item.outcome);
         }
     }

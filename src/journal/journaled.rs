@@ -6,8 +6,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::error::ItemError;
-use crate::keep::policy::Keep;
-use crate::keep::{Halt, Recalled};
+use crate::journal_hook::{JournalFailure, JournalHook, Recalled};
 use crate::sync::Mutex;
 use crate::sync::atomic::{AtomicBool, Ordering};
 
@@ -15,24 +14,9 @@ use super::error::JournalError;
 use super::notebook::Journal;
 use super::plan::{Ids, id_of};
 
-/// A batch keeps a [`Journal`]. In the type of a [`Batch`](crate::Batch), where one is stored half-made.
-///
-/// ```
-/// use batch_executor::{Batch, BatchExecutor, Journal, Journaled, NoRetry, Plan, Serialized};
-/// use std::ops::Range;
-///
-/// # let path = std::env::temp_dir().join(format!("journaled-doc-{}.jsonl", std::process::id()));
-/// type HalfMade<'a> = Batch<'a, Range<u32>, NoRetry, (), Journaled<'a, Serialized>>;
-///
-/// let (executor, journal) = (BatchExecutor::new(), Journal::open(&path, Plan::of(0..4)?)?);
-/// let batch: HalfMade<'_> = executor.batch(0..4).journal(&journal);
-/// batch.run(|n| Ok::<_, String>(n * n))?;
-/// assert_eq!(journal.done(), 4);
-/// # std::fs::remove_file(path)?;
-/// # Ok::<(), Box<dyn std::error::Error>>(())
-/// ```
+/// A batch keeps a [`Journal`], in which its items have these names.
 #[derive(Debug)]
-pub struct Journaled<'j, N = Serialized> {
+pub(crate) struct Journaled<'j, N> {
     journal: &'j Journal,
     names: N,
     /// Whether all items were looked at before the first started.
@@ -49,7 +33,7 @@ struct Seen {
 }
 
 impl Seen {
-    fn claim(&mut self, journal: &Journal) -> Result<(), Halt> {
+    fn claim(&mut self, journal: &Journal) -> Result<(), JournalFailure> {
         if !self.has_claimed {
             journal.claim()?;
             self.has_claimed = true;
@@ -72,17 +56,12 @@ impl<N> Drop for Journaled<'_, N> {
     }
 }
 
-/// Items are called in a journal what they are as JSON: [`Journaled`] without names of its own.
-#[derive(Debug, Clone, Copy)]
-#[non_exhaustive]
-pub struct Serialized;
+/// Items are called in a journal what they are as JSON.
+#[derive(Debug)]
+pub(crate) struct Serialized;
 
 /// What an item is called in the journal, as JSON.
-#[diagnostic::on_unimplemented(
-    message = "items `{I}` cannot be written into a journal as they are",
-    note = "items are `serde::Serialize`; for those that are not, there is `journal_as`, which makes texts of them"
-)]
-pub trait Names<I>: Sync {
+pub(crate) trait Names<I>: Sync {
     fn id(&self, index: usize, item: &I) -> Result<String, JournalError>;
 }
 
@@ -99,29 +78,27 @@ impl<I, F: Fn(&I) -> String + Sync> Names<I> for F {
 }
 
 impl<N> Journaled<'_, N> {
-    fn id<I>(&self, position: usize, item: &I) -> Result<String, Halt>
+    fn id<I>(&self, position: usize, item: &I) -> Result<String, JournalFailure>
     where
         N: Names<I>,
     {
-        self.names.id(position, item).map_err(|error| Halt(error.to_string()))
+        self.names.id(position, item).map_err(|error| JournalFailure(error.to_string()))
     }
 }
 
-impl<I, T, E, N> Keep<I, T, E> for Journaled<'_, N>
+impl<I, T, E, N> JournalHook<I, T, E> for Journaled<'_, N>
 where
     N: Names<I>,
     T: Serialize + DeserializeOwned,
     E: fmt::Display,
 {
-    const KEEPS: bool = true;
-
-    fn admit(&self, items: &[I]) -> Result<(), Halt> {
+    fn admit(&self, items: &[I]) -> Result<(), JournalFailure> {
         self.is_admitted.store(true, Ordering::Relaxed);
         self.seen.lock().claim(self.journal)?;
         self.journal.admit(items.iter().enumerate().map(|(position, item)| self.names.id(position, item)))
     }
 
-    fn recall(&self, position: usize, item: &I) -> Result<Option<Recalled<T, E>>, Halt> {
+    fn recall(&self, position: usize, item: &I) -> Result<Option<Recalled<T, E>>, JournalFailure> {
         let id = self.id(position, item)?;
         if !self.is_admitted.load(Ordering::Relaxed) {
             let mut seen = self.seen.lock();
@@ -137,11 +114,11 @@ where
         item: &I,
         attempts: usize,
         outcome: Result<&T, &ItemError<E>>,
-    ) -> Result<(), Halt> {
+    ) -> Result<(), JournalFailure> {
         self.journal.record(position, self.id(position, item)?, attempts, outcome)
     }
 
-    fn finish(&self) -> Result<(), Halt> {
+    fn finish(&self) -> Result<(), JournalFailure> {
         self.journal.finish()
     }
 }

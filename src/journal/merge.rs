@@ -7,8 +7,9 @@ use std::path::Path;
 
 use serde::de::DeserializeOwned;
 
-use crate::error::{ItemError, LimiterError};
-use crate::result::{BatchItem, BatchResult, Counts, Summary, Trials};
+use crate::counts::Counts;
+use crate::error::{ItemError, LimiterError, Outcome};
+use crate::result::{BatchResult, Summary, Trials};
 
 use super::error::JournalError;
 use super::line::{Header, Kept, RawLine};
@@ -21,7 +22,7 @@ use super::recovery::{Contents, Tail};
 #[non_exhaustive]
 pub struct Merged<I, T> {
     /// All items that are in a journal, in the order of their indices, with what they came to. Errors are their texts; a panic is
-    /// [`ItemError::Recorded`].
+    /// [`ItemError::FailedEarlier`].
     pub result: BatchResult<I, T, String>,
     /// The indices of items that are in none, in order: of shards that are missing, or have not come so far. With a
     /// [named plan](crate::Plan::named) nobody knows how many items there are, so those behind the last that was recorded are not among them.
@@ -34,7 +35,8 @@ struct Found<I, T> {
     id: String,
     at: f64,
     attempts: usize,
-    item: BatchItem<I, T, String>,
+    item: I,
+    outcome: Outcome<T, String>,
 }
 
 type FoundByIndex<I, T> = BTreeMap<usize, Found<I, T>>;
@@ -61,13 +63,13 @@ impl Journal {
     ///     let path = folder.join(format!("{}.jsonl", shard.index()));
     ///     let journal = Journal::open(&path, Plan::of(words)?.shard(shard))?;
     ///     let mine = shard.select(words).map(|(_, word)| word);
-    ///     let result = BatchExecutor::new().batch(mine).journal(&journal).run(|word| Ok::<_, String>(word.len()))?;
+    ///     let result = BatchExecutor::new().batch(mine).journal(&journal).run(|word| Ok::<_, String>(word.len()));
     ///     assert!(result.is_success());
     ///     paths.push(path);
     /// }
     ///
     /// let merged = Journal::merge::<String, usize>(&paths)?;
-    /// let ids: Vec<&str> = merged.result.iter().map(|item| item.id.as_str()).collect();
+    /// let ids: Vec<&str> = merged.result.items().iter().map(String::as_str).collect();
     /// assert_eq!((ids, merged.missing), (vec!["one", "two", "four", "five"], vec![2]));
     /// # std::fs::remove_dir_all(folder)?;
     /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -134,7 +136,7 @@ fn check_twins<I, T>(found: &FoundByIndex<I, T>) -> Result<(), JournalError> {
 fn found_in<I: DeserializeOwned, T: DeserializeOwned>(
     line: &RawLine<'_>,
 ) -> Result<Found<I, T>, serde_json::Error> {
-    let id = serde_json::from_str(line.id.get())?;
+    let item = serde_json::from_str(line.id.get())?;
     let outcome = match &line.outcome {
         Kept::Value(value) => Ok(serde_json::from_str(value.get())?),
         Kept::Failed(text) => Err(ItemError::Failed(text.clone())),
@@ -142,18 +144,17 @@ fn found_in<I: DeserializeOwned, T: DeserializeOwned>(
         Kept::Refused(text) => Err(ItemError::RateLimiter(LimiterError::new(text.clone()))),
     };
     let (text, at, attempts) = (line.id.get().to_owned(), line.at, line.attempts);
-    Ok(Found { id: text, at, attempts, item: BatchItem { id, outcome } })
+    Ok(Found { id: text, at, attempts, item, outcome })
 }
 
 fn result<I, T>(found: FoundByIndex<I, T>) -> BatchResult<I, T, String> {
-    let (mut items, mut trials, mut counts) = (Vec::new(), Vec::new(), Counts::default());
-    for (index, Found { attempts, item, .. }) in found.into_values().enumerate() {
-        match item.outcome {
-            Ok(_) => counts.succeeded += 1,
-            Err(_) => counts.failed += 1,
-        }
+    let (mut items, mut outcomes) = (Vec::with_capacity(found.len()), Vec::with_capacity(found.len()));
+    let (mut trials, mut counts) = (Vec::with_capacity(found.len()), Counts::default());
+    for (index, Found { attempts, item, outcome, .. }) in found.into_values().enumerate() {
+        counts.add(if outcome.is_ok() { Counts::SUCCEEDED } else { Counts::FAILED });
         items.push(item);
+        outcomes.push(outcome);
         trials.push(Trials { index, attempts, panic: None });
     }
-    BatchResult::new(items, Summary { counts, trials, ..Summary::default() })
+    BatchResult::new(items, outcomes, Summary { counts, trials, ..Summary::default() })
 }

@@ -11,7 +11,8 @@ mod recovery;
 mod writer;
 
 pub use error::JournalError;
-pub use journaled::{Journaled, Serialized};
 pub use merge::Merged;
 pub use notebook::Journal;
 pub use plan::Plan;
+
+pub(crate) use journaled::{Journaled, Serialized};

@@ -11,7 +11,7 @@ use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 
 use crate::error::ItemError;
-use crate::keep::{Halt, Recalled};
+use crate::journal_hook::{JournalFailure, Recalled};
 use crate::sync::Mutex;
 use crate::sync::atomic::{AtomicBool, Ordering};
 
@@ -53,8 +53,8 @@ use super::writer::Writer;
 ///     let result = BatchExecutor::new().batch(words).journal(&journal).run(|word| {
 ///         assert_eq!(run, 1, "nothing is done twice");
 ///         Ok::<_, String>(word.len())
-///     })?;
-///     assert_eq!(result.into_values().unwrap(), [3, 3, 5]);
+///     });
+///     assert_eq!(result.into_values()?, [3, 3, 5]);
 /// }
 /// # std::fs::remove_file(path)?;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -92,7 +92,7 @@ impl Journal {
     }
 
     /// Whether items that failed or panicked in an earlier run are run again; `true` unless set. If not, their outcome is
-    /// [`ItemError::Recorded`], and they count as failures: an executor that stops on the first one stops there again.
+    /// [`ItemError::FailedEarlier`], and they count as failures: an executor that stops on the first one stops there again.
     ///
     /// ```
     /// use batch_executor::{BatchExecutor, Journal, Plan};
@@ -106,8 +106,8 @@ impl Journal {
     ///     let result = executor.batch(words).journal(&journal).run(|word| {
     ///         calls.fetch_add(1, Ordering::Relaxed);
     ///         word.parse::<u32>()
-    ///     })?;
-    ///     assert_eq!((result.successful(), result.failed()), (1, 1));
+    ///     });
+    ///     assert_eq!((result.succeeded(), result.failed()), (1, 1));
     /// }
     /// assert_eq!(calls.into_inner(), 2);                              // both in the first run
     /// # std::fs::remove_file(path)?;
@@ -168,7 +168,7 @@ impl Journal {
     }
 
     /// A batch begins to keep it. One at a time: two would do the same items.
-    pub(super) fn claim(&self) -> Result<(), Halt> {
+    pub(super) fn claim(&self) -> Result<(), JournalFailure> {
         self.writer.check()?;
         if self.is_kept.swap(true, Ordering::Relaxed) {
             return Err(self.halt("another batch keeps it at this time"));
@@ -184,7 +184,7 @@ impl Journal {
     pub(super) fn admit(
         &self,
         ids: impl ExactSizeIterator<Item = Result<String, JournalError>>,
-    ) -> Result<(), Halt> {
+    ) -> Result<(), JournalFailure> {
         if let Some(own) = self.plan.own().filter(|own| *own != ids.len()) {
             return Err(
                 self.halt(format!("the plan has {own} items for this batch, which has {}", ids.len()))
@@ -200,7 +200,7 @@ impl Journal {
     }
 
     /// Whether this is the only item with this id, where the plan does not say so.
-    pub(super) fn check_twin(&self, seen: &mut Ids, position: usize, id: &str) -> Result<(), Halt> {
+    pub(super) fn check_twin(&self, seen: &mut Ids, position: usize, id: &str) -> Result<(), JournalFailure> {
         match self.plan.items {
             Items::Known { .. } => Ok(()),
             Items::Named(_) => seen.add(self.plan.index(position), id).map_err(|error| self.halt(error)),
@@ -208,7 +208,7 @@ impl Journal {
     }
 
     /// The index of the item, if it may have this id.
-    fn check_id(&self, position: usize, id: &str) -> Result<usize, Halt> {
+    fn check_id(&self, position: usize, id: &str) -> Result<usize, JournalFailure> {
         let index = self.plan.index(position);
         self.plan.check(index, id).map_err(|problem| self.halt(problem))?;
         Ok(index)
@@ -219,7 +219,7 @@ impl Journal {
         &self,
         position: usize,
         id: &str,
-    ) -> Result<Option<Recalled<T, E>>, Halt> {
+    ) -> Result<Option<Recalled<T, E>>, JournalFailure> {
         let index = self.check_id(position, id)?;
         let Some(entry) = self.entries.lock().get(&index).copied() else { return Ok(None) };
         let bytes = self.writer.read(entry.offset, entry.length)?;
@@ -230,7 +230,7 @@ impl Journal {
         }
         let outcome = match line.outcome {
             Kept::Value(value) => Ok(serde_json::from_str(value.get()).map_err(damaged)?),
-            Kept::Failed(text) if !self.retries_failed => Err(ItemError::Recorded(text.into())),
+            Kept::Failed(text) if !self.retries_failed => Err(ItemError::FailedEarlier(text)),
             Kept::Panicked(text) if !self.retries_failed => Err(recorded_panic(&text)),
             _ => return Ok(None),
         };
@@ -244,7 +244,7 @@ impl Journal {
         id: String,
         attempts: usize,
         outcome: Result<&T, &ItemError<E>>,
-    ) -> Result<(), Halt> {
+    ) -> Result<(), JournalFailure> {
         let index = self.plan.index(position);
         let unwritable =
             |error: serde_json::Error| self.halt(format!("item {index} cannot be written: {error}"));
@@ -260,12 +260,12 @@ impl Journal {
         Ok(())
     }
 
-    pub(super) fn finish(&self) -> Result<(), Halt> {
+    pub(super) fn finish(&self) -> Result<(), JournalFailure> {
         self.writer.finish()
     }
 
-    fn halt(&self, problem: impl fmt::Display) -> Halt {
-        Halt(JournalError::other(self.path(), problem.to_string()).to_string())
+    fn halt(&self, problem: impl fmt::Display) -> JournalFailure {
+        JournalFailure(JournalError::other(self.path(), problem.to_string()).to_string())
     }
 }
 
@@ -307,13 +307,13 @@ fn kept<V, E: fmt::Display>(outcome: Result<V, &ItemError<E>>) -> Option<Kept<V>
         Err(ItemError::Failed(error)) => Some(Kept::Failed(error.to_string())),
         Err(ItemError::Panicked(panic)) => Some(Kept::Panicked(panic.message().to_owned())),
         Err(ItemError::RateLimiter(error)) => Some(Kept::Refused(error.to_string())),
-        Err(ItemError::Recorded(_) | ItemError::Skipped) => None,
+        Err(ItemError::FailedEarlier(_) | ItemError::Skipped | ItemError::Interrupted(_)) => None,
     }
 }
 
 /// What a panic is, of which only the message is left.
 pub(super) fn recorded_panic<E>(message: &str) -> ItemError<E> {
-    ItemError::Recorded(format!("panicked: {message}").into())
+    ItemError::FailedEarlier(format!("panicked: {message}"))
 }
 
 /// Whether the value in this line can be read. A value that only can be written, such as a number that is none, would be found when

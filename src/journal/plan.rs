@@ -76,8 +76,8 @@ impl Plan {
     /// # let path = std::env::temp_dir().join(format!("named-{}.jsonl", std::process::id()));
     /// for words in [&["a", "b"][..], &["a", "b", "c"]] {              // one more has come since
     ///     let journal = Journal::open(&path, Plan::named("words"))?;
-    ///     let result = BatchExecutor::new().batch(words).journal(&journal).run(|word| Ok::<_, String>(word.len()))?;
-    ///     assert_eq!((journal.done(), result.successful()), (words.len(), words.len()));
+    ///     let result = BatchExecutor::new().batch(words).journal(&journal).run(|word| Ok::<_, String>(word.len()));
+    ///     assert_eq!((journal.done(), result.succeeded()), (words.len(), words.len()));
     /// }
     /// # std::fs::remove_file(path)?;
     /// # Ok::<(), Box<dyn std::error::Error>>(())

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use crate::keep::Halt;
+use crate::journal_hook::JournalFailure;
 use crate::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use crate::sync::{Instant, Mutex, later};
 
@@ -74,7 +74,7 @@ impl Writer {
     }
 
     /// Appends a line, and syncs if it is time to; where the line is.
-    pub(super) fn append(&self, line: &[u8]) -> Result<u64, Halt> {
+    pub(super) fn append(&self, line: &[u8]) -> Result<u64, JournalFailure> {
         let (offset, number, is_late) = self.write(line)?;
         if self.rule.lines <= 1 {
             self.sync_up_to(number)?;
@@ -90,7 +90,7 @@ impl Writer {
     }
 
     /// Where the line is, which it is, and whether the time to sync has come.
-    fn write(&self, line: &[u8]) -> Result<(u64, usize, bool), Halt> {
+    fn write(&self, line: &[u8]) -> Result<(u64, usize, bool), JournalFailure> {
         let now = Instant::now();
         let mut state = self.state.lock();
         self.check()?;
@@ -106,7 +106,7 @@ impl Writer {
         Ok((offset, number, is_late))
     }
 
-    fn sync_unless_somebody_does(&self, number: usize) -> Result<(), Halt> {
+    fn sync_unless_somebody_does(&self, number: usize) -> Result<(), JournalFailure> {
         if self.is_syncing.swap(true, Ordering::Relaxed) {
             return Ok(());
         }
@@ -116,7 +116,7 @@ impl Writer {
     }
 
     /// Until so many lines are synced. Those that wait for one another have one sync for all.
-    fn sync_up_to(&self, number: usize) -> Result<(), Halt> {
+    fn sync_up_to(&self, number: usize) -> Result<(), JournalFailure> {
         let _syncing = self.syncing.lock();
         self.check()?;
         if self.synced.load(Ordering::Relaxed) >= number {
@@ -129,21 +129,21 @@ impl Writer {
     }
 
     /// Syncs what is not synced.
-    pub(super) fn finish(&self) -> Result<(), Halt> {
+    pub(super) fn finish(&self) -> Result<(), JournalFailure> {
         self.sync_up_to(self.appended.load(Ordering::Acquire))
     }
 
-    pub(super) fn read(&self, offset: u64, length: usize) -> Result<Vec<u8>, Halt> {
-        self.disk.read(offset, length).map_err(|error| Halt(self.words("read it", error)))
+    pub(super) fn read(&self, offset: u64, length: usize) -> Result<Vec<u8>, JournalFailure> {
+        self.disk.read(offset, length).map_err(|error| JournalFailure(self.words("read it", error)))
     }
 
-    pub(super) fn check(&self) -> Result<(), Halt> {
-        self.failure.get().map_or(Ok(()), |words| Err(Halt(words.clone())))
+    pub(super) fn check(&self) -> Result<(), JournalFailure> {
+        self.failure.get().map_or(Ok(()), |words| Err(JournalFailure(words.clone())))
     }
 
     /// From now on nothing is written.
-    fn fail(&self, what: &'static str, error: io::Error) -> Halt {
-        Halt(self.failure.get_or_init(|| self.words(what, error)).clone())
+    fn fail(&self, what: &'static str, error: io::Error) -> JournalFailure {
+        JournalFailure(self.failure.get_or_init(|| self.words(what, error)).clone())
     }
 
     fn words(&self, what: &'static str, error: io::Error) -> String {
@@ -271,7 +271,7 @@ mod tests {
         let (writer, image) = writer(Faulty { sync_fails: Some(2), ..Faulty::default() }, 2, LONG);
         let ended: Vec<bool> = (0..6).map(|_| writer.append(b"x\n").is_ok()).collect();
         assert_eq!(ended, [true, true, true, false, false, false]);
-        let Err(Halt(words)) = writer.finish() else { panic!("it must not be forgotten") };
+        let Err(JournalFailure(words)) = writer.finish() else { panic!("it must not be forgotten") };
         assert_eq!(words, "journal j: cannot sync it: the disk is on fire");
         let image = image.lock().clone();
         assert_eq!((image.live.len(), image.durable.len(), image.syncs), (8, 4, 2));

@@ -4,7 +4,7 @@ use std::iter;
 use std::time::Duration;
 
 use super::{Gauge, executor};
-use crate::batch_error::{BatchError, StopReason};
+use crate::batch_error::StopReason;
 use crate::cancel::CancelToken;
 use crate::error::{ItemError, LimiterError};
 use crate::executor::BatchExecutor;
@@ -15,7 +15,7 @@ use crate::sync::atomic::{AtomicUsize, Ordering};
 use crate::sync::model::{Borrowed, check, let_time_pass, let_time_pass_up_to, refuse_threads_after};
 use crate::sync::thread::{self, JoinHandle};
 
-type Ended = Result<BatchResult<usize, usize, usize>, BatchError<usize, usize, usize>>;
+type Ended = BatchResult<usize, usize, usize>;
 
 /// An executor whose permits come never.
 fn that_gives_no_permit(workers: usize) -> BatchExecutor {
@@ -29,25 +29,23 @@ pub(super) fn cancel_elsewhere(token: &CancelToken) -> JoinHandle<()> {
     thread::spawn(move || token.cancel())
 }
 
-/// Items are values or errors by their own number, or skipped; the counts are theirs; and the batch was cancelled exactly if
-/// anything was skipped or has failed, which here is only an item that would be tried again.
-fn check_end(ended: Ended) -> BatchResult<usize, usize, usize> {
-    let (result, reason) = match ended {
-        Ok(result) => (result, None),
-        Err(BatchError::Stopped { reason, partial }) => (*partial, Some(reason)),
-        Err(other) => panic!("{other}"),
-    };
-    let (mut succeeded, mut failed, mut skipped) = (0, 0, 0);
-    for (index, item) in result.iter().enumerate() {
-        match &item.outcome {
+/// Items are values by their own number, were interrupted with an error by their own number, or skipped; the counts are theirs;
+/// and the batch was cancelled exactly if anything is undecided.
+fn check_end(result: Ended) -> Ended {
+    let (mut succeeded, mut skipped) = (0, 0);
+    for item in &result {
+        let index = item.index;
+        match item.outcome {
             Ok(value) => (succeeded, _) = (succeeded + 1, assert_eq!(*value, index)),
-            Err(ItemError::Failed(error)) => (failed, _) = (failed + 1, assert_eq!(*error, index)),
+            Err(ItemError::Interrupted(Some(error))) => {
+                (skipped, _) = (skipped + 1, assert_eq!(*error, index))
+            }
             Err(ItemError::Skipped) => (skipped, _) = (skipped + 1, assert_eq!(result.attempts(index), 0)),
             Err(other) => panic!("{other:?}"),
         }
     }
-    assert_eq!((result.successful(), result.failed(), result.skipped()), (succeeded, failed, skipped));
-    assert_eq!(reason, (failed + skipped > 0).then_some(StopReason::Cancelled));
+    assert_eq!((result.succeeded(), result.failed(), result.skipped()), (succeeded, 0, skipped));
+    assert_eq!(result.stopped(), (skipped > 0).then_some(StopReason::Cancelled));
     result
 }
 
@@ -78,21 +76,19 @@ fn cancel_a_batch_at_the_limiter(workers: usize, items: usize, reports: bool) {
 fn cancel_a_batch_that_backs_off(workers: usize, items: usize, reports: bool, decision: RetryDecision) {
     let (executor, token) = (executor(workers), CancelToken::new());
     let canceller = cancel_elsewhere(&token);
-    let mut calls = 0;
-    let retry = Retry::new(|| iter::repeat(Duration::MAX)).when(move |_: &usize| decision);
+    let retry = Retry::delays(|| iter::repeat(Duration::MAX)).when(move |_: &usize| decision);
     let batch = executor.batch(0..items).cancel_on(&token).retry(retry);
-    let batch = if reports { batch.on_progress(|_| calls += 1) } else { batch };
+    let batch = if reports { batch.on_progress(|_| panic!("nothing is decided")) } else { batch };
     let result = check_end(batch.run(|&item| Err(item)));
-    assert_eq!(result.successful(), 0);
+    assert_eq!(result.skipped(), items);
     assert!((0..items).all(|index| result.attempts(index) <= 1));
-    assert!(!reports || calls == result.failed());
     canceller.join().unwrap();
 }
 
 /// Each item fails so many times, backs off, and then succeeds.
 fn try_again(executor: &BatchExecutor, workers: usize, items: usize, failures: usize, reports: bool) {
     let (gauge, mut calls) = (Gauge::default(), 0);
-    let retry = Retry::new(|| iter::repeat(Duration::from_secs(1)).take(failures));
+    let retry = Retry::delays(move || iter::repeat(Duration::from_secs(1)).take(failures));
     let batch = executor.batch(0..items).retry(retry);
     let batch = if reports { batch.on_progress(|_| calls += 1) } else { batch };
     let result = check_end(batch.run_with(|&item, cx| {
@@ -110,8 +106,10 @@ fn take_up_what_is_due(due: usize, reports: bool) {
     let after = move |&item: &usize| {
         if item == due { RetryDecision::Retry } else { RetryDecision::RetryAfter(Duration::MAX) }
     };
-    let batch =
-        executor.batch(0..2).cancel_on(&token).retry(Retry::new(|| iter::repeat(Duration::ZERO)).when(after));
+    let batch = executor
+        .batch(0..2)
+        .cancel_on(&token)
+        .retry(Retry::delays(|| iter::repeat(Duration::ZERO)).when(after));
     let batch = if reports { batch.on_progress(|_| ()) } else { batch };
     let result = check_end(batch.run_with(|&item, cx| {
         if cx.attempt() == 1 {
@@ -121,7 +119,7 @@ fn take_up_what_is_due(due: usize, reports: bool) {
         Ok(item)
     }));
     // The other may have been claimed and not begun when the cancel came.
-    assert_eq!((result.successful(), result.attempts(due)), (1, 2));
+    assert_eq!((result.succeeded(), result.attempts(due)), (1, 2));
 }
 
 /// A worker's own. Its destructor uses what the caller lends.
@@ -139,13 +137,14 @@ impl Drop for Kept<'_> {
 
 fn keep_state(executor: &BatchExecutor, workers: usize, items: usize, reports: bool) {
     let (memory, alive, made) = (Borrowed::new(), AtomicUsize::new(0), AtomicUsize::new(0));
-    let batch = executor.batch(0..items).state(|| {
+    let init = || {
         made.fetch_add(1, Ordering::Relaxed);
         assert!(alive.fetch_add(1, Ordering::Relaxed) < workers);
         Kept { memory: &memory, alive: &alive }
-    });
+    };
+    let batch = executor.batch(0..items);
     let batch = if reports { batch.on_progress(|_| ()) } else { batch };
-    let result = check_end(batch.run_with(|&item, cx| {
+    let result = check_end(batch.run_init(init, |&item, cx| {
         cx.state.memory.touch();
         assert!(cx.worker() < workers);
         Ok(item)
@@ -295,7 +294,7 @@ mod large {
                 0 => RetryDecision::RetryAfter(Duration::MAX),
                 _ => RetryDecision::PauseAll(Duration::ZERO),
             };
-            let retry = Retry::new(|| iter::repeat(Duration::ZERO)).when(decide);
+            let retry = Retry::delays(|| iter::repeat(Duration::ZERO)).when(decide);
             let tried = AtomicUsize::new(0);
             let result =
                 check_end(executor.batch(0..4).cancel_on(&token).retry(retry).run_with(|&item, cx| {
@@ -307,7 +306,7 @@ mod large {
                     }
                     Ok(item)
                 }));
-            assert_eq!(result.successful(), 3);
+            assert_eq!(result.succeeded(), 3);
         });
     }
 
@@ -316,7 +315,7 @@ mod large {
         check(|| {
             let_time_pass();
             let executor = executor(3);
-            let retry = Retry::new(iter::empty::<Duration>)
+            let retry = Retry::delays(iter::empty::<Duration>)
                 .when(|_: &usize| RetryDecision::PauseAll(Duration::from_secs(1)));
             let result = check_end(
                 executor
@@ -342,16 +341,15 @@ mod large {
         check(|| {
             let_time_pass();
             let executor = BatchExecutor::builder().workers(3).build().unwrap();
-            let retry = Retry::new(|| iter::once(Duration::from_secs(1)));
-            let ended = executor.batch(0..5).retry(retry).run_with(|&item, cx| match item {
+            let retry = Retry::delays(|| iter::once(Duration::from_secs(1)));
+            let result = executor.batch(0..5).retry(retry).run_with(|&item, cx| match item {
                 0 if cx.attempt() == 2 => Ok(item),
                 3 | 4 if cx.attempt() == 1 => Ok(item),
                 _ => Err(item),
             });
-            let Err(BatchError::Stopped { reason, partial }) = ended else { panic!("it stopped") };
-            assert_eq!(reason, StopReason::ItemFailed { index: 1 });
-            assert_eq!([partial.attempts(0), partial.attempts(1)], [2, 2]);
-            assert!(partial.items()[0].outcome.is_ok());
+            assert_eq!(result.stopped(), Some(StopReason::ItemFailed { index: 1 }));
+            assert_eq!([result.attempts(0), result.attempts(1)], [2, 2]);
+            assert!(result.outcomes()[0].is_ok());
         });
     }
 
@@ -360,12 +358,11 @@ mod large {
         check(|| {
             let_time_pass();
             let executor = executor(2);
-            let retry = Retry::new(|| iter::repeat(Duration::from_secs(1)));
+            let retry = Retry::delays(|| iter::repeat(Duration::from_secs(1)));
             let batch = executor.batch(0..3).retry(retry).timeout(Duration::from_secs(5));
-            let ended = batch.on_progress(|_| ()).run(|&item| Err::<(), _>(item));
-            let Err(BatchError::Stopped { reason, partial }) = ended else { panic!("it stopped") };
-            assert_eq!(reason, StopReason::DeadlineExceeded);
-            assert_eq!(partial.failed() + partial.skipped(), 3);
+            let result = batch.on_progress(|_| panic!("nothing is decided")).run(|&item| Err::<(), _>(item));
+            assert_eq!(result.stopped(), Some(StopReason::DeadlineExceeded));
+            assert_eq!((result.failed(), result.skipped()), (0, 3));
         });
     }
 }

@@ -41,7 +41,7 @@ const fn unordered(items: usize, window: usize) -> Plan {
 }
 
 impl Plan {
-    fn batch<It: Iterator>(self, executor: &BatchExecutor, source: It) -> Batch<'_, It> {
+    fn batch<It: Iterator, T, E>(self, executor: &BatchExecutor, source: It) -> Batch<'_, It, T, E> {
         let batch = executor.batch(source).window(self.window);
         if self.ordered { batch } else { batch.unordered() }
     }
@@ -121,7 +121,7 @@ impl Course {
             self.asked.fetch_add(1, Ordering::Relaxed);
             let Some(item) = results.next() else { break };
             let (Ok(number) | Err(ItemError::Failed(number))) = item.outcome else { panic!("it has run") };
-            assert_eq!(number, item.id);
+            assert_eq!((number, number), (item.item, item.index));
             got.push(number);
             self.answer(got.len());
         }
@@ -257,7 +257,7 @@ fn try_again(
 ) {
     let course = Course::with_answers(plan);
     let batch = plan.batch(executor, course.source(|item| course.wait_for(needs(item))));
-    let streamed = batch.retry(Retry::new(|| iter::once(delay))).stream_with(
+    let streamed = batch.retry(Retry::delays(move || iter::once(delay))).stream_with(
         |&item, cx| {
             course.memory.touch();
             if fails(item) && cx.attempt() == 1 { Err(item) } else { Ok(item) }
@@ -352,7 +352,7 @@ fn who_was_relieved_is_content_with_what_it_pulls_next() {
 /// It has lost patience and comes to work at the moment when a helper does.
 #[test]
 fn a_caller_does_not_pull_what_waits_for_its_consumer() {
-    check(|| {
+    check_long(|| {
         let_time_pass_up_to(MOMENT);
         wait_for_answers(&executor(2), ordered(2, 2), |item| item);
     });
@@ -510,7 +510,7 @@ mod large {
                 },
                 |results| {
                     stream_all(&executor, ordered(3, 2));
-                    results.map(|item| item.id).collect()
+                    results.map(|item| item.item).collect()
                 },
             );
             assert_complete(plan, &streamed);

@@ -56,14 +56,14 @@ fn check_with(fewer: usize, scenario: impl Fn() + Send + Sync + 'static) {
     model.check(afresh(scenario));
 }
 
-/// Runs the scenario under so many random schedules, 300 unless `MODEL_SCHEDULES` says otherwise: half of them random at
+/// Runs the scenario under so many random schedules, 100 unless `MODEL_SCHEDULES` says otherwise: half of them random at
 /// each step, half by random priorities (PCT, Burckhardt et al. 2010).
 #[cfg(shuttle)]
 pub(crate) fn check(scenario: impl Fn() + Send + Sync + 'static) {
     use checker::scheduler::{PctScheduler, RandomScheduler};
     use checker::{Config, FailurePersistence, Runner};
 
-    let schedules = std::env::var("MODEL_SCHEDULES").map_or(300, |number| number.parse().expect("a number"));
+    let schedules = std::env::var("MODEL_SCHEDULES").map_or(100, |number| number.parse().expect("a number"));
     let scenario = afresh(move || {
         checker::thread::spawn(|| ()); // a schedule of one thread is refused
         scenario();
@@ -134,6 +134,12 @@ impl<T> Mutex<T> {
         MutexGuard { mutex: self, held: Some(held) }
     }
 
+    /// None if another thread has it.
+    pub(crate) fn try_lock(&self) -> Option<MutexGuard<'_, T>> {
+        let held = self.0.try_lock().ok()?;
+        Some(MutexGuard { mutex: self, held: Some(held) })
+    }
+
     pub(crate) fn get_mut(&mut self) -> &mut T {
         self.0.get_mut().unwrap_or_else(PoisonError::into_inner)
     }
@@ -202,6 +208,9 @@ impl Condvar {
         self.0.notify_all();
     }
 }
+
+/// A moment passes at once.
+pub(crate) fn wait_a_moment() {}
 
 /// Looks once, lets others run, and has then looked long enough.
 pub(crate) fn spin_until(come: impl Fn() -> bool) {

@@ -2,7 +2,7 @@
 //! sleep. A poisoned lock is as good as any other, since no user code runs under it.
 
 use std::hint;
-use std::sync::PoisonError;
+use std::sync::{PoisonError, TryLockError};
 use std::time::Duration;
 
 pub(crate) use std::sync::{MutexGuard, atomic};
@@ -21,6 +21,15 @@ impl<T> Mutex<T> {
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, T> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// None if another thread has it.
+    pub(crate) fn try_lock(&self) -> Option<MutexGuard<'_, T>> {
+        match self.0.try_lock() {
+            Ok(held) => Some(held),
+            Err(TryLockError::Poisoned(held)) => Some(held.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
+        }
     }
 
     pub(crate) fn get_mut(&mut self) -> &mut T {
@@ -53,6 +62,11 @@ impl Condvar {
     pub(crate) fn notify_all(&self) {
         self.0.notify_all();
     }
+}
+
+/// Waits for as long as a batch of a few no-ops takes, about a microsecond.
+pub(crate) fn wait_a_moment() {
+    (0..40).for_each(|_| hint::spin_loop());
 }
 
 /// How long to look for something that is likely to come at once. Waking a thread takes 5 to 50 microseconds.

@@ -1,8 +1,10 @@
 //! What a batch did, attempt by attempt: to be looked at, counted, and drawn.
 
+pub(crate) mod curve;
 mod density;
 mod json;
 mod page;
+pub(crate) mod recorder;
 mod recording;
 pub(crate) mod span;
 mod stats;

@@ -29,7 +29,7 @@ impl Timeline {
     ///
     /// ```no_run
     /// # let executor = batch_executor::BatchExecutor::new();
-    /// let result = executor.batch(["a", "b"]).record_timeline().run(|id| Ok::<_, String>(id.len()))?;
+    /// let result = executor.batch(["a", "b"]).record_timeline().run(|id| Ok::<_, String>(id.len()));
     /// result.timeline().unwrap().write_html(std::fs::File::create("timeline.html")?)?;
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```

@@ -25,7 +25,7 @@ use super::track::{EXTREMES, Level, Recorded, Totals};
 /// use std::time::Duration;
 ///
 /// let executor = BatchExecutor::builder().workers(4).rate_limiter(RateLimit::per_second(2_000)).build()?;
-/// let result = executor.batch(0..100).record_timeline().run(|n| Ok::<_, String>(n * n))?;
+/// let result = executor.batch(0..100).record_timeline().run(|n| Ok::<_, String>(n * n));
 /// let timeline = result.timeline().unwrap();
 ///
 /// println!("{}", timeline.stats());
@@ -58,7 +58,7 @@ pub struct Timeline {
 /// ```
 /// use batch_executor::{BatchExecutor, Interval};
 ///
-/// let result = BatchExecutor::new().batch(0..1_000).record_timeline().run(|n| Ok::<_, String>(n + 1))?;
+/// let result = BatchExecutor::new().batch(0..1_000).record_timeline().run(|n| Ok::<_, String>(n + 1));
 /// for Interval { start, busy_workers, rate, failed, .. } in result.timeline().unwrap().intervals() {
 ///     println!("{start:?}: {busy_workers:.1} workers at work, {rate:.0} items a second");
 ///     assert!(busy_workers <= 1.0 && failed == 0);
@@ -173,7 +173,7 @@ impl Timeline {
     ///
     /// ```
     /// # let executor = batch_executor::BatchExecutor::new();
-    /// let result = executor.batch(0..1_000).record_timeline().run(|n| Ok::<_, String>(n + 1))?;
+    /// let result = executor.batch(0..1_000).record_timeline().run(|n| Ok::<_, String>(n + 1));
     /// let timeline = result.timeline().unwrap();
     /// let decided: f64 = timeline.intervals().iter().map(|part| part.rate * part.length.as_secs_f64()).sum();
     /// assert!((decided - 1_000.0).abs() < 1e-6);

@@ -11,7 +11,7 @@ use std::time::Duration;
 ///
 /// let executor = BatchExecutor::builder().stop_on_error(false).build()?;
 /// let once_more = Retry::exponential(Duration::ZERO, Duration::ZERO, 1);
-/// let result = executor.batch(["x"]).retry(once_more).record_timeline().run(|text| text.parse::<u32>())?;
+/// let result = executor.batch(["x"]).retry(once_more).record_timeline().run(|text| text.parse::<u32>());
 /// let endings: Vec<Ending> = result.timeline().unwrap().spans().iter().map(Span::ending).collect();
 /// assert_eq!(endings, [Ending::Retried, Ending::Failed]);
 /// assert_eq!(Ending::Retried.to_string(), "failed, and was tried again");
@@ -140,7 +140,7 @@ pub(crate) struct Attempt {
 /// use batch_executor::{BatchExecutor, Ending};
 ///
 /// let executor = BatchExecutor::builder().stop_on_error(false).build()?;
-/// let result = executor.batch(["7", "x"]).record_timeline().run(|text| text.parse::<u32>())?;
+/// let result = executor.batch(["7", "x"]).record_timeline().run(|text| text.parse::<u32>());
 /// let [good, bad] = result.timeline().unwrap().spans() else { unreachable!() };
 /// assert_eq!((good.id(), good.index(), good.attempt(), good.worker()), ("7", 0, 1, 0));
 /// assert_eq!((good.ending(), bad.ending()), (Ending::Succeeded, Ending::Failed));
@@ -195,7 +195,8 @@ impl Span {
         self.worker
     }
 
-    /// When a worker could have taken it: in a batch its begin, in a stream when it had been pulled, for a retry when it was due.
+    /// When a worker could have taken it: in a batch when it began, for a retry when it was due. In a stream, when a worker
+    /// turned to it.
     #[must_use]
     pub fn queued(&self) -> Duration {
         Duration::from_nanos(self.attempt.times.queued)

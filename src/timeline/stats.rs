@@ -17,7 +17,7 @@ use super::span::{Ending, Times};
 /// ```
 /// use batch_executor::BatchExecutor;
 ///
-/// let result = BatchExecutor::new().batch(0..500).record_timeline().run(|n| Ok::<_, String>(n + 1))?;
+/// let result = BatchExecutor::new().batch(0..500).record_timeline().run(|n| Ok::<_, String>(n + 1));
 /// let stats = result.timeline().unwrap().stats();
 /// assert_eq!((stats.items, stats.attempts, stats.retries), (500, 500, 0));
 /// assert!(stats.utilisation <= 1.0);
@@ -78,7 +78,7 @@ pub struct TimelineStats {
 /// ```
 /// use batch_executor::{BatchExecutor, Quantiles};
 ///
-/// let result = BatchExecutor::new().batch(0..500).record_timeline().run(|n| Ok::<_, String>(n + 1))?;
+/// let result = BatchExecutor::new().batch(0..500).record_timeline().run(|n| Ok::<_, String>(n + 1));
 /// let Quantiles { p50, p99, max, .. } = result.timeline().unwrap().stats().run_time;
 /// println!("half of them took up to {p50:?}, all but five up to {p99:?}, and none longer than {max:?}");
 /// assert!(p50 <= p99 && p99 <= max);

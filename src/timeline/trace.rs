@@ -30,7 +30,7 @@ impl Timeline {
     ///
     /// ```
     /// # let executor = batch_executor::BatchExecutor::new();
-    /// let result = executor.batch(["a", "b"]).record_timeline().run(|id| Ok::<_, String>(id.len()))?;
+    /// let result = executor.batch(["a", "b"]).record_timeline().run(|id| Ok::<_, String>(id.len()));
     /// let mut trace = Vec::new();
     /// result.timeline().unwrap().write_chrome_trace(&mut trace)?;
     /// assert!(String::from_utf8(trace)?.starts_with(r#"{"displayTimeUnit":"ms","traceEvents":["#));

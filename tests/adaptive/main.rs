@@ -8,6 +8,7 @@
 )]
 
 #[path = "../../src/adaptive/mod.rs"]
+#[allow(dead_code, reason = "the simulator hands nothing back")]
 mod controller;
 mod cores;
 mod held_back;

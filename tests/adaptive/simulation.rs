@@ -35,8 +35,8 @@ enum Source {
     Tick,
 }
 
-/// What Linux's count of CPU time lacks, as `src/senses.rs` makes it up: all since the thread last waited, up to the first reading
-/// since then.
+/// What Linux's count of CPU time lacks, as `src/thread_meter.rs` makes it up: all since the thread last waited, up to the
+/// first reading since then.
 #[derive(Debug, Clone, Copy, Default)]
 struct Untold {
     seconds: f64,

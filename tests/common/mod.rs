@@ -14,8 +14,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use batch_executor::{
-    AdaptiveWorkers, Batch, BatchError, BatchExecutor, BatchExecutorBuilder, BatchResult, CancelToken,
-    ItemError, StopReason, Workers,
+    AdaptiveWorkers, Batch, BatchExecutor, BatchExecutorBuilder, BatchResult, CancelToken, ItemError,
+    Outcome, StopReason, Workers,
 };
 
 /// The worker settings that every claim is tried with.
@@ -61,7 +61,7 @@ pub(crate) fn stopping(workers: impl Into<Workers>) -> BatchExecutor {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Way {
     pub(crate) workers: Workers,
-    /// With a callback the caller coordinates, and works only where there is nobody else.
+    /// With a callback the caller coordinates, and works only where it has no helper.
     reports: bool,
     stack_size: Option<usize>,
 }
@@ -106,43 +106,55 @@ impl Way {
     }
 
     /// A batch that reports, if this way does. The callback sees to it that progress is honest.
-    pub(crate) fn batch<'a, I>(
+    pub(crate) fn batch<'a, T, E, I>(
         &self,
         executor: &'a BatchExecutor,
         items: I,
-    ) -> Batch<'a, impl Iterator<Item = I::Item> + use<I>>
+    ) -> Batch<'a, I::IntoIter, T, E>
     where
         I: IntoIterator,
     {
-        let (batch, mut calls) = (executor.batch(items), 0);
-        if !self.reports {
-            return batch;
+        let mut batch = executor.batch(items);
+        if self.reports {
+            let mut calls = 0;
+            batch = batch.on_progress(move |p| {
+                calls += 1;
+                assert_eq!(p.completed, calls, "calls of on_progress");
+                assert_eq!(p.completed, p.succeeded + p.failed);
+                assert!(p.completed <= p.total, "{} of {}", p.completed, p.total);
+            });
         }
-        batch.on_progress(move |p| {
-            calls += 1;
-            assert_eq!(p.completed, calls, "calls of on_progress");
-            assert_eq!(p.completed, p.succeeded + p.failed);
-            assert!(p.completed <= p.total, "{} of {}", p.completed, p.total);
-        })
+        batch
     }
 }
 
 /// Why the batch stopped, and what there is.
 #[track_caller]
-pub(crate) fn stopped<I, T, E>(
-    outcome: Result<BatchResult<I, T, E>, BatchError<I, T, E>>,
-) -> (StopReason, BatchResult<I, T, E>) {
-    match outcome {
-        Err(BatchError::Stopped { reason, partial }) => {
-            assert_counts_add_up(&partial);
-            (reason, *partial)
-        }
-        Err(error) => panic!("another error: {:?}", error.partial().map(BatchResult::total)),
-        Ok(result) => panic!("it did not stop: {result}"),
+pub(crate) fn stopped<I, T, E>(result: BatchResult<I, T, E>) -> (StopReason, BatchResult<I, T, E>) {
+    assert_counts_add_up(&result);
+    match result.stopped() {
+        Some(reason) => (reason, result),
+        None => panic!("it did not stop: {result}"),
     }
 }
 
-/// Runs something, and cancels the token soon after somebody has opened the gate.
+/// The result of a batch that ran to its end.
+#[track_caller]
+pub(crate) fn ran_to_its_end<I, T, E>(result: BatchResult<I, T, E>) -> BatchResult<I, T, E> {
+    assert_eq!(result.stopped(), None, "it stopped: {result}");
+    assert_counts_add_up(&result);
+    result
+}
+
+/// The value of every item of a batch, none of which failed.
+#[track_caller]
+pub(crate) fn all_values<I, T, E>(result: BatchResult<I, T, E>) -> Vec<T> {
+    let result = ran_to_its_end(result);
+    assert!(result.is_success(), "items have no value: {result}");
+    result.into_iter().filter_map(|item| item.outcome.ok()).collect()
+}
+
+/// Runs something, and cancels the token soon after the gate was opened.
 pub(crate) fn cancelled_behind<R>(gate: &Gate, token: &CancelToken, run: impl FnOnce() -> R) -> R {
     thread::scope(|scope| {
         scope.spawn(|| {
@@ -191,7 +203,7 @@ pub(crate) fn wait_until(what: &str, condition: impl Fn() -> bool) {
     assert!(comes(condition), "waited in vain until {what}");
 }
 
-/// Everybody waits until so many have come; panics if they do not come, so that nothing hangs.
+/// Each thread waits until so many have come. It panics if they do not come, so that nothing hangs.
 #[derive(Default)]
 pub(crate) struct Meeting {
     arrived: Mutex<usize>,
@@ -213,7 +225,7 @@ impl Meeting {
     }
 }
 
-/// A door that is shut until somebody opens it. Whoever waits too long in front of it panics.
+/// A door that is shut until a thread opens it. A thread that waits too long in front of it panics.
 #[derive(Default)]
 pub(crate) struct Gate {
     open: Mutex<bool>,
@@ -361,8 +373,8 @@ pub(crate) fn assert_still_works(executor: &BatchExecutor) {
             let _inside = peak.enter();
             census.count(n);
             Ok::<_, String>((n * n, Arc::clone(&held)))
-        })
-        .expect("a batch without failures");
+        });
+    let result = ran_to_its_end(result);
     assert_eq!(peak.inside(), 0, "workers inside a batch that is over");
     census.assert_each_ran_once();
     assert_eq!(calls.into_inner(), 100, "calls of on_progress");
@@ -370,20 +382,19 @@ pub(crate) fn assert_still_works(executor: &BatchExecutor) {
     drop((result, held));
     assert_eq!(Arc::strong_count(&borrowed), 1, "handles to what the values held");
     let workers = executor.workers_for(100);
-    assert_eq!(names_of_all_who_come(executor, workers).len(), workers, "workers that still come");
+    assert_eq!(names_of_all_workers(executor, workers).len(), workers, "workers that still come");
 }
 
 /// The names of the threads, the caller's too, that work on a batch of as many items as workers.
 #[track_caller]
-fn names_of_all_who_come(executor: &BatchExecutor, workers: usize) -> HashSet<Option<String>> {
+fn names_of_all_workers(executor: &BatchExecutor, workers: usize) -> HashSet<Option<String>> {
     let meeting = Meeting::default();
     let together = executor.run(0..workers, |_| {
         meeting.of(workers);
         Ok::<_, String>(thread::current().name().map(str::to_owned))
     });
-    let together = together.expect("all workers met");
     assert_eq!(together.workers(), workers, "workers that were counted");
-    together.into_values().expect("all met").into_iter().collect()
+    all_values(together).into_iter().collect()
 }
 
 /// [`assert_still_works`], and then its threads are gone, every one. For the last handle of an executor from [`builder`].
@@ -391,7 +402,7 @@ fn names_of_all_who_come(executor: &BatchExecutor, workers: usize) -> HashSet<Op
 #[track_caller]
 pub(crate) fn assert_survived(executor: BatchExecutor) {
     assert_still_works(&executor);
-    let names = names_of_all_who_come(&executor, executor.workers_for(2));
+    let names = names_of_all_workers(&executor, executor.workers_for(2));
     let own = thread::current().name().map(str::to_owned);
     let helper = names.into_iter().find(|name| *name != own).flatten();
     drop(executor);
@@ -407,33 +418,38 @@ pub(crate) fn assert_survived(executor: BatchExecutor) {
     assert_still_works(&executor);
 }
 
-/// Outcome k belongs to item k, whose id is k; `expected` says its value, none for a failure.
+/// Outcome k belongs to item k, which is k; `expected` says its value, none for a failure.
 #[track_caller]
 pub(crate) fn assert_each_outcome_at_its_index<T: PartialEq + std::fmt::Debug, E>(
     result: &BatchResult<usize, T, E>,
     expected: impl Fn(&usize) -> Option<T>,
 ) {
+    assert_eq!(result.items().len(), result.outcomes().len(), "outcomes");
     for (index, item) in result.iter().enumerate() {
-        assert_eq!(item.id, index, "the item at index {index}");
+        assert_eq!((item.index, *item.item), (index, index), "the item at index {index}");
         let value = item.outcome.as_ref().ok();
         assert_eq!(value, expected(&index).as_ref(), "the value at index {index}");
     }
     assert_counts_add_up(result);
 }
 
-/// The counts say what the items say.
+/// The counts say what the outcomes say: an item that was to be tried again when the batch stopped is skipped, too.
 #[track_caller]
 pub(crate) fn assert_counts_add_up<I, T, E>(result: &BatchResult<I, T, E>) {
-    let skipped = result.iter().filter(|item| matches!(item.error(), Some(ItemError::Skipped))).count();
+    let is_skipped =
+        |outcome: &&Outcome<T, E>| matches!(outcome, Err(ItemError::Skipped | ItemError::Interrupted(_)));
+    // Where memory ran out there are items and no outcomes.
+    let without_outcome = result.items().len() - result.outcomes().len();
+    assert!(without_outcome == 0 || result.stopped() == Some(StopReason::OutOfMemory), "outcomes");
+    let skipped = result.outcomes().iter().filter(is_skipped).count() + without_outcome;
     let counted = (result.values().count(), result.failures().count(), skipped, result.items().len());
-    let told = (result.successful(), result.failed(), result.skipped(), result.total());
-    assert_eq!(told, counted, "successful, failed, skipped, total");
+    let told = (result.succeeded(), result.failed(), result.skipped(), result.total());
+    assert_eq!(told, counted, "succeeded, failed, skipped, total");
     assert_eq!(told.0 + told.1 + told.2, told.3);
     assert_eq!(result.is_success(), told.0 == told.3);
 }
 
-/// Says nothing of panics that a test means to happen, which are those that begin with this word. Hooks are for the
-/// whole process, so it tells them from those that nobody meant.
+/// How the panics begin that a test means to happen. The hook, which is for the whole process, prints all others.
 pub(crate) const MEANT: &str = "meant: ";
 
 pub(crate) fn silence_meant_panics() {
@@ -560,7 +576,7 @@ pub(crate) fn behind_strace(when: &str, test: &str, told_to: &str) -> Command {
 /// What a child is told that is only to say whether it gets a thread.
 pub(crate) const PROBE: &str = "probe";
 
-/// Says so if there is no thread to be had.
+/// Prints that the system refuses threads, if it does.
 pub(crate) fn probe() {
     if thread::Builder::new().spawn(|| {}).is_err() {
         println!("{NO_THREAD}");

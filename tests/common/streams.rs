@@ -7,9 +7,9 @@ use batch_executor::Results;
 /// The windows that every claim is tried with.
 pub(crate) const WINDOWS: [usize; 5] = [1, 2, 3, 8, 1000];
 
-/// The ids that came, with whether each has a value.
+/// The items that came, with whether each has a value.
 pub(crate) fn outcomes<T, E>(results: &mut Results<'_, usize, T, E>) -> Vec<(usize, bool)> {
-    results.map(|item| (item.id, item.outcome.is_ok())).collect()
+    results.map(|item| (item.item, item.outcome.is_ok())).collect()
 }
 
 /// How many items were pulled and how many handed on, and the most that were ever under way between the two.
@@ -23,7 +23,7 @@ pub(crate) struct Ledger {
 }
 
 impl Ledger {
-    /// Counts what is pulled. Panics where two ask at a time, or somebody asks beyond the end.
+    /// Counts what is pulled. Panics if two workers pull at a time, or one pulls beyond the end.
     pub(crate) fn input<It: IntoIterator>(&self, items: It) -> Input<'_, It::IntoIter> {
         Input { ledger: self, items: items.into_iter() }
     }

@@ -1,4 +1,4 @@
-//! Batches that are cancelled: before, while and after they run, and wherever somebody waits.
+//! Batches that are cancelled: before, while and after they run, and wherever a worker or a caller waits.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -6,12 +6,13 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use batch_executor::{
-    Batch, BatchExecutor, CancelToken, ItemError, Retry, RetryDecision, StopReason, Workers, limiter_fn,
+    Batch, BatchExecutor, BatchResult, CancelToken, ItemError, Outcome, Retry, RetryDecision, StopReason,
+    Workers, limiter_fn,
 };
 
 use crate::common::{
-    Census, Gate, Register, Way, assert_counts_add_up, assert_survived, cancelled_behind, comes, stopped,
-    wait_until, within_a_minute,
+    Census, Gate, Register, Way, assert_counts_add_up, assert_survived, cancelled_behind, comes,
+    ran_to_its_end, stopped, wait_until, within_a_minute,
 };
 use crate::errors::late_after;
 
@@ -32,7 +33,7 @@ fn a_cancel_before_the_start_skips_everything() {
             });
             let (reason, partial) = stopped(outcome);
             assert_eq!((reason, partial.skipped()), (StopReason::Cancelled, 100), "{way:?}");
-            assert!(partial.iter().map(|item| item.id.0).eq(0..100));
+            assert!(partial.iter().map(|item| item.item.0).eq(0..100));
             assert_eq!((census.total(), partial.workers()), (0, 0));
             drop(partial);
             values.assert_all_dropped(100);
@@ -48,7 +49,7 @@ fn a_cancel_after_the_end_changes_nothing() {
         for way in Way::with_threads() {
             let (executor, token) = (way.stopping(), CancelToken::new());
             let square = |n: &usize| Ok::<_, String>(n * n);
-            let result = way.batch(&executor, 0..100).cancel_on(&token).run(square).unwrap();
+            let result = ran_to_its_end(way.batch(&executor, 0..100).cancel_on(&token).run(square));
             token.cancel();
             assert!(result.is_success());
             assert!(result.into_values().unwrap().into_iter().eq((0..100).map(|n| n * n)));
@@ -65,7 +66,7 @@ fn race(way: Way, executor: &BatchExecutor, begun_before: usize, retry: bool) ->
     let (token, census, begun) = (CancelToken::new(), Census::of(RACERS), AtomicUsize::new(0));
     let over = AtomicBool::new(false);
     let delays = move || std::iter::repeat_n(Duration::ZERO, 2);
-    let outcome = thread::scope(|scope| {
+    let result = thread::scope(|scope| {
         let canceller = scope.spawn(|| {
             while begun.load(Ordering::SeqCst) < begun_before && !over.load(Ordering::SeqCst) {
                 thread::yield_now();
@@ -75,33 +76,27 @@ fn race(way: Way, executor: &BatchExecutor, begun_before: usize, retry: bool) ->
         if begun_before == 0 {
             wait_until("it is cancelled", || token.is_cancelled());
         }
-        let batch = way.batch(executor, 0..RACERS).cancel_on(&token).retry(Retry::new(delays));
-        let outcome = batch.run_with(|&n, cx| {
+        let batch = way.batch(executor, 0..RACERS).cancel_on(&token).retry(Retry::delays(delays));
+        let result = batch.run_with(|&n, cx| {
             census.count(n);
             begun.fetch_add(1, Ordering::SeqCst);
             if retry && cx.attempt() == 1 { Err(n) } else { Ok(n) }
         });
         over.store(true, Ordering::SeqCst);
         canceller.join().expect("it cancels");
-        outcome
+        result
     });
-    let in_time = outcome.is_err();
-    let result = match outcome {
-        Ok(result) => result,
-        outcome => {
-            let (reason, partial) = stopped(outcome);
-            assert_eq!(reason, StopReason::Cancelled);
-            partial
-        }
-    };
+    let in_time = result.stopped().is_some();
+    assert!(!in_time || result.stopped() == Some(StopReason::Cancelled), "{way:?}");
     assert_eq!(in_time, !result.is_success(), "{way:?}");
     assert_counts_add_up(&result);
     let attempts_to_succeed = 1 + usize::from(retry);
-    for ((n, item), runs) in result.iter().enumerate().zip(census.runs()) {
-        assert_eq!((item.id, result.attempts(n)), (n, runs));
-        match &item.outcome {
+    for (item, runs) in result.iter().zip(census.runs()) {
+        let n = item.index;
+        assert_eq!((*item.item, result.attempts(n)), (n, runs));
+        match item.outcome {
             Ok(value) => assert_eq!((*value, runs), (n, attempts_to_succeed)),
-            Err(ItemError::Failed(error)) => assert_eq!((*error, runs, retry), (n, 1, true)),
+            Err(ItemError::Interrupted(Some(error))) => assert_eq!((*error, runs, retry), (n, 1, true)),
             Err(error) => assert_eq!((runs, matches!(error, ItemError::Skipped)), (0, true)),
         }
     }
@@ -123,9 +118,9 @@ fn a_cancel_that_races_the_last_item_leaves_each_finished_or_skipped() {
     });
 }
 
-/// F55: with retries, what was to be tried again keeps its error.
+/// F55: with retries, an item that was to be tried again is interrupted and keeps its error.
 #[test]
-fn a_cancel_that_races_the_last_attempt_leaves_each_finished_failed_or_skipped() {
+fn a_cancel_that_races_the_last_attempt_leaves_each_finished_interrupted_or_skipped() {
     within_a_minute(|| {
         for way in Way::with_threads() {
             let executor = way.collecting();
@@ -140,7 +135,7 @@ fn a_cancel_that_races_the_last_attempt_leaves_each_finished_failed_or_skipped()
 
 /// F56, F33: no permit is asked for after the cancel, and none of those that were is used.
 #[test]
-fn at_a_limiter_that_never_grants_a_cancel_lets_everybody_go() {
+fn at_a_limiter_that_never_grants_a_cancel_ends_every_wait() {
     within_a_minute(|| {
         for way in Way::with_threads() {
             for wait in [Duration::from_secs(3600), EVER] {
@@ -155,7 +150,7 @@ fn at_a_limiter_that_never_grants_a_cancel_lets_everybody_go() {
                         Ok::<_, String>(())
                     }))
                 });
-                assert_eq!((reason, partial.successful()), (StopReason::Cancelled, 3), "{way:?}");
+                assert_eq!((reason, partial.succeeded()), (StopReason::Cancelled, 3), "{way:?}");
                 assert_eq!((partial.skipped(), census.total()), (9_997, 3));
                 assert!(partial.elapsed() < Duration::from_secs(60));
                 assert!(since.elapsed() >= partial.elapsed());
@@ -165,12 +160,18 @@ fn at_a_limiter_that_never_grants_a_cancel_lets_everybody_go() {
     });
 }
 
+/// How many items were to be tried again when the batch stopped.
+fn interrupted<I, T, E>(partial: &BatchResult<I, T, E>) -> usize {
+    let is_interrupted = |outcome: &&Outcome<T, E>| matches!(outcome, Err(ItemError::Interrupted(Some(_))));
+    partial.outcomes().iter().filter(is_interrupted).count()
+}
+
 /// All items wait for another attempt, which none of them gets.
 #[track_caller]
 fn assert_waits_for_attempts_end(way: Way, decision: RetryDecision) {
     let (executor, token, asleep) = (way.stopping(), CancelToken::new(), Gate::default());
     let (asked, errors) = (AtomicUsize::new(0), Register::default());
-    let retry = Retry::new(|| std::iter::repeat(EVER)).when(|_: &_| {
+    let retry = Retry::delays(|| std::iter::repeat(EVER)).when(|_: &_| {
         if asked.fetch_add(1, Ordering::SeqCst) == 19 {
             asleep.open();
         }
@@ -180,7 +181,8 @@ fn assert_waits_for_attempts_end(way: Way, decision: RetryDecision) {
         let batch = way.batch(&executor, 0..20).cancel_on(&token).retry(retry);
         stopped(batch.run(|_| Err::<(), _>(errors.make())))
     });
-    assert_eq!((reason, partial.failed()), (StopReason::Cancelled, 20), "{way:?}");
+    assert_eq!((reason, partial.failed()), (StopReason::Cancelled, 0), "{way:?}");
+    assert_eq!((interrupted(&partial), partial.skipped()), (20, 20), "{way:?}");
     assert!((0..20).all(|index| partial.attempts(index) == 1));
     assert_eq!((errors.made(), errors.dropped()), (20, 0));
     drop(partial);
@@ -206,7 +208,7 @@ fn a_cancel_ends_a_pause() {
         for way in Way::with_threads() {
             let (executor, token, paused) = (way.stopping(), CancelToken::new(), Gate::default());
             let census = Census::of(500);
-            let retry = Retry::new(std::iter::empty).when(|_: &usize| {
+            let retry = Retry::delays(std::iter::empty).when(|_: &usize| {
                 paused.open();
                 RetryDecision::PauseAll(EVER)
             });
@@ -219,8 +221,9 @@ fn a_cancel_ends_a_pause() {
             });
             assert_eq!(reason, StopReason::Cancelled, "{way:?}");
             census.assert_none_ran_twice();
-            assert_eq!((partial.failed(), partial.successful()), (census.total(), 0));
-            // Those who started before the pause, and nobody since.
+            assert_eq!((partial.failed(), partial.succeeded()), (0, 0));
+            assert_eq!(interrupted(&partial), census.total());
+            // Those that started before the pause, and none since.
             assert!(census.total() <= executor.workers_for(500).max(partial.workers()), "{way:?}");
             assert_survived(executor);
         }
@@ -234,7 +237,7 @@ fn a_cancel_ends_a_retrys_wait_for_its_permit() {
         for way in Way::with_threads() {
             let (late, token, census) = (Arc::new(Gate::default()), CancelToken::new(), Census::of(20));
             let executor = way.builder().rate_limiter(late_after(20, EVER, &late)).build().unwrap();
-            let retry = Retry::new(|| std::iter::repeat(Duration::ZERO));
+            let retry = Retry::delays(|| std::iter::repeat(Duration::ZERO));
             let (reason, partial) = cancelled_behind(&late, &token, || {
                 let batch = way.batch(&executor, 0..20usize).cancel_on(&token).retry(retry);
                 stopped(batch.run(|&n| {
@@ -246,7 +249,8 @@ fn a_cancel_ends_a_retrys_wait_for_its_permit() {
             for (index, runs) in census.runs().into_iter().enumerate() {
                 assert_eq!(partial.attempts(index), runs);
             }
-            assert_eq!(partial.successful(), 0);
+            assert_eq!((partial.succeeded(), partial.failed()), (0, 0));
+            assert_eq!(interrupted(&partial), census.ran().len());
             // I5: the limiter gives nothing more.
         }
     });
@@ -258,7 +262,7 @@ fn a_cancel_wakes_idle_workers_and_reaches_those_who_listen() {
     within_a_minute(|| {
         for way in Way::with_threads().into_iter().filter(Way::is_parallel) {
             let (executor, token, asleep) = (way.stopping(), CancelToken::new(), Gate::default());
-            let retry = Retry::new(|| std::iter::once(EVER));
+            let retry = Retry::delays(|| std::iter::once(EVER));
             let (reason, partial) = cancelled_behind(&asleep, &token, || {
                 let batch = way.batch(&executor, 0..2).cancel_on(&token).retry(retry);
                 stopped(batch.run_with(|&n, cx| {
@@ -269,7 +273,8 @@ fn a_cancel_wakes_idle_workers_and_reaches_those_who_listen() {
                     Err("later")
                 }))
             });
-            assert_eq!((reason, partial.failed()), (StopReason::Cancelled, 1), "{way:?}");
+            assert_eq!((reason, partial.failed()), (StopReason::Cancelled, 0), "{way:?}");
+            assert!(matches!(partial.outcomes()[0], Err(ItemError::Interrupted(Some("later")))));
             assert!(partial.values().eq([&true]));
             assert_survived(executor);
         }
@@ -285,10 +290,10 @@ fn a_deadline_ends_every_wait() {
         for way in Way::with_threads() {
             for decision in decisions {
                 let (executor, soon) = (way.stopping(), Duration::from_millis(10));
-                let retry = Retry::new(|| std::iter::repeat(EVER)).when(|_: &_| decision);
+                let retry = Retry::delays(|| std::iter::repeat(EVER)).when(|_: &_| decision);
                 let batch = way.batch(&executor, 0..20).timeout(soon).retry(retry);
                 let (reason, partial) = stopped(batch.run(|n| Err::<(), _>(*n)));
-                assert_eq!((reason, partial.successful()), (StopReason::DeadlineExceeded, 0), "{way:?}");
+                assert_eq!((reason, partial.skipped()), (StopReason::DeadlineExceeded, 20), "{way:?}");
                 assert_survived(executor);
             }
             let late = Arc::new(Gate::default());
@@ -296,7 +301,7 @@ fn a_deadline_ends_every_wait() {
             let batch = way.batch(&executor, 0..20).deadline(Instant::now() + Duration::from_millis(10));
             let (reason, partial) = stopped(batch.run(|_| Ok::<_, String>(())));
             assert_eq!(reason, StopReason::DeadlineExceeded, "{way:?}");
-            assert!(partial.successful() <= 3);
+            assert!(partial.succeeded() <= 3);
         }
     });
 }
@@ -335,8 +340,8 @@ fn an_item_that_does_not_listen_is_waited_for() {
                 });
                 let expected = timeout.map_or(StopReason::Cancelled, |_| StopReason::DeadlineExceeded);
                 assert_eq!(reason, expected, "{way:?}");
-                assert_eq!((partial.successful(), values.dropped()), (values.made(), 0));
-                assert!(timeout.is_some() || partial.successful() > 0);
+                assert_eq!((partial.succeeded(), values.dropped()), (values.made(), 0));
+                assert!(timeout.is_some() || partial.succeeded() > 0);
                 assert_eq!(partial.failed(), 0);
                 assert_survived(executor);
             }
@@ -371,7 +376,7 @@ fn a_callback_may_cancel_its_own_batch() {
                 Ok::<_, String>(())
             }));
             assert_eq!(reason, StopReason::Cancelled);
-            let done = partial.successful();
+            let done = partial.succeeded();
             assert!(told.into_iter().eq((1..=done).map(|n| (n, n))), "{way:?}");
             assert!((5..1_000).contains(&done) && census.total() == done);
             if matches!(way.workers, Workers::Sequential | Workers::Fixed(1)) {
@@ -424,28 +429,24 @@ fn a_batch_may_be_cancelled_from_whatever_it_calls() {
                     cancel_at("delays");
                     std::iter::repeat_with(|| Duration::ZERO).take(1).inspect(|_| cancel_at("delay"))
                 };
-                let retry = Retry::new(delays).when(|_: &_| {
+                let retry = Retry::delays(delays).when(|_: &_| {
                     cancel_at("when");
                     RetryDecision::Retry
                 });
                 let dropping = |here: &str| (here == place).then(|| Cancelling(token.clone()));
                 let batch = way.batch(&executor, (0..50).inspect(|_| cancel_at("iterator")));
-                let batch = batch.cancel_on(&token).retry(retry).state(|| {
+                let init = || {
                     cancel_at("init");
                     dropping("state's drop")
-                });
-                let outcome = batch.run_with(|_, _| {
+                };
+                let result = batch.cancel_on(&token).retry(retry).run_init(init, |_, _| {
                     cancel_at("operation");
                     Err::<(), _>(dropping("error's drop"))
                 });
-                let (total, skipped) = match outcome {
-                    Ok(result) => (result.total(), result.skipped()),
-                    outcome => {
-                        let (reason, partial) = stopped(outcome);
-                        assert_eq!(reason, StopReason::Cancelled, "{place}");
-                        (partial.total(), partial.skipped())
-                    }
-                };
+                assert_counts_add_up(&result);
+                assert!(matches!(result.stopped(), None | Some(StopReason::Cancelled)), "{place}");
+                let (total, skipped) = (result.total(), result.skipped());
+                drop(result);
                 assert_eq!((total, token.is_cancelled()), (50, true), "{place} {way:?}");
                 assert!(skipped > 0 || !["iterator", "limiter"].contains(&place), "{place} {way:?}");
                 assert_survived(executor);

@@ -8,7 +8,8 @@ use std::thread;
 use std::time::Duration;
 
 use crate::common::{
-    AT_THE_END, Meeting, assert_ends_well, assert_survived, builder, child, collecting, ended, skip, told_to,
+    AT_THE_END, Meeting, assert_ends_well, assert_survived, builder, child, collecting, ended,
+    ran_to_its_end, skip, told_to,
 };
 
 const SIGABRT: i32 = 6;
@@ -89,7 +90,7 @@ fn an_allocation_that_fails_ends_the_process_unless_the_item_takes_it_as_an_erro
                 let mut bytes = Vec::<u8>::new();
                 bytes.try_reserve(black_box(TOO_MUCH))
             });
-            assert_eq!(result.unwrap().failed(), 8);
+            assert_eq!(ran_to_its_end(result).failed(), 8);
             assert_survived(executor);
             println!("{AT_THE_END}");
         }
@@ -126,8 +127,8 @@ fn an_item_that_renames_slows_and_binds_its_thread_harms_no_later_batch() {
         let done = runs("taskset", &["-cp", "0", &thread]) && runs("renice", &["-n", "19", "-p", &thread]);
         if done { Ok(()) } else { Err("refused".to_owned()) }
     });
-    let result = result.unwrap();
-    assert!(result.is_success(), "{:?}", result.failures().next().map(|item| item.error()));
+    let result = ran_to_its_end(result);
+    assert!(result.is_success(), "{:?}", result.failures().next().map(|failure| failure.error));
     assert_survived(executor);
     crate::common::wait_until("its threads have ended", || {
         crate::common::threads_named("renamed").len() <= 1

@@ -5,11 +5,11 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use batch_executor::{BatchError, ItemError, RateLimit, RateLimiter, StopReason, limiter_fn};
+use batch_executor::{ItemError, RateLimit, RateLimiter, StopReason, limiter_fn};
 
 use crate::common::{
-    Census, Gate, MEANT, Meeting, Register, assert_counts_add_up, assert_still_works, assert_survived,
-    builder, collecting, parallel_settings, settings, silence_meant_panics, stopping, within_a_minute,
+    Census, Gate, MEANT, Meeting, Register, assert_still_works, assert_survived, builder, collecting,
+    parallel_settings, ran_to_its_end, settings, silence_meant_panics, stopped, stopping, within_a_minute,
 };
 
 /// F57
@@ -21,23 +21,22 @@ fn of_many_failures_at_once_the_lowest_is_the_reason_and_none_is_lost() {
             let together = executor.workers_for(1_000);
             for _ in 0..50 {
                 let (meeting, census, errors) = (Meeting::default(), Census::of(1_000), Register::default());
-                let error = executor.run(0..1_000usize, |&n| {
+                let result = executor.run(0..1_000usize, |&n| {
                     census.count(n);
                     if n < together {
                         meeting.of(together);
                     }
                     Err::<(), _>((n, errors.make()))
                 });
-                let Err(BatchError::Stopped { reason, partial }) = error else { panic!("all of them fail") };
+                let (reason, partial) = stopped(result);
                 assert_eq!(reason, StopReason::ItemFailed { index: 0 });
-                assert_counts_add_up(&partial);
                 assert!(partial.failed() >= together);
                 assert_eq!((errors.made(), errors.dropped()), (partial.failed(), 0));
                 for (item, runs) in partial.iter().zip(census.runs()) {
-                    match item.error() {
-                        Some(ItemError::Failed((n, _))) => assert_eq!((*n, runs), (item.id, 1)),
-                        Some(ItemError::Skipped) => assert_eq!(runs, 0),
-                        other => panic!("{:?}", other.is_some()),
+                    match item.outcome {
+                        Err(ItemError::Failed((n, _))) => assert_eq!((*n, runs), (item.index, 1)),
+                        Err(ItemError::Skipped) => assert_eq!(runs, 0),
+                        other => panic!("{:?}", other.is_ok()),
                     }
                 }
                 let made = errors.made();
@@ -49,7 +48,7 @@ fn of_many_failures_at_once_the_lowest_is_the_reason_and_none_is_lost() {
     });
 }
 
-/// A limiter that gives the first so many permits at once, and any other in so long; it opens the gate when somebody gets
+/// A limiter that gives the first so many permits at once, and any other in so long; it opens the gate when a worker gets
 /// one of those.
 pub(crate) fn late_after(first: usize, wait: Duration, late: &Arc<Gate>) -> impl RateLimiter + 'static {
     let (asked, late) = (AtomicUsize::new(0), Arc::clone(late));
@@ -64,7 +63,7 @@ pub(crate) fn late_after(first: usize, wait: Duration, late: &Arc<Gate>) -> impl
 
 /// F33, F08: neither an hour nor an endless wait outlives a failure below, be it an error or a panic.
 #[test]
-fn who_waits_for_a_permit_is_let_go_when_the_batch_stops() {
+fn a_worker_that_waits_for_a_permit_is_let_go_when_the_batch_stops() {
     silence_meant_panics();
     within_a_minute(|| {
         for workers in parallel_settings() {
@@ -75,11 +74,11 @@ fn who_waits_for_a_permit_is_let_go_when_the_batch_stops() {
                     let builder = builder().workers(workers);
                     let executor = builder.rate_limiter(late_after(together, wait, &late)).build().unwrap();
                     let (meeting, census) = (Meeting::default(), Census::of(100));
-                    let error = executor.run(0..100usize, |&n| {
+                    let result = executor.run(0..100usize, |&n| {
                         census.count(n);
                         meeting.of(together);
                         if n == 0 {
-                            // By now somebody waits for a permit for an item above.
+                            // By now a worker waits for a permit for an item above.
                             late.pass();
                             thread::sleep(Duration::from_millis(5));
                             assert!(!panics, "{MEANT}the first");
@@ -87,9 +86,10 @@ fn who_waits_for_a_permit_is_let_go_when_the_batch_stops() {
                         }
                         Ok(())
                     });
-                    let partial = error.unwrap_err().into_partial().unwrap();
+                    let (reason, partial) = stopped(result);
+                    assert_eq!(reason, StopReason::ItemFailed { index: 0 }, "{workers:?}");
                     assert_eq!(
-                        (partial.successful(), partial.failed(), partial.skipped()),
+                        (partial.succeeded(), partial.failed(), partial.skipped()),
                         (together - 1, 1, 100 - together),
                         "{workers:?}"
                     );
@@ -103,7 +103,7 @@ fn who_waits_for_a_permit_is_let_go_when_the_batch_stops() {
 
 /// F33, F07
 #[test]
-fn who_waits_for_a_permit_is_let_go_when_the_callback_panics() {
+fn a_worker_that_waits_for_a_permit_is_let_go_when_the_callback_panics() {
     silence_meant_panics();
     within_a_minute(|| {
         for workers in parallel_settings() {
@@ -128,7 +128,7 @@ fn who_waits_for_a_permit_is_let_go_when_the_callback_panics() {
 
 /// F59: an item below waits for its permit while others fail above and wake it; it starts no sooner for that.
 #[test]
-fn who_is_woken_too_early_goes_on_waiting() {
+fn a_worker_that_is_woken_too_early_goes_on_waiting() {
     within_a_minute(|| {
         for workers in parallel_settings() {
             let (asked, due) = (AtomicUsize::new(0), Arc::new(Mutex::new(Vec::new())));
@@ -141,11 +141,11 @@ fn who_is_woken_too_early_goes_on_waiting() {
             let executor = builder().workers(workers).stop_after_failures(3).rate_limiter(limiter).build();
             let started = Mutex::new(Vec::new());
             let executor = executor.unwrap();
-            let error = executor.run(0..60usize, |&n| {
+            let result = executor.run(0..60usize, |&n| {
                 started.lock().unwrap().push(Instant::now());
                 if n > 1 { Err(n) } else { Ok(n) }
             });
-            assert!(error.is_err());
+            assert_eq!(result.stopped(), Some(StopReason::TooManyFailures { limit: 3 }));
             // I5: at this limiter's pace a batch more would take seconds.
             drop(executor);
             // The k-th start is no earlier than the k-th permit, in order of time.
@@ -205,7 +205,7 @@ fn a_limiter_that_says_now_or_later_or_never_the_same_gives_every_item_its_turn(
                 census.count(n);
                 Ok::<_, String>(())
             });
-            assert!(result.unwrap().is_success());
+            assert!(ran_to_its_end(result).is_success());
             census.assert_each_ran_once();
             assert_survived(executor);
         }
@@ -235,12 +235,12 @@ fn a_callback_that_blocks_and_runs_batches_deadlocks_nothing() {
                     census.count(n);
                     if n % 3 == 0 { Err(n) } else { Ok(n) }
                 });
-            let result = result.unwrap();
+            let result = ran_to_its_end(result);
             census.assert_each_ran_once();
             assert_eq!(lock.into_inner().unwrap(), 200);
             assert!(told.iter().map(|p| p.completed).eq(1..=200), "{workers:?}");
             let last = told.last().unwrap();
-            assert_eq!((last.succeeded, last.failed), (result.successful(), result.failed()));
+            assert_eq!((last.succeeded, last.failed), (result.succeeded(), result.failed()));
             assert_survived(executor);
         }
     });

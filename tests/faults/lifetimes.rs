@@ -13,8 +13,8 @@ use std::time::Duration;
 use batch_executor::{BatchExecutor, BatchResult, ItemError};
 
 use crate::common::{
-    Meeting, Register, assert_still_works, assert_survived, builder, collecting, parallel_settings, settings,
-    stopping, wait_until, within_a_minute,
+    Meeting, Register, all_values, assert_still_works, assert_survived, builder, collecting,
+    parallel_settings, ran_to_its_end, settings, stopping, wait_until, within_a_minute,
 };
 
 /// F17: nothing that we hand out guards a borrow.
@@ -26,7 +26,7 @@ fn whatever_we_hand_out_may_be_forgotten() {
             {
                 let local: Vec<usize> = (0..50).collect();
                 let sum = AtomicUsize::new(0);
-                mem::forget(executor.batch(local.iter()).on_progress(|_| {
+                mem::forget(executor.batch::<(), String, _>(local.iter()).on_progress(|_| {
                     sum.fetch_add(1, Ordering::SeqCst);
                 }));
                 let result =
@@ -55,10 +55,10 @@ fn an_executor_in_a_cycle_only_leaks() {
 
     within_a_minute(|| {
         let executor = collecting(4);
-        let result = executor.run(0..3usize, |&n| Ok::<_, String>(n)).unwrap();
+        let result = ran_to_its_end(executor.run(0..3usize, |&n| Ok::<_, String>(n)));
         let node = Rc::new(Node { executor: executor.clone(), result, own: RefCell::default() });
         *node.own.borrow_mut() = Some(Rc::clone(&node));
-        assert_eq!(node.result.successful(), 3);
+        assert_eq!(node.result.succeeded(), 3);
         assert_still_works(&node.executor);
         drop(node);
         // I6: its threads stay, since a handle leaks.
@@ -75,9 +75,9 @@ fn a_batch_that_is_over_is_not_touched_any_more() {
             let executor = collecting(workers);
             for round in 0..3_000usize {
                 let local = [round; 8];
-                let result = executor.run(&local, |&&n| Ok::<_, String>(n)).unwrap();
+                let result = ran_to_its_end(executor.run(&local, |&&n| Ok::<_, String>(n)));
                 assert!(result.values().all(|&n| n == round));
-                assert_eq!((result.successful(), result.skipped()), (8, 0));
+                assert_eq!((result.succeeded(), result.skipped()), (8, 0));
             }
             assert_survived(executor);
         }
@@ -101,7 +101,7 @@ fn callback_and_iterator_stay_on_the_calling_thread() {
                 .batch(items)
                 .on_progress(move |_| told_by_callback.set(told_by_callback.get() + 1))
                 .run(|item| Ok::<_, String>(item.replace(-1)));
-            assert_eq!(result.unwrap().into_values().unwrap(), (0..20).collect::<Vec<_>>());
+            assert_eq!(all_values(result), (0..20).collect::<Vec<_>>());
             assert_eq!((told.get(), pulled.get()), (20, 20));
             assert_survived(executor);
         }
@@ -149,8 +149,8 @@ fn types_without_size_are_made_and_dropped_exactly() {
             let result = executor.run((0..1_000).map(|_| Item::new()), |_| {
                 if number.fetch_add(1, Ordering::SeqCst) % 4 == 0 { Err(Bad::new()) } else { Ok(Good::new()) }
             });
-            let Ok(result) = result else { panic!("it collects") };
-            assert_eq!((result.successful(), result.failed()), (750, 250));
+            assert_eq!(result.stopped(), None);
+            assert_eq!((result.succeeded(), result.failed()), (750, 250));
             let made = counts();
             assert_eq!([made[0] - made[1], made[2] - made[3], made[4] - made[5]], [1_000, 750, 250]);
             drop(result);
@@ -170,17 +170,17 @@ fn over_aligned_values_and_values_with_niches_come_back_whole() {
     within_a_minute(|| {
         for workers in settings() {
             let executor = collecting(workers);
-            let pages = executor.run(0..50u8, |&n| Ok::<_, String>(Page(n))).unwrap();
+            let pages = ran_to_its_end(executor.run(0..50u8, |&n| Ok::<_, String>(Page(n))));
             for (n, item) in (0..50u8).zip(&pages) {
                 let page = item.outcome.as_ref().unwrap();
                 assert_eq!((page.0, std::ptr::from_ref(page).addr() % 4096), (n, 0));
             }
-            let small = executor.run(0..255u8, |&n| NonZeroU8::new(n).ok_or(())).unwrap();
-            assert!(matches!(small.items()[0].error(), Some(ItemError::Failed(()))));
+            let small = ran_to_its_end(executor.run(0..255u8, |&n| NonZeroU8::new(n).ok_or(())));
+            assert!(matches!(small.outcomes()[0], Err(ItemError::Failed(()))));
             assert!(small.values().map(|n| n.get()).eq(1..255));
-            let boxes = executor.run(0..50u8, |&n| Ok::<_, Box<str>>(Some(Box::new(n)))).unwrap();
+            let boxes = ran_to_its_end(executor.run(0..50u8, |&n| Ok::<_, Box<str>>(Some(Box::new(n)))));
             assert!(boxes.values().map(|n| **n.as_ref().unwrap()).eq(0..50));
-            let never = executor.run(0..50u8, |&n| Err::<std::convert::Infallible, _>(n)).unwrap();
+            let never = ran_to_its_end(executor.run(0..50u8, |&n| Err::<std::convert::Infallible, _>(n)));
             assert_eq!(never.failed(), 50);
             assert_survived(executor);
         }
@@ -193,13 +193,13 @@ fn a_value_that_is_never_zero_is_never_zeroed() {
     struct Pointer(NonNull<u8>);
 
     #[allow(unsafe_code)]
-    // SAFETY: nobody looks behind it.
+    // SAFETY: the test never dereferences it.
     unsafe impl Send for Pointer {}
 
     within_a_minute(|| {
         let local: Vec<u8> = (0..100).collect();
         let executor = collecting(4);
-        let result = executor.run(&local, |item| Ok::<_, ()>(Pointer(NonNull::from(*item)))).unwrap();
+        let result = ran_to_its_end(executor.run(&local, |item| Ok::<_, ()>(Pointer(NonNull::from(*item)))));
         for (item, value) in local.iter().zip(result.values()) {
             assert_eq!(value.0, NonNull::from(item));
         }
@@ -217,7 +217,7 @@ fn a_value_may_point_into_its_item() {
             let result =
                 executor.run(&lines, |line| line.split_once(' ').map(|(_, number)| number).ok_or(*line));
             assert_survived(executor);
-            let numbers = result.unwrap().into_values().unwrap();
+            let numbers = all_values(result);
             for (number, line) in numbers.iter().zip(&lines) {
                 assert_eq!(number.as_ptr(), line["line ".len()..].as_ptr(), "it points elsewhere");
             }
@@ -238,7 +238,7 @@ fn a_thread_local_may_use_the_executor_when_its_thread_ends() {
     impl Drop for RunsAtTheEnd {
         fn drop(&mut self) {
             let result = EXECUTOR.run(0..20, |&n| Ok::<_, String>(n));
-            assert_eq!(result.expect("no failures").values().sum::<i32>(), 190);
+            assert_eq!(ran_to_its_end(result).values().sum::<i32>(), 190);
             ENDED.fetch_add(1, Ordering::SeqCst);
         }
     }
@@ -254,7 +254,7 @@ fn a_thread_local_may_use_the_executor_when_its_thread_ends() {
             }
             Ok::<_, String>(())
         });
-        assert!(result.unwrap().is_success());
+        assert!(ran_to_its_end(result).is_success());
         wait_until("both threads have run their last batch", || ENDED.load(Ordering::SeqCst) == 2);
         // I6: a static stays.
         assert_still_works(&EXECUTOR);
@@ -287,7 +287,7 @@ fn the_last_clone_may_drop_on_the_executors_own_thread() {
                 }
                 Ok::<_, String>(())
             });
-            assert!(result.unwrap().is_success());
+            assert!(ran_to_its_end(result).is_success());
             if round % 2 == 0 {
                 assert_still_works(&executor);
             }
@@ -307,8 +307,7 @@ fn a_clone_may_drop_in_a_task() {
             let tasks = (0..30).map(|n| {
                 let clone = executor.clone();
                 move || {
-                    let sum: i32 =
-                        clone.run(0..4, |&n| Ok::<_, String>(n)).expect("no failures").values().sum();
+                    let sum: i32 = ran_to_its_end(clone.run(0..4, |&n| Ok::<_, String>(n))).values().sum();
                     drop(clone);
                     Ok::<_, String>(sum + n)
                 }
@@ -335,7 +334,7 @@ fn what_an_item_leaves_in_its_threads_memory_harms_no_later_batch() {
                 left.fetch_add(1, Ordering::SeqCst);
                 Ok::<_, String>(())
             });
-            assert!(result.unwrap().is_success());
+            assert!(ran_to_its_end(result).is_success());
         }
         assert_eq!(left.load(Ordering::SeqCst), 1_000);
         assert_survived(executor);

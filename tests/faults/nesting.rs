@@ -3,10 +3,11 @@
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use batch_executor::{BatchExecutor, Workers};
+use batch_executor::{BatchExecutor, BatchResult, Workers};
 
 use crate::common::{
-    Census, Meeting, Register, assert_survived, collecting, parallel_settings, settings, within_a_minute,
+    Census, Meeting, Register, assert_survived, collecting, parallel_settings, ran_to_its_end, settings,
+    within_a_minute,
 };
 
 /// F44
@@ -23,13 +24,13 @@ fn a_batch_in_every_worker_at_once_finishes_three_deep() {
                 let second = executor.run(0..3, |_| {
                     let third =
                         executor.batch(0..3).on_progress(|_| {}).run(|_| Ok::<_, String>(values.make()));
-                    third.map(|third| third.into_values().ok()).map_err(|error| error.to_string())
+                    third.into_values().map_err(|error| error.to_string())
                 });
-                second.map_err(|error| error.to_string())
+                second.into_result().map_err(|error| error.to_string())
             });
-            let result = result.unwrap();
+            let result = ran_to_its_end(result);
             census.assert_each_ran_once();
-            assert!(result.is_success() && result.values().all(batch_executor::BatchResult::is_success));
+            assert!(result.is_success() && result.values().all(BatchResult::is_success));
             assert_eq!((values.made(), values.dropped()), (together * 9, 0));
             drop(result);
             values.assert_all_dropped(together * 9);
@@ -38,7 +39,7 @@ fn a_batch_in_every_worker_at_once_finishes_three_deep() {
     });
 }
 
-/// F45: whoever holds a lock and waits for its own batch does not start an item that wants the lock.
+/// F45: a worker that holds a lock and waits for its own batch does not start an item that wants the lock.
 #[test]
 fn a_batch_under_a_lock_that_its_siblings_want_finishes() {
     within_a_minute(|| {
@@ -48,12 +49,14 @@ fn a_batch_under_a_lock_that_its_siblings_want_finishes() {
             let result = executor.run(0..40usize, |_| {
                 entered.fetch_add(1, Ordering::SeqCst);
                 let mut sum = lock.lock().map_err(|_| "poisoned".to_owned())?;
-                let inner =
-                    executor.run(0..10, |&n| Ok::<_, String>(n)).map_err(|error| error.to_string())?;
+                let inner = executor
+                    .run(0..10, |&n| Ok::<_, String>(n))
+                    .into_result()
+                    .map_err(|error| error.to_string())?;
                 *sum += inner.values().sum::<i32>();
                 Ok::<_, String>(())
             });
-            assert!(result.unwrap().is_success(), "{workers:?}");
+            assert!(ran_to_its_end(result).is_success(), "{workers:?}");
             assert_eq!((lock.into_inner().unwrap(), entered.into_inner()), (40 * 45, 40));
             assert_survived(executor);
         }
@@ -68,7 +71,7 @@ fn two_executors_that_call_into_each_other_finish() {
             0 => Ok::<_, String>(1),
             _ => Ok(bounce(other, one, depth - 1)),
         });
-        result.expect("no failures").values().sum()
+        ran_to_its_end(result).values().sum()
     }
 
     within_a_minute(|| {
@@ -80,7 +83,7 @@ fn two_executors_that_call_into_each_other_finish() {
                 meeting.of(together);
                 Ok::<_, String>(bounce(&other, &one, 3))
             });
-            assert_eq!(result.unwrap().values().sum::<usize>(), together * 81, "{workers:?}");
+            assert_eq!(ran_to_its_end(result).values().sum::<usize>(), together * 81, "{workers:?}");
             assert_survived(one);
             assert_survived(other);
         }
@@ -100,9 +103,9 @@ fn callers_that_nest_side_by_side_finish() {
                         meeting.of(16);
                     }
                     let inner = executor.run(0..5, |&n| Ok::<_, String>(n));
-                    Ok::<_, String>(inner.expect("no failures").values().sum::<i32>())
+                    Ok::<_, String>(ran_to_its_end(inner).values().sum::<i32>())
                 });
-                result.expect("no failures").values().sum()
+                ran_to_its_end(result).values().sum()
             };
             let callers: Vec<_> = (0..16).map(|_| scope.spawn(nests)).collect();
             callers.into_iter().map(|caller| caller.join().expect("no panic")).collect()

@@ -11,8 +11,8 @@ use batch_executor::{BatchExecutor, ItemError, limiter_fn};
 
 use crate::common::{
     AT_THE_END, Census, MEANT, Meeting, Register, assert_ends_well, assert_survived, builder, child,
-    collecting, ended, panic_of, parallel_settings, settings, silence_meant_panics, stopping, text_of,
-    told_to, within_a_minute,
+    collecting, ended, panic_of, parallel_settings, ran_to_its_end, settings, silence_meant_panics, stopping,
+    text_of, told_to, within_a_minute,
 };
 
 /// F01
@@ -28,10 +28,10 @@ fn one_panic_leaves_the_others_and_every_worker() {
                 assert!(n != 42, "{MEANT}{n}");
                 Ok::<_, String>(value)
             });
-            let result = result.unwrap();
+            let result = ran_to_its_end(result);
             census.assert_each_ran_once();
-            assert_eq!((result.successful(), result.failed(), values.dropped()), (99, 1, 1));
-            assert_eq!(result.items()[42].error().unwrap().to_string(), "panicked: meant: 42");
+            assert_eq!((result.succeeded(), result.failed(), values.dropped()), (99, 1, 1));
+            assert_eq!(result.outcomes()[42].as_ref().unwrap_err().to_string(), "panicked: meant: 42");
             drop(result);
             values.assert_all_dropped(100);
             assert_survived(executor);
@@ -53,11 +53,11 @@ fn ten_thousand_panics_cost_no_thread() {
                 census.count(n);
                 panic!("{MEANT}{n}");
             });
-            let result = result.unwrap();
+            let result = ran_to_its_end(result);
             census.assert_each_ran_once();
             assert_eq!(result.failed(), 10_000);
             for (n, item) in result.iter().enumerate() {
-                let Some(ItemError::Panicked(panic)) = item.error() else { panic!("item {n} did panic") };
+                let Err(ItemError::Panicked(panic)) = item.outcome else { panic!("item {n} did panic") };
                 assert_eq!(panic.message(), format!("{MEANT}{n}"));
             }
             let threads = threads.into_inner().unwrap().len();
@@ -85,20 +85,22 @@ fn payloads_whose_destructors_panic_are_dropped_in_peace() {
     within_a_minute(|| {
         for workers in settings() {
             let executor = collecting(workers);
-            let result = executor
-                .run(0..40usize, |&n| if n % 2 == 0 { panic_any(Bomb(3)) } else { Ok::<_, String>(n) })
-                .unwrap();
-            assert_eq!((result.successful(), result.failed()), (20, 20));
+            let result = ran_to_its_end(
+                executor
+                    .run(0..40usize, |&n| if n % 2 == 0 { panic_any(Bomb(3)) } else { Ok::<_, String>(n) }),
+            );
+            assert_eq!((result.succeeded(), result.failed()), (20, 20));
             drop(result);
 
             let outcome = executor.execute(|| -> Result<(), String> { panic_any(Bomb(1)) });
             assert!(matches!(&outcome, Err(ItemError::Panicked(_))));
             drop(outcome);
 
-            let error = stopping(workers)
-                .run(0..40usize, |&n| if n > 2 { panic_any(Bomb(3)) } else { Ok::<_, String>(n) })
-                .unwrap_err();
-            drop(error.without_items());
+            let bombs = |&n: &usize| if n > 2 { panic_any(Bomb(3)) } else { Ok::<_, String>(n) };
+            drop(stopping(workers).run(0..40usize, bombs).into_result().unwrap_err());
+            drop(stopping(workers).run(0..40usize, bombs).into_failed());
+            drop(stopping(workers).run(0..40usize, bombs).into_first_failure());
+            drop(stopping(workers).run(0..40usize, bombs).into_parts());
             assert_survived(executor);
         }
     });
@@ -137,7 +139,7 @@ fn a_payload_that_is_no_text_is_kept() {
             let result = executor.run([0, 1], |&n| -> Result<(), String> {
                 if n == 0 { panic_any(42) } else { panic_any("") }
             });
-            let mut items = result.unwrap().into_items().into_iter().map(|item| item.outcome.unwrap_err());
+            let mut items = ran_to_its_end(result).into_iter().map(|item| item.outcome.unwrap_err());
             let (Some(ItemError::Panicked(number)), Some(ItemError::Panicked(empty))) =
                 (items.next(), items.next())
             else {
@@ -186,11 +188,11 @@ fn a_capture_that_panics_after_the_value_was_made_takes_the_value_with_it() {
             let result = executor.execute_batch(tasks, 0..60usize).unwrap();
             for item in &result {
                 match &item.outcome {
-                    Ok(_) => assert_eq!(item.id % 2, 0),
+                    Ok(_) => assert_eq!(item.item % 2, 0),
                     Err(error) => assert_eq!(error.to_string(), "panicked: meant: a capture"),
                 }
             }
-            assert_eq!((result.successful(), result.failed(), values.dropped()), (30, 30, 30));
+            assert_eq!((result.succeeded(), result.failed(), values.dropped()), (30, 30, 30));
             drop(result);
             values.assert_all_dropped(60);
             assert_survived(executor);
@@ -347,8 +349,8 @@ fn a_limiter_that_panics_fails_the_items_that_ask_and_no_others() {
                 census.count(n);
                 Ok::<_, String>(values.make())
             });
-            let result = result.unwrap();
-            assert_eq!((result.successful(), result.failed(), census.total()), (30, 70, 30));
+            let result = ran_to_its_end(result);
+            assert_eq!((result.succeeded(), result.failed(), census.total()), (30, 70, 30));
             census.assert_none_ran_twice();
             drop(result);
             values.assert_all_dropped(30);
@@ -407,7 +409,7 @@ fn an_iterator_that_panics_drops_what_it_gave_and_runs_nothing() {
     });
 }
 
-/// F12: Rust aborts where a destructor panics during a panic, whoever runs it.
+/// F12: Rust aborts where a destructor panics during a panic, on any thread.
 #[cfg(unix)]
 #[test]
 fn a_panic_during_a_panic_of_an_item_ends_the_process() {
@@ -449,7 +451,7 @@ fn a_panic_hook_may_run_a_batch() {
         let (hook_executor, hook_sum) = (executor.clone(), std::sync::Arc::clone(&sum));
         std::panic::set_hook(Box::new(move |_| {
             let result = hook_executor.batch(0..10).on_progress(|_| {}).run(|&n| Ok::<_, String>(n));
-            hook_sum.fetch_add(result.map_or(0, |result| result.values().sum()), Ordering::SeqCst);
+            hook_sum.fetch_add(result.values().sum(), Ordering::SeqCst);
         }));
         let meeting = Meeting::default();
         let together = executor.workers_for(100);
@@ -460,7 +462,11 @@ fn a_panic_hook_may_run_a_batch() {
             panic!("{n}")
         });
         drop(std::panic::take_hook());
-        assert_eq!((result.unwrap().failed(), sum.load(Ordering::SeqCst)), (100, 4_500), "{workers:?}");
+        assert_eq!(
+            (ran_to_its_end(result).failed(), sum.load(Ordering::SeqCst)),
+            (100, 4_500),
+            "{workers:?}"
+        );
         assert_survived(executor);
     }
     println!("{AT_THE_END}");
@@ -496,9 +502,9 @@ fn a_lock_that_an_item_poisoned_fails_the_items_behind_it_and_nothing_else() {
                 assert!(n != 10, "{MEANT}poisons");
                 Ok::<_, String>(n)
             });
-            let result = result.unwrap();
+            let result = ran_to_its_end(result);
             assert_eq!(
-                result.items()[10].error().unwrap().to_string().replace("poisoned", "poisons"),
+                result.outcomes()[10].as_ref().unwrap_err().to_string().replace("poisoned", "poisons"),
                 "panicked: meant: poisons"
             );
             assert_eq!(result.skipped(), 0);
@@ -521,8 +527,8 @@ fn a_batch_runs_in_a_destructor_while_its_caller_unwinds() {
                 assert!(n % 10 != 9, "{MEANT}inside");
                 Ok::<_, String>(n)
             });
-            let result = result.expect("it collects");
-            self.1.fetch_add(result.successful() * 100 + result.failed(), Ordering::SeqCst);
+            let result = ran_to_its_end(result);
+            self.1.fetch_add(result.succeeded() * 100 + result.failed(), Ordering::SeqCst);
         }
     }
 

@@ -7,8 +7,8 @@ use std::time::Duration;
 use batch_executor::{CancelToken, ItemError, Retry, RetryDecision, StopReason};
 
 use crate::common::{
-    Census, MEANT, Register, Way, assert_counts_add_up, assert_survived, panic_of, silence_meant_panics,
-    stopped, within_a_minute,
+    Census, MEANT, Register, Way, assert_counts_add_up, assert_survived, panic_of, ran_to_its_end,
+    silence_meant_panics, stopped, within_a_minute,
 };
 
 /// F09: of ten items one fails in a way that the retry has not thought of.
@@ -28,7 +28,7 @@ fn a_retry_that_panics_leaves_the_error_and_says_so() {
                     panic_at("delays");
                     iter::repeat_n(Duration::ZERO, 2).inspect(|_| panic_at("delay"))
                 };
-                let retry = Retry::new(delays).when(|_: &_| {
+                let retry = Retry::delays(delays).when(|_: &_| {
                     panic_at("when");
                     RetryDecision::Retry
                 });
@@ -37,13 +37,11 @@ fn a_retry_that_panics_leaves_the_error_and_says_so() {
                     census.count(n);
                     if cx.attempt() == 1 { Err((n, errors.make())) } else { Ok(n) }
                 });
-                let result = result.unwrap();
+                let result = ran_to_its_end(result);
                 assert_counts_add_up(&result);
-                assert_eq!((result.failed(), result.successful()), (1, 9), "{place} {way:?}");
-                let failed = result.failures().next().unwrap().id;
-                assert!(
-                    matches!(result.items()[failed].error(), Some(ItemError::Failed((n, _))) if *n == failed)
-                );
+                assert_eq!((result.failed(), result.succeeded()), (1, 9), "{place} {way:?}");
+                let failed = result.failures().next().unwrap().index;
+                assert!(matches!(result.outcomes()[failed], Err(ItemError::Failed((n, _))) if n == failed));
                 for n in 0..10 {
                     let panic = (n == failed).then(|| format!("{MEANT}{place}"));
                     assert_eq!(result.retry_panic(n).map(|panic| panic.message().to_owned()), panic);
@@ -67,7 +65,7 @@ fn a_retry_that_panics_later_is_the_reason_to_stop() {
     within_a_minute(|| {
         for way in Way::with_threads() {
             let executor = way.stopping();
-            let retry = Retry::new(|| iter::repeat(Duration::ZERO)).when(|attempt: &usize| {
+            let retry = Retry::delays(|| iter::repeat(Duration::ZERO)).when(|attempt: &usize| {
                 assert!(*attempt < 3, "{MEANT}the third");
                 RetryDecision::Retry
             });
@@ -75,7 +73,7 @@ fn a_retry_that_panics_later_is_the_reason_to_stop() {
             let outcome = batch.run_with(|&n, cx| if n == 7 { Err(cx.attempt()) } else { Ok(()) });
             let (reason, partial) = stopped(outcome);
             assert_eq!(reason, StopReason::ItemFailed { index: 7 }, "{way:?}");
-            assert!(matches!(partial.items()[7].error(), Some(ItemError::Failed(3))));
+            assert!(matches!(partial.outcomes()[7], Err(ItemError::Failed(3))));
             assert_eq!(
                 (partial.attempts(7), partial.retry_panic(7).unwrap().message()),
                 (3, "meant: the third")
@@ -113,7 +111,7 @@ fn delays_that_panic_when_they_are_dropped_abort_nothing() {
                 let (executor, values) = (way.collecting(), Register::default());
                 let run = || {
                     let items = (0..40).map(|_| values.make());
-                    let batch = way.batch(&executor, items).retry(Retry::new(|| Touchy(2)));
+                    let batch = way.batch(&executor, items).retry(Retry::delays(|| Touchy(2)));
                     batch.run_with(
                         |_, cx| if succeeds && cx.attempt() == 2 { Ok(()) } else { Err(values.make()) },
                     )
@@ -150,14 +148,14 @@ fn a_retry_that_panics_with_delays_that_panic_when_they_are_dropped_aborts_nothi
     within_a_minute(|| {
         for way in Way::with_threads() {
             let executor = way.collecting();
-            let asks = Retry::new(|| Touchy(9)).when(|attempt: &usize| {
+            let asks = Retry::delays(|| Touchy(9)).when(|attempt: &usize| {
                 assert!(*attempt == 1, "{MEANT}the second question");
                 RetryDecision::Retry
             });
             let batch = way.batch(&executor, 0..4).retry(asks);
             let run = || batch.run_with(|_, cx| Err::<(), _>(cx.attempt()));
             assert_eq!(panic_of(run), "meant: the delays' end", "{way:?}");
-            let batch = way.batch(&executor, 0..4).retry(Retry::new(|| Broken));
+            let batch = way.batch(&executor, 0..4).retry(Retry::delays(|| Broken));
             assert_eq!(panic_of(|| batch.run(|&n| Err::<(), _>(n))), "meant: the delays' end", "{way:?}");
             assert_survived(executor);
         }
@@ -182,7 +180,7 @@ fn what_is_kept_of_items_that_wait_is_dropped_part_by_part() {
         for way in Way::with_threads() {
             let executor = way.collecting();
             let batch = executor.batch(0..9).on_progress(|_| panic!("{MEANT}the callback"));
-            let retry = Retry::new(|| Touchy(9)).when(|_: &Sore| RetryDecision::RetryAfter(Duration::MAX));
+            let retry = Retry::delays(|| Touchy(9)).when(|_: &Sore| RetryDecision::RetryAfter(Duration::MAX));
             let run = || batch.retry(retry).run(|&n| if n < 8 { Err(Sore) } else { Ok(()) });
             assert_eq!(panic_of(run), "meant: the callback", "{way:?}");
             assert_survived(executor);
@@ -197,7 +195,7 @@ fn an_earlier_error_that_panics_when_it_is_dropped_is_no_outcome_and_panics_in_t
     within_a_minute(|| {
         for way in Way::with_threads() {
             let (executor, tried_again) = (way.collecting(), AtomicUsize::new(0));
-            let retry = Retry::new(|| iter::repeat(Duration::ZERO));
+            let retry = Retry::delays(|| iter::repeat(Duration::ZERO));
             let run = || {
                 way.batch(&executor, 0..1).retry(retry).run_with(|_, cx| {
                     tried_again.fetch_add(cx.attempt() - 1, Ordering::SeqCst);
@@ -226,7 +224,7 @@ fn a_cancel_ends_retries_without_end() {
                     }
                     Err::<(), _>(*n)
                 }));
-                assert_eq!((reason, partial.successful()), (StopReason::Cancelled, 0), "{way:?}");
+                assert_eq!((reason, partial.succeeded()), (StopReason::Cancelled, 0), "{way:?}");
                 let counted: usize = (0..10).map(|index| partial.attempts(index)).sum();
                 assert_eq!(counted, attempts.into_inner());
                 // Each worker may have been in the middle of one.
@@ -247,7 +245,7 @@ fn time_outs_and_back_offs_without_end_saturate() {
                 .when(|_: &usize| RetryDecision::RetryAfter(Duration::ZERO));
             let batch = way.batch(&executor, 0..100usize).timeout(Duration::MAX).retry(retry);
             let result = batch.run_with(|&n, cx| if cx.attempt() > n % 3 { Ok(n) } else { Err(n) });
-            let result = result.unwrap();
+            let result = ran_to_its_end(result);
             assert!(result.values().copied().eq(0..100), "{way:?}");
             assert!((0..100).all(|n| result.attempts(n) == n % 3 + 1));
             assert_survived(executor);
@@ -264,7 +262,7 @@ fn an_item_counts_once_however_often_it_is_tried() {
             let (executor, census) = (way.collecting(), Census::of(105));
             let mut told = Vec::new();
             let batch = executor.batch(0..105usize).on_progress(|p| told.push(*p));
-            let retry = Retry::new(|| iter::repeat_n(Duration::from_micros(50), 3));
+            let retry = Retry::delays(|| iter::repeat_n(Duration::from_micros(50), 3));
             let result = batch.retry(retry).run_with(|&n, cx| {
                 census.count(n);
                 match cx.attempt() {
@@ -273,7 +271,7 @@ fn an_item_counts_once_however_often_it_is_tried() {
                     _ => Ok(n),
                 }
             });
-            let result = result.unwrap();
+            let result = ran_to_its_end(result);
             assert_counts_add_up(&result);
             for (n, runs) in census.runs().into_iter().enumerate() {
                 let expected = if n % 7 == 0 {
@@ -286,18 +284,12 @@ fn an_item_counts_once_however_often_it_is_tried() {
                     1
                 };
                 assert_eq!((runs, result.attempts(n)), (expected, expected), "item {n} {way:?}");
-                let panicked = matches!(result.items()[n].error(), Some(ItemError::Panicked(_)));
-                assert_eq!(
-                    (panicked, result.items()[n].outcome.is_ok()),
-                    (n % 7 == 0, n % 5 != 0 && n % 7 != 0)
-                );
+                let panicked = matches!(result.outcomes()[n], Err(ItemError::Panicked(_)));
+                assert_eq!((panicked, result.outcomes()[n].is_ok()), (n % 7 == 0, n % 5 != 0 && n % 7 != 0));
             }
             assert!(told.iter().map(|p| p.completed).eq(1..=105), "progress beyond 100 %, or short of it");
             let last = told.last().unwrap();
-            assert_eq!(
-                (last.total, last.succeeded, last.failed),
-                (105, result.successful(), result.failed())
-            );
+            assert_eq!((last.total, last.succeeded, last.failed), (105, result.succeeded(), result.failed()));
             assert_survived(executor);
         }
     });
@@ -310,7 +302,7 @@ fn panics_are_not_retried() {
     within_a_minute(|| {
         for way in Way::with_threads() {
             let (executor, census, asked) = (way.collecting(), Census::of(30), AtomicUsize::new(0));
-            let retry = Retry::new(|| iter::repeat(Duration::ZERO)).when(|(): &()| {
+            let retry = Retry::delays(|| iter::repeat(Duration::ZERO)).when(|(): &()| {
                 asked.fetch_add(1, Ordering::SeqCst);
                 RetryDecision::Retry
             });
@@ -319,7 +311,7 @@ fn panics_are_not_retried() {
                 census.count(n);
                 panic!("{MEANT}{n}")
             });
-            let result = result.unwrap();
+            let result = ran_to_its_end(result);
             census.assert_each_ran_once();
             assert_eq!((result.failed(), asked.into_inner()), (30, 0), "{way:?}");
             assert_survived(executor);

@@ -8,12 +8,12 @@ use std::sync::mpsc::{self, Sender};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use batch_executor::{BatchError, BatchExecutor, StopReason};
+use batch_executor::{BatchExecutor, StopReason};
 
 use crate::common::{
-    AT_THE_END, Census, Meeting, PROBE, Register, assert_each_outcome_at_its_index, assert_ends_well,
-    assert_survived, behind_strace, builder, child, collecting, ended, parallel_settings, probe, settings,
-    skip, strace_works, told_to, within_a_minute,
+    AT_THE_END, Census, Meeting, PROBE, Register, all_values, assert_each_outcome_at_its_index,
+    assert_ends_well, assert_survived, behind_strace, builder, child, collecting, ended, parallel_settings,
+    probe, ran_to_its_end, settings, skip, stopped, strace_works, told_to, within_a_minute,
 };
 
 /// Batches with and without reports, and one in another, give what they should with the threads that there are. How many
@@ -32,10 +32,10 @@ fn assert_exact(executor: &BatchExecutor, come: usize) -> usize {
         let result = batch.run(|&n| {
             census.count(n);
             let inner = executor.run(0..2, |_| Ok::<_, String>(values.make()));
-            if n % 7 == 3 { Err(()) } else { Ok((n, inner.map_or(0, |inner| inner.successful()))) }
+            if n % 7 == 3 { Err(()) } else { Ok((n, inner.succeeded())) }
         });
         census.assert_each_ran_once();
-        let result = result.expect("it collects");
+        let result = ran_to_its_end(result);
         assert_each_outcome_at_its_index(&result, |&n| (n % 7 != 3).then_some((n, 2)));
         assert_eq!(calls.into_inner(), if reports { 100 } else { 0 });
     }
@@ -45,11 +45,11 @@ fn assert_exact(executor: &BatchExecutor, come: usize) -> usize {
         if n < come {
             meeting.of(come);
         }
-        // Time for anybody else to come.
+        // Time for another worker to come.
         thread::sleep(Duration::from_micros(200));
         Ok::<_, String>(n)
     });
-    let result = result.expect("it collects");
+    let result = ran_to_its_end(result);
     assert!(result.is_success(), "{come} workers do not come");
     result.workers()
 }
@@ -87,7 +87,7 @@ fn blocks_beside(idlers: &[Idler]) -> Vec<Vec<u8>> {
     blocks
 }
 
-/// F35: memory is left for k - 1 threads, so whoever asks for the k-th is refused.
+/// F35: memory is left for k - 1 threads, so the caller or worker that asks for the k-th is refused.
 #[test]
 fn when_the_kth_of_seven_threads_is_refused_those_before_it_work() {
     const TEST: &str = "scarcity::when_the_kth_of_seven_threads_is_refused_those_before_it_work";
@@ -160,14 +160,16 @@ fn values_that_have_no_room_are_refused_before_anything_runs() {
     }
     for workers in settings() {
         let (executor, items, runs) = (collecting(workers), Register::default(), Census::of(1));
-        let outcome = executor.run((0..10_000).map(|_| items.make()), |_| {
+        let result = executor.run((0..10_000).map(|_| items.make()), |_| {
             runs.count(0);
             Ok::<_, String>(large())
         });
-        let Err(BatchError::Stopped { reason: StopReason::OutOfMemory, partial }) = outcome else {
-            panic!("2.5 GB were there")
-        };
-        assert_eq!((partial.total(), runs.total()), (0, 0));
+        let (reason, partial) = stopped(result);
+        assert_eq!(reason, StopReason::OutOfMemory);
+        // The items come back, and can be run again.
+        assert_eq!((partial.items().len(), partial.outcomes().len(), runs.total()), (10_000, 0, 0));
+        assert_eq!((partial.total(), partial.skipped(), items.dropped()), (10_000, 10_000, 0));
+        assert_eq!(partial.into_failed().len(), 10_000);
         items.assert_all_dropped(10_000);
         assert_survived(executor);
     }
@@ -208,7 +210,7 @@ fn callers_that_are_a_hundred_to_a_core_each_get_what_is_theirs() {
                         thread::yield_now();
                         Ok::<_, String>((caller + n, values.make()))
                     });
-                    let numbers = result.unwrap().into_values().unwrap();
+                    let numbers = all_values(result);
                     assert!(numbers.iter().map(|(n, _)| *n).eq(caller..caller + 20));
                 });
             }
@@ -227,11 +229,11 @@ fn processor_time() -> u64 {
     fields[11].parse::<u64>().expect("user time") + fields[12].parse::<u64>().expect("system time")
 }
 
-/// F43: everybody waits for half a second, in every way there is to wait; on one core a wait that spins would take that from
-/// those who work. Processor time is counted, so a loaded machine changes nothing.
+/// F43: every thread waits for half a second, in every way there is to wait; on one core a wait that spins would take that from
+/// those that work. Processor time is counted, so a loaded machine changes nothing.
 #[test]
-fn who_waits_uses_no_core() {
-    const TEST: &str = "scarcity::who_waits_uses_no_core";
+fn a_thread_that_waits_uses_no_core() {
+    const TEST: &str = "scarcity::a_thread_that_waits_uses_no_core";
     const HALF_A_SECOND: Duration = Duration::from_millis(500);
     if told_to().is_none() {
         assert_ends_well(child(&[], TEST, "run"));
@@ -255,19 +257,19 @@ fn who_waits_uses_no_core() {
             }
             Ok::<_, String>(())
         });
-        assert!(result.unwrap().is_success());
+        assert!(ran_to_its_end(result).is_success());
     });
     waits("a caller that reports", &|| {
         let result = executor.batch(0..4).on_progress(|_| {}).run(|_| {
             thread::sleep(HALF_A_SECOND);
             Ok::<_, String>(())
         });
-        assert!(result.unwrap().is_success());
+        assert!(ran_to_its_end(result).is_success());
     });
     waits("workers without a permit", &|| {
         let limiter = batch_executor::limiter_fn(|| Ok(HALF_A_SECOND));
         let limited = builder().workers(4).rate_limiter(limiter).build().unwrap();
-        assert!(limited.run(0..4, |_| Ok::<_, String>(())).is_ok());
+        assert!(limited.run(0..4, |_| Ok::<_, String>(())).is_success());
     });
     assert_survived(executor);
     println!("{AT_THE_END}");

@@ -14,7 +14,7 @@ use signal_hook::consts::SIGUSR1;
 
 use crate::common::{
     AT_THE_END, Census, Gate, Meeting, Register, Way, assert_each_outcome_at_its_index, assert_ends_well,
-    assert_survived, builder, child, collecting, stopped, told_to, wait_until,
+    assert_survived, builder, child, collecting, ran_to_its_end, stopped, told_to, wait_until,
 };
 
 /// Sends SIGUSR1 to each thread of the process, again and again, until it is told to end. The number of a thread will do for
@@ -66,7 +66,7 @@ fn assert_permits_are_waited_for() {
         census.count(n);
         Ok::<_, String>(since.elapsed())
     });
-    let mut started = result.expect("no failures").into_values().expect("no failures");
+    let mut started = ran_to_its_end(result).into_values().expect("no failures");
     census.assert_each_ran_once();
     started.sort();
     // Four ask at once, and each asks again when it has started: the k-th start has the k-th permit or a later one.
@@ -94,7 +94,7 @@ fn assert_helpers_are_waited_for(executor: &BatchExecutor, reports: bool) {
         Ok::<_, String>((n, values.make()))
     });
     // Else the borrow is over while a helper still works.
-    let result = result.expect("it collects");
+    let result = ran_to_its_end(result);
     assert_eq!((values.made(), values.dropped()), (8, 0));
     assert_eq!(told, if reports { 8 } else { 0 });
     assert!(result.values().map(|(n, _)| *n).eq(0..8));
@@ -122,7 +122,7 @@ fn interrupted<R>(current: &Current, gate: &Gate, run: impl FnOnce(&CancelToken)
 #[track_caller]
 fn assert_an_interrupt_ends_waits(way: Way, current: &Current) {
     let waiting = Gate::default();
-    let retry = Retry::new(|| {
+    let retry = Retry::delays(|| {
         waiting.open();
         iter::repeat(Duration::MAX)
     });
@@ -130,7 +130,7 @@ fn assert_an_interrupt_ends_waits(way: Way, current: &Current) {
     let (reason, partial) = interrupted(current, &waiting, |token| {
         stopped(way.batch(&executor, 0..20).cancel_on(token).retry(retry).run(|n| Err::<(), _>(*n)))
     });
-    assert_eq!((reason, partial.successful()), (StopReason::Cancelled, 0), "{way:?}");
+    assert_eq!((reason, partial.succeeded()), (StopReason::Cancelled, 0), "{way:?}");
     assert_survived(executor);
 
     let asleep = Arc::new(Gate::default());
@@ -186,7 +186,7 @@ fn signals_cut_no_wait_short() {
         }
         // Threads that wait for work are not woken for nothing, nor do they miss it.
         thread::sleep(Duration::from_millis(20));
-        let result = executor.run(0..100usize, |&n| Ok::<_, String>(n)).unwrap();
+        let result = ran_to_its_end(executor.run(0..100usize, |&n| Ok::<_, String>(n)));
         assert_each_outcome_at_its_index(&result, |&n| Some(n));
         bombardment.assert_goes_on();
     }

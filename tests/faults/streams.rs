@@ -7,7 +7,7 @@ use batch_executor::{BatchExecutor, CancelToken, ItemError};
 use crate::common::streams::{Ledger, WINDOWS};
 use crate::common::{
     Census, MEANT, Meeting, Peak, Register, Registered, Way, assert_survived, collecting, comes, panic_of,
-    parallel_settings, silence_meant_panics, wait_until, within_a_minute,
+    parallel_settings, ran_to_its_end, silence_meant_panics, wait_until, within_a_minute,
 };
 
 /// Its destructor panics, if it is armed.
@@ -152,7 +152,7 @@ fn a_panic_of_an_operation_is_its_outcome_in_its_place() {
                                 }
                                 outcome => assert!(outcome.is_ok() && n % 10 != 3),
                             }
-                            assert_eq!(item.id, n);
+                            assert_eq!(item.item, n);
                         }
                     },
                 );
@@ -196,7 +196,7 @@ fn a_callback_that_panics_ends_its_stream_while_the_consumer_asks() {
     });
 }
 
-/// Who owns what panics when it is dropped.
+/// The owner of what panics when it is dropped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Owner {
     Item,
@@ -222,8 +222,8 @@ fn run_with_fuse(executor: &BatchExecutor, way: Way, window: usize, owner: Owner
     });
     let op_fuse = fuse(Owner::Operation, 9);
     let text = panic_of(|| {
-        let batch = way.batch(executor, input).window(window).state(move || fuse(Owner::State, 9));
-        batch.stream_with(
+        way.batch(executor, input).window(window).stream_init(
+            move || fuse(Owner::State, 9),
             move |(n, _), _| {
                 let _ = &op_fuse;
                 let _inside = running.enter();
@@ -317,7 +317,7 @@ fn an_output_is_dropped_where_a_destructor_panics() {
 fn streams_and_batches_in_items_and_in_consumers_finish_three_deep() {
     fn deep(executor: &BatchExecutor, depth: usize) -> usize {
         if depth == 0 {
-            return executor.run(0..4, |_| Ok::<_, String>(1)).unwrap().values().sum();
+            return ran_to_its_end(executor.run(0..4, |_| Ok::<_, String>(1))).values().sum();
         }
         let streamed = executor.batch(0..4usize).window(3).stream(
             |_| Ok::<_, String>(deep(executor, depth - 1)),
@@ -357,7 +357,7 @@ fn a_stream_in_every_worker_at_once_finishes() {
                         let inner = executor.batch(0..50usize).window(5);
                         let inner = inner.stream(
                             |&n| Ok::<_, String>(n),
-                            |results| results.map(|item| item.id).sum::<usize>(),
+                            |results| results.map(|item| item.item).sum::<usize>(),
                         );
                         Ok::<_, String>(inner.output)
                     },
@@ -365,7 +365,7 @@ fn a_stream_in_every_worker_at_once_finishes() {
                         // The consumer streams, too, beside its own results.
                         let beside = executor.batch(0..50usize).stream(
                             |&n| Ok::<_, String>(n),
-                            |results| results.map(|item| item.id).sum::<usize>(),
+                            |results| results.map(|item| item.item).sum::<usize>(),
                         );
                         results.map(|item| item.outcome.unwrap()).sum::<usize>() + beside.output
                     },
@@ -387,8 +387,10 @@ fn a_stream_for_each_result_of_another_finishes() {
                 |results| {
                     let lengths = results.map(|item| {
                         let inner = way.batch(&executor, 0..).window(4).cancel_on(&token);
-                        let inner = inner
-                            .stream(|&n: &usize| Ok::<_, String>(n), |results| results.take(item.id).count());
+                        let inner = inner.stream(
+                            |&n: &usize| Ok::<_, String>(n),
+                            |results| results.take(item.item).count(),
+                        );
                         inner.output
                     });
                     lengths.collect::<Vec<_>>()
@@ -407,8 +409,8 @@ fn a_state_that_cannot_be_made_is_the_outcome_of_the_item_at_hand() {
         for way in Way::all() {
             let executor = way.collecting();
             let init = || -> usize { panic!("{MEANT}init") };
-            let batch = way.batch(&executor, 0..50usize).window(7).state(init);
-            let streamed = batch.stream_with(
+            let streamed = way.batch(&executor, 0..50usize).window(7).stream_init(
+                init,
                 |&n, cx| Ok::<_, String>(n + *cx.state),
                 |results| results.filter(|item| matches!(item.outcome, Err(ItemError::Panicked(_)))).count(),
             );
@@ -429,7 +431,7 @@ fn an_item_and_its_value_whose_destructors_panic_do_not_meet_in_a_batch() {
             let text = panic_of(|| {
                 let batch = executor.batch(std::iter::repeat_with(fuse).take(40));
                 let batch = batch.on_progress(|p| assert!(p.completed < 9, "{MEANT}the callback"));
-                batch.run(|_| Ok::<_, String>(fuse())).map(std::mem::forget).map_err(std::mem::forget)
+                std::mem::forget(batch.run(|_| Ok::<_, String>(fuse())));
             });
             assert_eq!(text, "meant: the callback", "{way:?}");
             values.assert_all_dropped(values.made());

@@ -6,12 +6,12 @@ use std::sync::{Arc, LazyLock, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use batch_executor::BatchExecutor;
+use batch_executor::{BatchExecutor, StopReason};
 
 use crate::common::{
     AT_THE_END, Census, Gate, Meeting, Register, assert_each_outcome_at_its_index, assert_ends_well,
-    assert_still_works, assert_survived, builder, child, collecting, ended, settings, told_to,
-    within_a_minute,
+    assert_still_works, assert_survived, builder, child, collecting, ended, ran_to_its_end, settings,
+    stopped, told_to, within_a_minute,
 };
 
 /// F36: threads that are refused one by one are in `scarcity`.
@@ -27,12 +27,12 @@ fn without_a_thread_to_be_had_the_caller_does_it_all() {
                 Ok::<_, String>(values.make())
             });
             census.assert_each_ran_once();
-            let result = result.unwrap();
-            assert_eq!((result.successful(), result.workers()), (200, 1));
+            let result = ran_to_its_end(result);
+            assert_eq!((result.succeeded(), result.workers()), (200, 1));
             drop(result);
             values.assert_all_dropped(200);
             // I5: no second worker ever comes.
-            assert_eq!(executor.run(0..9, |_| Ok::<_, String>(())).unwrap().workers(), 1);
+            assert_eq!(ran_to_its_end(executor.run(0..9, |_| Ok::<_, String>(()))).workers(), 1);
         }
     });
 }
@@ -76,7 +76,7 @@ fn who_ends_the_process_may_run_a_batch_on_its_way_out() {
         fn drop(&mut self) {
             let result = EXECUTOR.batch(0..20).on_progress(|_| {}).run(|&n| Ok::<_, String>(n));
             // `println!` could find its own thread-local gone.
-            let sum: i32 = result.expect("no failures").values().sum();
+            let sum: i32 = ran_to_its_end(result).values().sum();
             let _ = writeln!(std::io::stdout(), "a batch at the end gave {sum}");
         }
     }
@@ -149,11 +149,11 @@ fn ten_thousand_batches_from_sixty_four_threads_are_each_exact() {
 fn assert_one_of_many_is_exact(executor: &BatchExecutor, caller: usize, batch: usize, values: &Register) {
     let size = (caller + batch) % 9;
     let result = executor.run(0..size, |&n| Ok::<_, String>((n * caller, values.make())));
-    let numbers = result.expect("it collects").into_values().expect("no failures");
+    let numbers = ran_to_its_end(result).into_values().expect("no failures");
     assert!(numbers.iter().map(|(n, _)| *n).eq((0..size).map(|n| n * caller)));
 }
 
-/// F47: the bound, counted in batches. Nobody stops before everybody has run `EACH`; whoever is slowest has then had at
+/// F47: the bound, counted in batches. No caller stops before all have run `EACH`; the slowest has then had at
 /// least one in `BOUND` of what would have been its share.
 #[test]
 fn of_sixty_four_callers_none_starves() {
@@ -174,8 +174,8 @@ fn of_sixty_four_callers_none_starves() {
                             done.count(caller);
                             // Else the system lets one caller run thousands of batches before the next one's turn.
                             thread::sleep(Duration::from_micros(100));
-                            let everybody = done.runs().iter().all(|&runs| runs >= EACH);
-                            if everybody || done.total() > CALLERS * EACH * BOUND {
+                            let all = done.runs().iter().all(|&runs| runs >= EACH);
+                            if all || done.total() > CALLERS * EACH * BOUND {
                                 return;
                             }
                         }
@@ -183,7 +183,7 @@ fn of_sixty_four_callers_none_starves() {
                 }
             });
             let runs = done.runs();
-            assert!(runs.iter().all(|&runs| runs >= EACH), "somebody starved: {runs:?}");
+            assert!(runs.iter().all(|&runs| runs >= EACH), "a caller starved: {runs:?}");
             values.assert_all_dropped(values.made());
             assert_survived(executor);
         }
@@ -215,7 +215,7 @@ fn a_handle_that_drops_while_another_runs_a_batch_changes_nothing() {
             started.pass();
             drop(executor);
             gate.open();
-            let result = runs.join().unwrap().unwrap();
+            let result = ran_to_its_end(runs.join().unwrap());
             assert_each_outcome_at_its_index(&result, |&n| Some(n));
         }
     });
@@ -250,15 +250,15 @@ fn a_short_batch_ends_while_long_ones_go_on() {
                         gate.pass();
                         Ok::<_, String>(())
                     });
-                    assert!(result.unwrap().is_success());
+                    assert!(ran_to_its_end(result).is_success());
                 });
             }
             // Each caller is in its own batch's first item, and 16 threads are in the second.
-            crate::common::wait_until("everybody is held", || held.load(Ordering::SeqCst) == 36);
+            crate::common::wait_until("every thread is held", || held.load(Ordering::SeqCst) == 36);
             for reports in [false, true] {
                 let batch = executor.batch(0..50usize);
                 let batch = if reports { batch.on_progress(|_| {}) } else { batch };
-                let result = batch.run(|&n| Ok::<_, String>(n)).unwrap();
+                let result = ran_to_its_end(batch.run(|&n| Ok::<_, String>(n)));
                 assert_each_outcome_at_its_index(&result, |&n| Some(n));
             }
             assert!(!gate.is_open());
@@ -282,24 +282,26 @@ fn batches_of_all_kinds_at_once_leave_the_executor_whole() {
                 scope.spawn(move || {
                     for _ in 0..100 {
                         match kind % 4 {
-                            0 => assert!(executor.run(0..20, |_| Ok::<_, String>(values.make())).is_ok()),
+                            0 => {
+                                assert!(executor.run(0..20, |_| Ok::<_, String>(values.make())).is_success());
+                            }
                             1 => {
                                 let batch = executor.batch(0..20).on_progress(|p| {
                                     assert!(p.completed < 5, "{}the callback", crate::common::MEANT);
                                 });
                                 crate::common::panic_of(|| batch.run(|_| Ok::<_, String>(values.make())));
                             }
-                            2 => assert!(
-                                stops
-                                    .run(0..20, |&n| if n == 7 { Err(n) } else { Ok(values.make()) })
-                                    .is_err()
-                            ),
+                            2 => {
+                                let seventh = |&n: &usize| if n == 7 { Err(n) } else { Ok(values.make()) };
+                                let (reason, _) = stopped(stops.run(0..20usize, seventh));
+                                assert_eq!(reason, StopReason::ItemFailed { index: 7 });
+                            }
                             _ => {
                                 let result = stops
                                     .batch(0..20)
                                     .on_progress(|_| {})
                                     .run(|_| Ok::<_, String>(values.make()));
-                                assert!(result.is_ok());
+                                assert!(ran_to_its_end(result).is_success());
                             }
                         }
                     }
@@ -319,7 +321,7 @@ fn results_outlive_their_executor() {
         let (sender, receiver) = mpsc::channel();
         thread::spawn(move || {
             let executor = collecting(4);
-            let result = executor.run(0..10usize, |&n| Ok::<_, String>(n)).unwrap();
+            let result = ran_to_its_end(executor.run(0..10usize, |&n| Ok::<_, String>(n)));
             assert_survived(executor);
             sender.send(result).unwrap();
         });
@@ -387,10 +389,14 @@ mod fork {
             let batch = if reports { batch.on_progress(|_| {}) } else { batch };
             let result = batch.run(|&n| {
                 census.count(n);
-                executor.run(0..2, |&n| Ok::<_, String>(n)).map(|_| n).map_err(|error| error.to_string())
+                executor
+                    .run(0..2, |&n| Ok::<_, String>(n))
+                    .into_result()
+                    .map(|_| n)
+                    .map_err(|error| error.to_string())
             });
             census.assert_each_ran_once();
-            assert_each_outcome_at_its_index(&result.expect("it collects"), |&n| Some(n));
+            assert_each_outcome_at_its_index(&ran_to_its_end(result), |&n| Some(n));
         }
     }
 
@@ -448,7 +454,7 @@ mod fork {
             let since = Instant::now();
             for _ in 0..20 {
                 let batch = executor.batch(0..10).timeout(Duration::from_millis(1)).on_progress(|_| {});
-                assert!(batch.run(|&n| Ok::<_, String>(n)).is_err());
+                assert!(batch.run(|&n| Ok::<_, String>(n)).stopped().is_some());
             }
             // A fortieth of a second or so, where it waited two seconds.
             assert!(since.elapsed() < Duration::from_secs(1));
@@ -476,7 +482,7 @@ mod fork {
                     gate.pass();
                     Ok::<_, String>(())
                 });
-                assert!(result.unwrap().is_success());
+                assert!(ran_to_its_end(result).is_success());
             });
             meeting.of(5);
             // Until the others sleep, in front of the gate or without work.

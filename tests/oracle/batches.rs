@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use batch_executor::{BatchError, BatchExecutor, BatchItem, BatchResult, ItemError, StopReason};
+use batch_executor::{BatchExecutor, BatchResult, ItemError, StopReason};
 use proptest::prelude::*;
 
 use crate::settings::{
@@ -31,8 +31,8 @@ fn perform(act: Act) -> Result<u16, String> {
 }
 
 /// An outcome in a form that can be compared.
-fn told<T: std::fmt::Debug>(item: &BatchItem<Act, T, String>) -> String {
-    match &item.outcome {
+fn told<T: std::fmt::Debug>(outcome: &Result<T, ItemError<String>>) -> String {
+    match outcome {
         Ok(value) => format!("ok {value:?}"),
         Err(ItemError::Failed(text)) => text.clone(),
         Err(ItemError::Panicked(panic)) => panic.message().to_owned(),
@@ -76,20 +76,18 @@ enum Verb {
     RunTasks,
 }
 
-type Outcome = Result<BatchResult<Act, u16, String>, BatchError<Act, u16, String>>;
-
 fn run(
     executor: &BatchExecutor,
     verb: Verb,
     acts: &[Act],
     progress: Option<&mut Vec<(usize, usize)>>,
-) -> (Outcome, Vec<usize>) {
+) -> (BatchResult<Act, u16, String>, Vec<usize>) {
     let runs: Vec<AtomicUsize> = acts.iter().map(|_| AtomicUsize::new(0)).collect();
     let mut batch = executor.batch(acts.to_vec());
     if let Some(seen) = progress {
         batch = batch.on_progress(|p| seen.push((p.completed, p.failed)));
     }
-    let outcome = match verb {
+    let result = match verb {
         Verb::Run => batch.run(|act| perform(*act)),
         Verb::RunTasks => batch.run_tasks(acts.iter().zip(&runs).map(|(&act, runs)| {
             move || {
@@ -98,7 +96,7 @@ fn run(
             }
         })),
     };
-    (outcome, runs.into_iter().map(AtomicUsize::into_inner).collect())
+    (result, runs.into_iter().map(AtomicUsize::into_inner).collect())
 }
 
 proptest! {
@@ -115,27 +113,22 @@ proptest! {
         silence_expected_panics();
         let executor = executor(workers, on_failure);
         let mut seen = Vec::new();
-        let (outcome, runs) = run(&executor, verb, &acts, with_progress.then_some(&mut seen));
+        let (result, runs) = run(&executor, verb, &acts, with_progress.then_some(&mut seen));
         let end = end_of(&acts, on_failure);
 
-        let (result, reason) = match outcome {
-            Ok(result) => (result, None),
-            Err(BatchError::Stopped { reason, partial }) => (*partial, Some(reason)),
-            Err(other) => panic!("{other}"),
-        };
-        prop_assert_eq!(reason, end.map(|(_, reason)| reason));
+        prop_assert_eq!(result.stopped(), end.map(|(_, reason)| reason));
         prop_assert_eq!(result.total(), acts.len());
 
         // Up to the end, exactly what the loop gives; above it, that or nothing.
         let must_be_decided = end.map_or(acts.len(), |(last, _)| last + 1);
         let (mut succeeded, mut failed, mut skipped) = (0, 0, 0);
         for (index, (item, &act)) in result.iter().zip(&acts).enumerate() {
-            prop_assert_eq!(item.id, act, "item {}", index);
+            prop_assert_eq!((item.index, *item.item), (index, act));
             if matches!(item.outcome, Err(ItemError::Skipped)) {
                 prop_assert!(index >= must_be_decided, "item {} was skipped", index);
                 skipped += 1;
             } else {
-                prop_assert_eq!(told(item), plain(act), "item {}", index);
+                prop_assert_eq!(told(item.outcome), plain(act), "item {}", index);
                 succeeded += usize::from(item.outcome.is_ok());
                 failed += usize::from(item.outcome.is_err());
             }
@@ -144,7 +137,7 @@ proptest! {
                 prop_assert_eq!(runs[index], usize::from(started), "runs of item {}", index);
             }
         }
-        prop_assert_eq!((result.successful(), result.failed(), result.skipped()), (succeeded, failed, skipped));
+        prop_assert_eq!((result.succeeded(), result.failed(), result.skipped()), (succeeded, failed, skipped));
         if executor.workers_for(acts.len()) == 1 && executor_is_fixed(workers) {
             prop_assert_eq!(succeeded + failed, must_be_decided, "one worker starts nothing behind the end");
         }
@@ -169,16 +162,15 @@ proptest! {
             if with_progress {
                 batch = batch.on_progress(|_| calls += 1);
             }
-            let squares = batch.run(|k| Ok::<_, String>(k * k)).map_err(|error| error.to_string())?;
-            let sum = squares.values().sum();
-            drop(squares);
+            let squares = batch.run(|k| Ok::<_, String>(k * k)).into_values();
+            let sum = squares.map_err(|error| error.to_string())?.into_iter().sum();
             if with_progress && calls != n { Err(format!("{calls} calls for {n} items")) } else { Ok(sum) }
         };
-        let result = executor.run(outer.clone(), square_sum).expect("nothing stops it");
+        let result = executor.run(outer.clone(), square_sum);
         let expected: Vec<usize> = outer.iter().map(|&n| (0..n).map(|k| k * k).sum()).collect();
         let mut failures = String::new();
-        for item in result.failures() {
-            write!(failures, "{:?} ", item.error())?;
+        for failure in result.failures() {
+            write!(failures, "{failure} ")?;
         }
         prop_assert_eq!(result.into_values().map_err(|_| failures), Ok(expected));
     }

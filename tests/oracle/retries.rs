@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use batch_executor::{
-    BatchError, BatchExecutor, BatchResult, CancelToken, Ending, ItemContext, ItemError, Retry, Span,
+    BatchExecutor, BatchItem, BatchResult, CancelToken, Ending, ItemContext, ItemError, Retry, Span,
     StopReason,
 };
 use proptest::prelude::*;
@@ -44,7 +44,6 @@ type Retried = BatchResult<Stubborn, usize, Trouble>;
 /// What a batch with retries was seen to do.
 struct Seen {
     result: Retried,
-    reason: Option<StopReason>,
     /// How often each item was tried.
     tried: Vec<usize>,
     completed: Vec<usize>,
@@ -70,19 +69,20 @@ impl Plan {
         let tried: Vec<AtomicUsize> = self.items.iter().map(|_| AtomicUsize::new(0)).collect();
         let (made, noted) = (AtomicUsize::new(0), AtomicUsize::new(0));
         let (token, mut completed) = (CancelToken::new(), Vec::new());
-        let retry = Retry::new(|| iter::repeat_n(self.delay, self.retries))
+        let retry = Retry::delays(|| iter::repeat_n(self.delay, self.retries))
             .when(|trouble: &Trouble| trouble.decision);
-        let mut batch = executor.batch(self.items.clone()).cancel_on(&token).retry(retry).state(|| {
-            made.fetch_add(1, Ordering::Relaxed);
-            Notes { here: 0, all: &noted }
-        });
+        let mut batch = executor.batch(self.items.clone()).cancel_on(&token).retry(retry);
         if self.with_progress {
             batch = batch.on_progress(|p| completed.push(p.completed));
         }
         if self.recorded {
             batch = batch.record_timeline();
         }
-        let outcome = batch.run_with(|item, cx: &mut ItemContext<'_, Notes<'_>>| {
+        let init = || {
+            made.fetch_add(1, Ordering::Relaxed);
+            Notes { here: 0, all: &noted }
+        };
+        let result = batch.run_init(init, |item, cx: &mut ItemContext<'_, Notes<'_>>| {
             cx.state.here += 1;
             assert_eq!(tried[cx.index()].fetch_add(1, Ordering::Relaxed) + 1, cx.attempt());
             if self.cancels == Some(cx.index()) {
@@ -90,21 +90,16 @@ impl Plan {
             }
             item.attempt(cx.attempt())
         });
-        let (result, reason) = match outcome {
-            Ok(result) => (result, None),
-            Err(BatchError::Stopped { reason, partial }) => (*partial, Some(reason)),
-            Err(other) => panic!("{other:?}"),
-        };
         let tried = tried.into_iter().map(AtomicUsize::into_inner).collect();
-        Seen { result, reason, tried, completed, made: made.into_inner(), noted: noted.into_inner() }
+        Seen { result, tried, completed, made: made.into_inner(), noted: noted.into_inner() }
     }
 
-    /// Whether the item came to what a plain loop makes of it. If not, it was skipped or has the error of its last attempt.
+    /// Whether the item came to what a plain loop makes of it. If not, it was skipped or interrupted.
     fn is_as_in_a_loop(&self, seen: &Seen, index: usize) -> Result<bool, TestCaseError> {
         let (item, attempts) = (self.items[index], seen.result.attempts(index));
-        prop_assert_eq!(seen.result.items()[index].id, item);
+        prop_assert_eq!(seen.result.items()[index], item);
         prop_assert_eq!(attempts, seen.tried[index], "attempts at item {}", index);
-        let outcome = &seen.result.items()[index].outcome;
+        let outcome = &seen.result.outcomes()[index];
         if matches!(outcome, Err(ItemError::Skipped)) {
             prop_assert_eq!(attempts, 0, "item {} was skipped", index);
             return Ok(false);
@@ -125,9 +120,9 @@ impl Plan {
         let is_kept_from_it = differs.is_some_and(|index| end.is_none_or(|(last, _)| index <= last));
         if is_kept_from_it {
             prop_assert!(self.cancels.is_some(), "item {:?} differs", differs);
-            prop_assert_eq!(seen.reason, Some(StopReason::Cancelled));
+            prop_assert_eq!(seen.result.stopped(), Some(StopReason::Cancelled));
         } else {
-            prop_assert_eq!(seen.reason, end.map(|(_, reason)| reason));
+            prop_assert_eq!(seen.result.stopped(), end.map(|(_, reason)| reason));
         }
         Ok(())
     }
@@ -138,20 +133,21 @@ impl Plan {
             prop_assert!(!self.recorded);
             return Ok(());
         };
-        for (index, item) in seen.result.iter().enumerate() {
+        for item in &seen.result {
+            let index = item.index;
             let spans: Vec<&Span> = timeline.spans().iter().filter(|span| span.index() == index).collect();
             let numbers = spans.iter().map(|span| span.attempt());
             prop_assert!(numbers.eq(1..=seen.result.attempts(index)), "{:?}", spans);
             prop_assert!(spans.windows(2).all(|pair| pair[0].ended() <= pair[1].queued()), "{:?}", spans);
             let Some((last, before)) = spans.split_last() else { continue };
             prop_assert!(before.iter().all(|span| span.ending() == Ending::Retried), "{:?}", spans);
-            let endings: &[Ending] = match &item.outcome {
-                Ok(_) => &[Ending::Succeeded],
-                Err(ItemError::Panicked(_)) => &[Ending::Panicked],
-                // It may have been given up while it waited for another.
-                Err(_) => &[Ending::Failed, Ending::Retried],
+            let ending = match &item.outcome {
+                Ok(_) => Ending::Succeeded,
+                Err(ItemError::Panicked(_)) => Ending::Panicked,
+                Err(ItemError::Interrupted(_)) => Ending::Retried,
+                Err(_) => Ending::Failed,
             };
-            prop_assert!(endings.contains(&last.ending()), "{:?}", last);
+            prop_assert_eq!(last.ending(), ending, "{:?}", last);
         }
         prop_assert_eq!(timeline.attempts(), seen.tried.iter().sum::<usize>());
         Ok(())
@@ -159,10 +155,13 @@ impl Plan {
 
     fn check_counts(&self, seen: &Seen) -> Result<(), TestCaseError> {
         let result = &seen.result;
-        let skipped = result.iter().filter(|item| matches!(item.error(), Some(ItemError::Skipped))).count();
+        let is_undecided = |item: &BatchItem<_, &Result<_, _>>| {
+            matches!(item.outcome, Err(ItemError::Skipped | ItemError::Interrupted(_)))
+        };
+        let skipped = result.iter().filter(is_undecided).count();
         let counted = (result.values().count(), result.failures().count(), skipped);
-        prop_assert_eq!((result.successful(), result.failed(), result.skipped()), counted);
-        let calls = if self.with_progress { result.successful() + result.failed() } else { 0 };
+        prop_assert_eq!((result.succeeded(), result.failed(), result.skipped()), counted);
+        let calls = if self.with_progress { result.succeeded() + result.failed() } else { 0 };
         prop_assert_eq!(&seen.completed, &(1..=calls).collect::<Vec<_>>());
         prop_assert_eq!(seen.noted, seen.tried.iter().sum::<usize>(), "attempts with state");
         Ok(())

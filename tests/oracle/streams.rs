@@ -6,7 +6,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use batch_executor::{
-    Batch, BatchItem, CancelToken, Results, Retry, RetryPolicy, StopReason, Streamed, Workers,
+    BatchItem, CancelToken, ItemError, Outcome, Results, Retry, StopReason, Streamed, Workers,
 };
 use proptest::prelude::*;
 
@@ -216,7 +216,7 @@ fn wait_until(condition: impl Fn() -> bool) {
 
 /// What the consumer had.
 struct Taken {
-    items: Vec<BatchItem<usize, usize, Trouble>>,
+    items: Vec<BatchItem<usize, Outcome<usize, Trouble>>>,
     has_seen_the_end: bool,
 }
 
@@ -259,26 +259,11 @@ impl Plan {
         if self.order == Order::Completion {
             batch = batch.unordered();
         }
-        let streamed = match self.retries {
-            None => self.stream(batch, &token, &tried, &marks),
-            Some(retries) => {
-                let retry = Retry::new(|| iter::repeat_n(self.delay, retries))
-                    .when(|trouble: &Trouble| trouble.decision);
-                self.stream(batch.retry(retry), &token, &tried, &marks)
-            }
-        };
-        let tried = tried.into_iter().map(AtomicUsize::into_inner).collect();
-        Seen { streamed, tried, completed, most: marks.most.into_inner() }
-    }
-
-    fn stream<R: RetryPolicy<Trouble>>(
-        &self,
-        batch: Batch<'_, Source<'_>, R>,
-        token: &CancelToken,
-        tried: &[AtomicUsize],
-        marks: &Marks,
-    ) -> Streamed<Taken> {
-        batch.stream_with(
+        if let Some(retries) = self.retries {
+            let delays = move || iter::repeat_n(self.delay, retries);
+            batch = batch.retry(Retry::delays(delays).when(|trouble: &Trouble| trouble.decision));
+        }
+        let streamed = batch.stream_with(
             |&index, cx| {
                 let attempt = tried[index].fetch_add(1, Ordering::Relaxed) + 1;
                 assert_eq!((cx.index(), cx.attempt()), (index, attempt));
@@ -291,8 +276,10 @@ impl Plan {
                 }
                 item.attempt(attempt)
             },
-            |results| self.consume(results, token, marks),
-        )
+            |results| self.consume(results, &token, &marks),
+        );
+        let tried = tried.into_iter().map(AtomicUsize::into_inner).collect();
+        Seen { streamed, tried, completed, most: marks.most.into_inner() }
     }
 
     fn consume(
@@ -338,13 +325,14 @@ impl Plan {
         prop_assert!(seen.most <= self.window, "{} pulled and not handed on", seen.most);
         self.check_counts(seen)?;
         let is_as_in_a_loop = self.check_items(seen)?;
-        let mut ids: Vec<usize> = items.iter().map(|item| item.id).collect();
+        prop_assert!(items.iter().all(|item| item.index == item.item), "an index of another item");
+        let mut ids: Vec<usize> = items.iter().map(|item| item.item).collect();
         if self.order == Order::Completion {
             ids.sort_unstable();
             prop_assert!(ids.is_sorted_by(|one, two| one < two), "twice: {:?}", ids);
+            prop_assert!(ids.iter().all(|&index| seen.tried[index] > 0), "never ran, of {:?}", ids);
             if *has_seen_the_end {
-                let ran = (0..self.steps.len()).filter(|&index| seen.tried[index] > 0);
-                prop_assert_eq!(&ids, &ran.collect::<Vec<_>>(), "what ran");
+                self.check_kept_back(seen, &ids)?;
             }
         } else {
             prop_assert_eq!(&ids, &(0..ids.len()).collect::<Vec<_>>());
@@ -353,6 +341,17 @@ impl Plan {
         let is_complete =
             is_as_in_a_loop && ids.len() >= length && ids[..length].iter().copied().eq(0..length);
         self.check_end(seen, is_complete)
+    }
+
+    /// Of all that ran, an unordered stream that ended hands on what was decided, and keeps back what was interrupted.
+    fn check_kept_back(&self, seen: &Seen, ids: &[usize]) -> Result<(), TestCaseError> {
+        let has_run = |index: &usize| seen.tried[*index] > 0 && ids.binary_search(index).is_err();
+        for index in (0..self.steps.len()).filter(has_run) {
+            let wanted = self.steps[index].item.attempts(self.retries.unwrap_or(0));
+            prop_assert!(seen.tried[index] < wanted, "item {} was decided, and not handed on", index);
+            prop_assert!(seen.streamed.stopped.is_some(), "item {} was lost", index);
+        }
+        Ok(())
     }
 
     fn check_counts(&self, seen: &Seen) -> Result<(), TestCaseError> {
@@ -373,9 +372,11 @@ impl Plan {
         }
         let (mut are_all, (length, _)) = (true, self.end());
         for item in &seen.streamed.output.items {
-            let stubborn = self.steps[item.id].item;
-            let is_as_in_a_loop = stubborn.is_as_in_a_loop(&item.outcome, seen.tried[item.id], retries)?;
-            are_all &= is_as_in_a_loop || item.id >= length;
+            let (id, is_interrupted) = (item.item, matches!(item.outcome, Err(ItemError::Interrupted(_))));
+            prop_assert!(!is_interrupted, "item {} was handed on, and interrupted", id);
+            let is_as_in_a_loop =
+                self.steps[id].item.is_as_in_a_loop(&item.outcome, seen.tried[id], retries)?;
+            are_all &= is_as_in_a_loop || id >= length;
         }
         Ok(are_all)
     }

@@ -54,7 +54,7 @@ impl Stubborn {
         self.last == Last::Succeeds && self.failures <= retries
     }
 
-    /// A pause uses up a retry or not, as it happens; so only who has enough of them asks for one.
+    /// A pause uses up a retry or not, as it happens; so only an item that has enough of them asks for one.
     pub(crate) fn with_enough(self, retries: usize) -> Self {
         match self.decision {
             RetryDecision::PauseAll(time) if !self.succeeds(retries) => {
@@ -64,8 +64,8 @@ impl Stubborn {
         }
     }
 
-    /// Whether the outcome, after so many attempts, is what a plain loop makes of the item. If not, it is the error of the last
-    /// attempt.
+    /// Whether the outcome, after so many attempts, is what a plain loop makes of the item. If not, the item was interrupted
+    /// before its next attempt, and has the error of the last one.
     pub(crate) fn is_as_in_a_loop(
         self,
         outcome: &Result<usize, ItemError<Trouble>>,
@@ -85,7 +85,12 @@ impl Stubborn {
             }
             Err(ItemError::Failed(trouble)) => {
                 let in_a_loop = self.attempt(attempts);
+                prop_assert_eq!((Err(trouble), attempts), (in_a_loop.as_ref(), wanted), "{:?}", self);
+            }
+            Err(ItemError::Interrupted(Some(trouble))) => {
+                let in_a_loop = self.attempt(attempts);
                 prop_assert_eq!(Err(trouble), in_a_loop.as_ref(), "{:?}", self);
+                prop_assert!(attempts < wanted, "interrupted after its last attempt: {:?}", self);
             }
             Err(other) => prop_assert!(false, "{:?}: {:?}", self, other),
         }

@@ -50,11 +50,7 @@ fn one_batch(row: &Row, workers: Workers, seed: u64, cut: Option<Duration>) -> (
         Ok(())
     });
     let spent = since.elapsed();
-    let done = match result {
-        Ok(result) => result.successful(),
-        Err(error) => error.into_partial().map_or(0, |partial| partial.successful()),
-    };
-    (spent, done)
+    (spent, result.succeeded())
 }
 
 fn executor(row: &Row, workers: Workers) -> BatchExecutor {

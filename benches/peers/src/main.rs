@@ -14,11 +14,13 @@ mod peers;
 mod row;
 #[path = "../../common/sample.rs"]
 mod sample;
+mod sizes;
 #[path = "../../common/spin.rs"]
 mod spin;
 mod streams;
 mod svg;
 mod table;
+mod uneven;
 mod work;
 
 use std::fs;
@@ -44,6 +46,12 @@ fn main() {
     }
     if options.wants(Part::Journal) {
         journal::print(options.quick);
+    }
+    if options.wants(Part::Sizes) {
+        sizes::print(&options);
+    }
+    if options.wants(Part::Uneven) {
+        uneven::print(&options);
     }
 }
 

@@ -11,7 +11,7 @@ use crate::work::nothing;
 
 const WORKERS: usize = 2;
 
-/// A stream with the default window, where an item takes long, and one with a window for items as short as these.
+/// A stream with the default window, which grows for items as short as these, and one with a window of its own.
 pub fn print() {
     let executor = BatchExecutor::builder().workers(WORKERS).build().expect("a valid worker count");
     for (items, window) in [(5_000_000, None), (50_000_000, Some(4_096))] {

@@ -3,7 +3,8 @@
 use std::process;
 
 const USAGE: &str = "\
-usage: peers [--quick] [--row TEXT] [--only TEXT] [--ours | --streams | --memory | --journal] [--svg PATH]
+usage: peers [--quick] [--row TEXT] [--only TEXT] [--ours | --streams | --memory | --journal | --sizes | --uneven]
+             [--svg PATH]
   --quick      fewer repetitions: half a minute instead of six
   --row TEXT   only rows whose name contains TEXT; may be given again
   --only TEXT  only peers whose name contains TEXT; may be given again
@@ -11,6 +12,8 @@ usage: peers [--quick] [--row TEXT] [--only TEXT] [--ours | --streams | --memory
   --streams    only the third table, streams
   --memory     no table, but what 50,000,000 items in a stream add to the peak of memory
   --journal    only what a journal costs
+  --sizes      only items of many sizes, ours beside rayon
+  --uneven     only batches in which a few items take nearly all of the time
   --svg PATH   write the picture of the first table there";
 
 #[derive(Debug, Default)]
@@ -30,6 +33,8 @@ pub enum Part {
     Streams,
     Memory,
     Journal,
+    Sizes,
+    Uneven,
 }
 
 impl Options {
@@ -50,6 +55,8 @@ impl Options {
                 "--streams" => options.only = Some(Part::Streams),
                 "--memory" => options.only = Some(Part::Memory),
                 "--journal" => options.only = Some(Part::Journal),
+                "--sizes" => options.only = Some(Part::Sizes),
+                "--uneven" => options.only = Some(Part::Uneven),
                 "--row" => options.rows.push(args.next()?),
                 "--only" => options.peers.push(args.next()?),
                 "--svg" => options.svg = Some(args.next()?),
@@ -72,7 +79,7 @@ impl Options {
         let by_default = match part {
             Part::Batches | Part::Streams => true,
             Part::Ours => self.rows.is_empty() && self.peers.is_empty(),
-            Part::Memory | Part::Journal => false,
+            Part::Memory | Part::Journal | Part::Sizes | Part::Uneven => false,
         };
         self.only.map_or(by_default, |only| only == part)
     }

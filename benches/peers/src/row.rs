@@ -14,7 +14,7 @@ pub struct Row {
     pub work: Work,
 }
 
-/// What a stream of ours has for its window when it is not told.
+/// What a stream of ours has for its window when it is not told, and items are slow.
 pub const fn default_window(workers: usize) -> usize {
     4 * workers
 }

@@ -1,5 +1,6 @@
 //! What an item's operation does: nothing, so much of the CPU, or sleep.
 
+use std::ops::Range;
 use std::thread;
 use std::time::Duration;
 
@@ -8,7 +9,7 @@ use crate::spin::{rounds_in, spin};
 /// The outcome of one item, for everybody.
 pub type Outcome = Result<u64, String>;
 
-/// An operation. The same for everybody, and known to the compiler, so that nobody calls it through a pointer; `'static`
+/// An operation. The same for everybody, and known to the compiler, so that no contestant calls it through a pointer; `'static`
 /// because some peers ask for that.
 pub trait Op: Fn(&u64) -> Outcome + Copy + Send + Sync + 'static {}
 impl<F: Fn(&u64) -> Outcome + Copy + Send + Sync + 'static> Op for F {}
@@ -40,6 +41,17 @@ pub fn skewed(time: Duration, items: usize) -> impl Op {
     let first_long = (items - items / 64) as u64;
     move |id: &u64| {
         spin(if *id < first_long { short } else { long });
+        Ok(*id)
+    }
+}
+
+/// Sleeps for items in this range, and does nothing for the others.
+pub fn napping(slow: Range<usize>, time: Duration) -> impl Op {
+    let (first, end) = (slow.start as u64, slow.end as u64);
+    move |id: &u64| {
+        if (first..end).contains(id) {
+            thread::sleep(time);
+        }
         Ok(*id)
     }
 }

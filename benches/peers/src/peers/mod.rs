@@ -2,6 +2,7 @@
 //! outcome in input order; what it does less or more than that stands at its type.
 
 mod crossbeam;
+mod handout;
 mod orx;
 mod ours;
 mod pariter;
@@ -102,6 +103,15 @@ impl Field for Everybody {
         }
         all
     }
+}
+
+/// What uneven batches of ours are compared with, each with so many threads.
+pub fn rivals<O: Op>(workers: usize) -> Vec<Contestant<O>> {
+    vec![
+        batches("rayon", rayon::Plain::new(workers)),
+        batches("thread::scope, atomic", scope::Scope::new(workers)),
+        batches("thread::scope, mutex", handout::HandOut::new(workers)),
+    ]
 }
 
 fn batches<O: Op>(name: &'static str, peer: impl Peer<O> + 'static) -> Contestant<O> {

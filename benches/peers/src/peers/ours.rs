@@ -1,6 +1,6 @@
 //! This crate.
 
-use batch_executor::{BatchError, BatchExecutor, BatchResult};
+use batch_executor::{BatchExecutor, BatchResult};
 
 use super::Peer;
 use crate::work::Op;
@@ -15,13 +15,13 @@ impl Ours {
 }
 
 impl<O: Op> Peer<O> for Ours {
-    type Results = Result<BatchResult<u64, u64, String>, BatchError<u64, u64, String>>;
+    type Results = BatchResult<u64, u64, String>;
 
     fn run(&self, items: Vec<u64>, op: O) -> Self::Results {
         self.0.batch(items).run(op)
     }
 
     fn values(results: Self::Results) -> Vec<u64> {
-        results.map_or_else(|_| Vec::new(), |results| results.values().copied().collect())
+        results.values().copied().collect()
     }
 }

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use batch_executor::{Batch, BatchExecutor, BatchItem};
+use batch_executor::{Batch, BatchExecutor, BatchItem, Outcome};
 
 use super::{Order, Stream};
 use crate::work::Op;
@@ -12,15 +12,15 @@ fn executor(workers: usize) -> BatchExecutor {
     built.expect("a valid worker count")
 }
 
-fn value(item: BatchItem<u64, u64, String>) -> u64 {
+fn value(item: BatchItem<u64, Outcome<u64, String>>) -> u64 {
     item.outcome.expect("no item fails")
 }
 
-fn sum(batch: Batch<'_, Range<u64>>, op: impl Op) -> u64 {
+fn sum(batch: Batch<'_, Range<u64>, u64, String>, op: impl Op) -> u64 {
     batch.stream(op, |results| results.map(value).sum()).output
 }
 
-fn values(batch: Batch<'_, Range<u64>>, op: impl Op) -> Vec<u64> {
+fn values(batch: Batch<'_, Range<u64>, u64, String>, op: impl Op) -> Vec<u64> {
     batch.stream(op, |results| results.map(value).collect()).output
 }
 
@@ -54,7 +54,7 @@ impl Unordered {
         Unordered(Ordered::new(workers, window))
     }
 
-    fn batch(&self, items: Range<u64>) -> Batch<'_, Range<u64>> {
+    fn batch(&self, items: Range<u64>) -> Batch<'_, Range<u64>, u64, String> {
         self.0.executor.batch(items).window(self.0.window).unordered()
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use std::{iter, thread};
 
 use batch_executor::{
-    BatchError, BatchExecutor, BatchItem, CancelToken, ItemError, Journal, Plan, RateLimit, Retry,
+    BatchExecutor, BatchItem, BatchResult, CancelToken, ItemError, Journal, Outcome, Plan, RateLimit, Retry,
 };
 
 use crate::candidate::{Candidate, Endless, Op, Seen, Stopped};
@@ -18,7 +18,7 @@ fn executor(workers: usize, stop_on_error: bool) -> BatchExecutor {
     builder.build().expect("a valid configuration")
 }
 
-fn seen(item: BatchItem<u64, u64, String>) -> Option<Seen> {
+fn seen(item: BatchItem<u64, Outcome<u64, String>>) -> Option<Seen> {
     match item.outcome {
         Ok(value) => Some(Seen::Value(value)),
         Err(ItemError::Failed(error)) => Some(Seen::Failed(error)),
@@ -27,10 +27,17 @@ fn seen(item: BatchItem<u64, u64, String>) -> Option<Seen> {
     }
 }
 
-fn stopped(error: BatchError<u64, u64, String>) -> Stopped {
-    let text = error.first_failure().and_then(BatchItem::error).map(ItemError::to_string);
-    let values = error.into_partial().map(|partial| partial.values().copied().collect());
-    Stopped { error: text, values: values.unwrap_or_default() }
+fn stopped(result: &BatchResult<u64, u64, String>) -> Stopped {
+    if result.stopped().is_none() {
+        return Stopped::default();
+    }
+    let error = result.failures().next().map(|failure| failure.error.to_string());
+    Stopped { error, values: result.values().copied().collect() }
+}
+
+/// The result, if nothing stopped the batch.
+fn whole<I, T, E>(result: BatchResult<I, T, E>) -> Option<BatchResult<I, T, E>> {
+    result.stopped().is_none().then_some(result)
 }
 
 impl Candidate for Ours {
@@ -39,65 +46,60 @@ impl Candidate for Ours {
         `.retry(..)` and `.cancel_on(&token)` on `executor.batch(items)`, and `.stream(op, consume)` for endless input.";
 
     fn collect(workers: usize, items: Vec<u64>, op: Op) -> Vec<Seen> {
-        let result = executor(workers, false).run(items, |id| op(*id)).expect("a batch that does not stop");
-        result.into_iter().filter_map(seen).collect()
+        let result = executor(workers, false).run(items, |id| op(*id));
+        whole(result).expect("a batch that does not stop").into_iter().filter_map(seen).collect()
     }
 
     fn stop(workers: usize, items: Vec<u64>, op: Op) -> Stopped {
-        executor(workers, true).run(items, |id| op(*id)).map_or_else(stopped, |_| Stopped::default())
+        stopped(&executor(workers, true).run(items, |id| op(*id)))
     }
 
     fn nested(workers: usize) -> usize {
         let (executor, all_started) = (executor(workers, false), Barrier::new(workers));
         let inner = |_: &usize| {
             all_started.wait();
-            executor
-                .run(0..4, |n| Ok::<_, String>(*n))
-                .map(|result| result.successful())
-                .map_err(|e| e.to_string())
+            let result = executor.run(0..4, |n| Ok::<_, String>(*n)).into_result();
+            result.map(|result| result.succeeded()).map_err(|error| error.to_string())
         };
-        executor.run(0..workers, inner).map_or(0, |result| result.values().sum())
+        whole(executor.run(0..workers, inner)).map_or(0, |result| result.values().sum())
     }
 
     fn borrow(words: &[String]) -> Option<usize> {
         let result = executor(2, true).run(words, |word| Ok::<_, String>(word.len()));
-        Some(result.map_or(0, |result| result.values().sum()))
+        Some(whole(result).map_or(0, |result| result.values().sum()))
     }
 
     fn progress(items: u64) -> Option<u64> {
         let mut calls = 0;
-        let batch = executor(2, true)
-            .batch(0..items)
-            .on_progress(|_| calls += 1)
-            .run(|id| Ok::<_, String>(*id))
-            .is_ok();
-        batch.then_some(calls)
+        let result =
+            executor(2, true).batch(0..items).on_progress(|_| calls += 1).run(|id| Ok::<_, String>(*id));
+        whole(result).map(|_| calls)
     }
 
     fn paced(items: u64, gap: Duration) -> Option<Duration> {
         let builder = BatchExecutor::builder().workers(2).rate_limiter(RateLimit::every(gap));
         let result = builder.build().ok()?.run(0..items, |id| Ok::<_, String>(*id));
-        result.ok().map(|result| result.elapsed())
+        whole(result).map(|result| result.elapsed())
     }
 
     fn backed_off(items: u64, delay: Duration) -> Option<Duration> {
         let executor = executor(2, true);
-        let batch = executor.batch(0..items).retry(Retry::new(|| iter::once(delay)));
+        let batch = executor.batch(0..items).retry(Retry::delays(|| iter::once(delay)));
         let result =
             batch.run_with(|id, cx| if cx.attempt() == 1 { Err("busy".to_owned()) } else { Ok(*id) });
-        result.ok().map(|result| result.elapsed())
+        whole(result).map(|result| result.elapsed())
     }
 
     fn cancelled(items: Vec<u64>, op: Op, after: Duration) -> Option<()> {
         let token = CancelToken::new();
-        let ended = thread::scope(|scope| {
+        let result = thread::scope(|scope| {
             scope.spawn(|| {
                 thread::sleep(after);
                 token.cancel();
             });
             executor(2, true).batch(items).cancel_on(&token).run(|id| op(*id))
         });
-        ended.err().map(drop)
+        result.stopped().map(drop)
     }
 
     fn first_of(items: Endless, wanted: usize) -> Option<Vec<u64>> {
@@ -114,25 +116,25 @@ impl Candidate for Ours {
         for limit in [done, items] {
             calls.store(0, Ordering::Relaxed);
             let journal = Journal::open(&path, Plan::of(0..items).ok()?).ok()?;
-            let batch = executor(2, false).batch(0..items).journal(&journal).run(|&id| {
+            let result = executor(2, false).batch(0..items).journal(&journal).run(|&id| {
                 calls.fetch_add(1, Ordering::Relaxed);
                 if id < limit { Ok(id) } else { Err("the power is gone") }
             });
-            let _ = batch.ok()?;
+            let _ = whole(result)?;
         }
         std::fs::remove_file(path).ok()?;
         Some(calls.into_inner())
     }
 
     fn recorded(items: u64) -> Option<usize> {
-        let result =
-            executor(2, true).batch(0..items).record_timeline().run(|id| Ok::<_, String>(*id)).ok()?;
+        let result = executor(2, true).batch(0..items).record_timeline().run(|id| Ok::<_, String>(*id));
+        let result = whole(result)?;
         let spans = result.timeline()?.spans();
         Some(spans.iter().filter(|span| span.worker() < 2 && span.started() <= span.ended()).count())
     }
 
     fn bare() -> Vec<u64> {
         let result = BatchExecutor::new().run(0..3, |id| Ok::<_, String>(*id));
-        result.ok().and_then(|result| result.into_values().ok()).unwrap_or_default()
+        result.into_values().unwrap_or_default()
     }
 }

@@ -1,0 +1,294 @@
+//! One item with its attempts, where there is more to do than to run it: a journal, a limiter, retries, a deadline, a timeline.
+//! An item that is to be tried again waits in the schedule, where it holds no worker.
+
+use std::mem;
+use std::time::Duration;
+
+use crate::context::ItemContext;
+use crate::counts::Counts;
+use crate::error::ItemError;
+use crate::journal_hook::Recalled;
+use crate::panic::{self, Panic};
+use crate::result::Trials;
+use crate::retry::RetryDecision;
+use crate::sync::atomic::Ordering;
+use crate::sync::{Instant, later};
+use crate::timeline::recorder::{End, Queued};
+use crate::timeline::span::Ending;
+use crate::trace::{Event, Trace};
+
+use super::operation::{Operation, Past, made};
+use super::shared::Job;
+use super::worker::Worker;
+use crate::slots::Claim;
+
+/// An attempt, while it is under way.
+struct Attempt<'a, E> {
+    index: usize,
+    /// The first is 1.
+    number: usize,
+    /// Whether the operation was called, or what makes its state gave an error.
+    has_begun: bool,
+    /// How many pauses there had been when it started.
+    pauses: usize,
+    /// What the attempts before have left. Its error is dropped when this one starts.
+    past: Past<'a, E>,
+}
+
+/// What an attempt came to.
+enum Tried<T, E> {
+    Value(T),
+    Error(ItemError<E>),
+    /// It did not start: the batch has stopped below it.
+    Stopped,
+}
+
+impl<'j, O: Operation> Worker<'_, 'j, O> {
+    /// One attempt at the first item of the claim; what was decided. None if the item may not start.
+    pub(super) fn attempt(&mut self, claim: &mut Claim, is_retry: bool) -> Option<Counts> {
+        let (job, index) = (self.job, claim.index());
+        if index >= job.dispatcher.gate().load(Ordering::Relaxed)
+            && !job.dispatcher.look(&mut self.member, claim)
+        {
+            return None;
+        }
+        let past = if is_retry { job.past.lock().remove(&index) } else { None };
+        if past.is_none() {
+            if let Some(counts) = self.recall(claim) {
+                return Some(counts);
+            }
+        }
+        let past = past.unwrap_or_default();
+        let mut attempt = Attempt { index, number: past.attempts + 1, has_begun: false, pauses: 0, past };
+        let tried = panic::catch(|| self.try_first(claim, &mut attempt));
+        match tried.unwrap_or_else(|panic| Tried::Error(ItemError::Panicked(panic))) {
+            Tried::Value(value) => {
+                self.close(&mut attempt, None);
+                job.settle(claim, Ok(value));
+                Some(Counts::SUCCEEDED)
+            }
+            Tried::Stopped => {
+                job.keep_past(attempt);
+                None
+            }
+            Tried::Error(ItemError::Failed(error)) => self.judge(claim, attempt, error),
+            Tried::Error(error) => Some(self.give_up(claim, attempt, error, None)),
+        }
+    }
+
+    /// Tells the timeline that the worker turns to the items of this claim.
+    pub(super) fn turns_to(&mut self, claim: &Claim, is_retry: bool) {
+        let Worker { job, member, scribe, .. } = self;
+        let Some(scribe) = scribe else { return };
+        let fresh = if job.source.is_some() { Queued::Now } else { Queued::AtStart };
+        let due = || job.past.lock().get(&claim.index())?.due;
+        scribe.turns_to(member.number, is_retry.then(due).flatten().map_or(fresh, Queued::At));
+    }
+
+    /// Runs the operation on the first item of the claim, when it may start.
+    fn try_first(&mut self, claim: &Claim, attempt: &mut Attempt<'j, O::Error>) -> Tried<O::Value, O::Error> {
+        let (job, index, number) = (self.job, attempt.index, attempt.number);
+        match job.wait_to_start(index) {
+            Ok(true) => self.is_permitted(),
+            Ok(false) => return Tried::Stopped,
+            Err(error) => return Tried::Error(ItemError::RateLimiter(error)),
+        }
+        let Worker { member, state, scribe, .. } = self;
+        let state = match made(state, job.operation) {
+            Ok(state) => state,
+            Err(error) => {
+                attempt.begins(job);
+                return Tried::Error(ItemError::Failed(error));
+            }
+        };
+        attempt.begins(job);
+        let Some(item) = job.slots.first(claim) else { return Tried::Stopped };
+        let (stop_at, deadline, worker) = (job.dispatcher.stop_at(), job.dispatcher.deadline, member.number);
+        if let Some(scribe) = scribe {
+            scribe.starts(job.waits || job.journal.is_some());
+        }
+        let context = &mut ItemContext { state, index, attempt: number, worker, end: stop_at, deadline };
+        let outcome = job.operation.run(item, context);
+        if let Some(scribe) = scribe.as_mut().filter(|_| job.journal.is_some() || outcome.is_err()) {
+            scribe.stops();
+        }
+        let value = match outcome {
+            Ok(value) => value,
+            Err(error) => return Tried::Error(ItemError::Failed(error)),
+        };
+        if let Some(journal) = job.journal {
+            job.attend(Ok(journal.record(index, item, number, Ok(&value))));
+        }
+        if let Some(scribe) = scribe {
+            scribe.succeeds(index, number, item);
+        }
+        if job.trace.hears_successes() {
+            job.tell(Event { index, attempt: number, worker, ending: Ending::Succeeded, note: None });
+        }
+        Tried::Value(value)
+    }
+
+    /// What is to become of the first item of the claim, after this error of its operation.
+    fn judge(
+        &mut self,
+        claim: &mut Claim,
+        mut attempt: Attempt<'j, O::Error>,
+        error: O::Error,
+    ) -> Option<Counts> {
+        let job = self.job;
+        match panic::catch(|| job.ask(&error, &mut attempt)) {
+            Ok(Some(delay)) => {
+                self.note(&attempt, claim, End::retried);
+                self.put_back(claim, attempt, error, delay)
+            }
+            Ok(None) => Some(self.give_up(claim, attempt, ItemError::Failed(error), None)),
+            Err(panic) => Some(self.give_up(claim, attempt, ItemError::Failed(error), Some(panic))),
+        }
+    }
+
+    /// Has the item wait for its next attempt; if the batch has stopped below it, until the end.
+    fn put_back(
+        &self,
+        claim: &mut Claim,
+        mut attempt: Attempt<'j, O::Error>,
+        error: O::Error,
+        delay: Duration,
+    ) -> Option<Counts> {
+        let is_stopped = !self.job.dispatcher.allows(attempt.index);
+        let now = Instant::now();
+        let due = self.job.dispatcher.since(now).saturating_add(delay);
+        attempt.past.error = Some(error);
+        attempt.past.due = Some(later(now, delay));
+        self.job.keep_past(attempt);
+        if is_stopped {
+            return None;
+        }
+        self.job.dispatcher.update(|schedule| schedule.later(due, claim.split_first(1)));
+        Some(Counts::default())
+    }
+
+    /// The error is the outcome of the first item of the claim.
+    fn give_up(
+        &mut self,
+        claim: &mut Claim,
+        mut attempt: Attempt<'j, O::Error>,
+        error: ItemError<O::Error>,
+        panic: Option<Panic>,
+    ) -> Counts {
+        self.note(&attempt, claim, || End::of(&error));
+        // A panic before the operation was called has come to nothing that another run should know.
+        if attempt.has_begun || !matches!(error, ItemError::Panicked(_)) {
+            self.keep_failure(claim, attempt.attempts(), &error);
+        }
+        self.close(&mut attempt, panic);
+        self.fail(claim, error);
+        Counts::FAILED
+    }
+
+    /// The item has its outcome: nothing of the attempts before is needed any more.
+    fn close(&self, attempt: &mut Attempt<'j, O::Error>, panic: Option<Panic>) {
+        let attempts = attempt.attempts();
+        if attempt.number > 1 || panic.is_some() {
+            self.job.tell_trials(Trials { index: attempt.index, attempts, panic });
+        }
+        let Past { error, delays, .. } = mem::take(&mut attempt.past);
+        self.job.discard(delays);
+        self.job.discard(error);
+    }
+
+    /// Tells the timeline and whoever listens how the attempt ended.
+    fn note(&mut self, attempt: &Attempt<'j, O::Error>, claim: &Claim, end: impl FnOnce() -> End) {
+        let Worker { job, member, scribe, .. } = self;
+        if scribe.is_none() && !Trace::MAY_BE_HEARD {
+            return;
+        }
+        let (index, number, end) = (attempt.index, attempt.number, end());
+        if let Some(scribe) = scribe {
+            scribe.close(index, number, &end, job.slots.first(claim));
+        }
+        let note = end.note.as_deref();
+        job.tell(Event { index, attempt: number, worker: member.number, ending: end.ending, note });
+    }
+}
+
+/// What an earlier run has left, and what this one leaves.
+impl<O: Operation> Worker<'_, '_, O> {
+    /// Decides the first item of the claim as an earlier run did, if it has.
+    fn recall(&mut self, claim: &mut Claim) -> Option<Counts> {
+        let (job, index) = (self.job, claim.index());
+        let (journal, item) = (job.journal?, job.slots.first(claim)?);
+        let recalled = job.attend(panic::catch(|| journal.recall(index, item)));
+        let Recalled { outcome, attempts } = recalled.flatten()?;
+        if attempts != 1 {
+            job.tell_trials(Trials { index, attempts, panic: None });
+        }
+        match outcome {
+            Ok(value) => {
+                job.settle(claim, Ok(value));
+                Some(Counts::SUCCEEDED)
+            }
+            Err(error) => {
+                self.fail(claim, error);
+                Some(Counts::FAILED)
+            }
+        }
+    }
+
+    fn keep_failure(&self, claim: &Claim, attempts: usize, error: &ItemError<O::Error>) {
+        let (job, index) = (self.job, claim.index());
+        if let Some((journal, item)) = job.journal.zip(job.slots.first(claim)) {
+            job.attend(panic::catch(|| journal.record(index, item, attempts, Err(error))));
+        }
+    }
+}
+
+impl<'a, O: Operation> Job<'a, O> {
+    /// How long the item waits for its next attempt, if there is to be one.
+    fn ask(&self, error: &O::Error, attempt: &mut Attempt<'a, O::Error>) -> Option<Duration> {
+        let retry = self.retry?;
+        let decision = retry.decide(error);
+        if decision == RetryDecision::GiveUp {
+            return None;
+        }
+        let delays = attempt.past.delays.get_or_insert_with(|| retry.new_delays());
+        match decision {
+            RetryDecision::PauseAll(time) => {
+                self.pause_all(time, attempt.pauses);
+                // The first pause of an item is the server's; each other one uses up a delay, so that they come to an end.
+                if mem::replace(&mut attempt.past.has_paused, true) {
+                    delays.next()?;
+                }
+                Some(time)
+            }
+            RetryDecision::RetryAfter(time) => delays.next().map(|_| time),
+            _ => delays.next(),
+        }
+    }
+
+    /// Keeps what is known of an item until it is tried again, or until the end.
+    fn keep_past(&self, attempt: Attempt<'a, O::Error>) {
+        let attempts = attempt.attempts();
+        if attempts > 0 {
+            self.past.lock().insert(attempt.index, Past { attempts, ..attempt.past });
+        }
+    }
+
+    /// A stream may have any number of items, and tells nothing of them afterwards.
+    fn tell_trials(&self, trials: Trials) {
+        if self.source.is_none() {
+            self.trials.lock().push(trials);
+        }
+    }
+}
+
+impl<'a, E> Attempt<'a, E> {
+    /// How often the item has been tried, this time included if it has begun.
+    fn attempts(&self) -> usize {
+        if self.has_begun { self.number } else { self.number - 1 }
+    }
+
+    fn begins<O: Operation<Error = E>>(&mut self, job: &Job<'a, O>) {
+        job.discard(self.past.error.take());
+        (self.has_begun, self.pauses) = (true, job.dispatcher.pauses());
+    }
+}

@@ -1,0 +1,453 @@
+//! How the threads of a batch sleep and are woken: the schedule behind its one lock, what owners of claims look at without
+//! it, and a signal for a caller that does not simply work.
+//!
+//! A worker that finds nothing to do counts as idle and goes to sleep in one critical section, and a change of the schedule
+//! says in the same section which sleepers are to be woken. So no call is lost.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::batch_error::StopReason;
+use crate::cancel::{OnCancel, Watching};
+use crate::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use crate::sync::channel::{Receiver, Sender, bounded};
+use crate::sync::{Condvar, Instant, Mutex, MutexGuard, spin_until};
+
+use super::operation::Settings;
+use super::schedule::{Ask, Done, Member, Next, Schedule, Status, Wake};
+use crate::slots::Claim;
+
+/// Tells the caller that there is something to look at. Given twice before the caller waits, it is one signal: what there is to
+/// look at stands elsewhere.
+pub(super) struct Signal {
+    give: Sender<()>,
+    given: Receiver<()>,
+}
+
+impl Signal {
+    pub(super) fn new() -> Self {
+        let (give, given) = bounded(1);
+        Signal { give, given }
+    }
+
+    pub(super) fn give(&self) {
+        // Full means that it has been given already.
+        let _ = self.give.try_send(());
+    }
+
+    /// Waits for the signal; if there is a limit, not longer. Whether it was given.
+    pub(super) fn wait(&self, limit: Option<Duration>) -> bool {
+        match limit {
+            Some(limit) => self.given.recv_timeout(limit).is_ok(),
+            None => self.given.recv().is_ok(),
+        }
+    }
+}
+
+/// What a caller wants to hear of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Hears {
+    /// It works itself.
+    Nothing,
+    /// What it waits for, and a limit that has moved.
+    Changes,
+    EveryItem,
+}
+
+/// Borrows nothing of the batch, so that a token may hold it.
+pub(super) struct Dispatcher {
+    pub(super) since: Instant,
+    pub(super) deadline: Option<Instant>,
+    schedule: Mutex<Schedule>,
+    /// What the schedule says of these: kept here for a look without the lock.
+    gate: AtomicUsize,
+    stop_at: AtomicUsize,
+    pauses: AtomicUsize,
+    wants_room: AtomicUsize,
+    /// How many items the consumer of a stream is done with.
+    handed_on: AtomicUsize,
+    /// Whether a helper wants the iterator of a caller that runs by itself.
+    is_wanted: AtomicBool,
+    /// Counts what idle workers may want to look at.
+    changes: AtomicUsize,
+    /// Idle workers sleep here.
+    idle: Condvar,
+    /// Workers that wait for a permit or the end of a pause sleep here, until the stop line moves.
+    starting: Condvar,
+    /// For a caller that does not simply work.
+    pub(super) signal: Option<Signal>,
+    /// Whether it wants to hear of every item that was decided.
+    pub(super) reports: bool,
+}
+
+impl Dispatcher {
+    pub(super) fn new(schedule: Schedule, since: Instant, deadline: Option<Instant>, hears: Hears) -> Self {
+        let gate = AtomicUsize::new(schedule.gate());
+        Dispatcher {
+            since,
+            deadline,
+            schedule: Mutex::new(schedule),
+            gate,
+            stop_at: AtomicUsize::new(usize::MAX),
+            pauses: AtomicUsize::new(0),
+            wants_room: AtomicUsize::new(usize::MAX),
+            handed_on: AtomicUsize::new(0),
+            is_wanted: AtomicBool::new(false),
+            changes: AtomicUsize::new(0),
+            idle: Condvar::default(),
+            starting: Condvar::default(),
+            signal: (hears != Hears::Nothing).then(Signal::new),
+            reports: hears == Hears::EveryItem,
+        }
+    }
+
+    /// Below this index an owner of a claim starts the next item without a look at anything else.
+    #[inline]
+    pub(super) fn gate(&self) -> &AtomicUsize {
+        &self.gate
+    }
+
+    /// Items from this index on may not start.
+    #[inline]
+    pub(super) fn stop_at(&self) -> &AtomicUsize {
+        &self.stop_at
+    }
+
+    #[inline]
+    pub(super) fn allows(&self, index: usize) -> bool {
+        index < self.stop_at.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn signal(&self) {
+        self.signal.iter().for_each(Signal::give);
+    }
+
+    pub(super) fn since(&self, time: Instant) -> Duration {
+        time.saturating_duration_since(self.since)
+    }
+
+    /// Changes the schedule, and wakes the sleepers that this concerns.
+    pub(super) fn update<R>(&self, change: impl FnOnce(&mut Schedule) -> R) -> R {
+        let mut schedule = self.schedule.lock();
+        let answer = change(&mut schedule);
+        self.release(schedule);
+        answer
+    }
+
+    /// Gives up the lock after a change.
+    fn release(&self, mut schedule: MutexGuard<'_, Schedule>) {
+        self.gate.store(schedule.gate(), Ordering::Relaxed);
+        self.stop_at.store(schedule.stop.line(), Ordering::Relaxed);
+        self.wants_room.store(schedule.wants_room(), Ordering::Relaxed);
+        let (limit_moved, wake) = (schedule.take_limit_moved(), self.wake(&mut schedule));
+        drop(schedule);
+        match wake {
+            Wake::Nobody => {}
+            Wake::One => self.idle.notify_one(),
+            Wake::All => self.idle.notify_all(),
+        }
+        if limit_moved {
+            self.signal();
+        }
+    }
+
+    fn wake(&self, schedule: &mut Schedule) -> Wake {
+        if !schedule.has_idle() {
+            return Wake::Nobody;
+        }
+        let handed_on = self.handed_on.load(Ordering::Acquire);
+        if schedule.concerns_idle(handed_on) {
+            self.changes.fetch_add(1, Ordering::Release);
+            schedule.call()
+        } else {
+            Wake::Nobody
+        }
+    }
+
+    /// What the worker is to do next, as soon as there is something; never [`Next::Wait`]. `now` is the time of the call, and then
+    /// that of the answer.
+    pub(super) fn next(&self, member: &mut Member, done: Done, size: usize, now: &mut Instant) -> Next {
+        let has_news = self.reports && done.counts.decided() > 0;
+        let mut schedule = self.schedule.lock();
+        schedule.done(member, self.since(*now), done);
+        if has_news {
+            self.signal();
+        }
+        loop {
+            match self.ask(&mut schedule, member, size, *now) {
+                Next::Wait(until) => {
+                    schedule = self.sleep(schedule, until);
+                    *now = Instant::now();
+                }
+                next => {
+                    self.release(schedule);
+                    return next;
+                }
+            }
+        }
+    }
+
+    /// The same for a worker that does not sleep here.
+    pub(super) fn try_next(&self, member: &mut Member, size: usize, now: Instant) -> Next {
+        self.update(|schedule| self.ask(schedule, member, size, now))
+    }
+
+    /// The worker goes, and tells what it has done.
+    pub(super) fn leave(&self, member: &mut Member, done: Done, now: Instant) {
+        let now = self.since(now);
+        self.update(|schedule| {
+            schedule.done(member, now, done);
+            schedule.leave(member);
+        });
+    }
+
+    fn ask(&self, schedule: &mut Schedule, member: &mut Member, size: usize, now: Instant) -> Next {
+        if self.is_late(now) {
+            schedule.close(Some(StopReason::DeadlineExceeded));
+            self.starting.notify_all();
+            self.signal();
+        }
+        let handed_on = self.handed_on.load(Ordering::Acquire);
+        schedule.next(member, Ask { now: self.since(now), size, handed_on })
+    }
+
+    /// Sleeps until then, unless something changes that concerns an idle worker.
+    fn sleep<'s>(
+        &'s self,
+        schedule: MutexGuard<'s, Schedule>,
+        until: Option<Duration>,
+    ) -> MutexGuard<'s, Schedule> {
+        let seen = self.changes.load(Ordering::Relaxed);
+        let is_same = || self.changes.load(Ordering::Acquire) == seen;
+        self.release(schedule);
+        spin_until(|| !is_same());
+        let mut schedule = self.schedule.lock();
+        schedule.falls_asleep();
+        while is_same() {
+            let now = Instant::now();
+            let left = until.map_or(Duration::MAX, |until| until.saturating_sub(self.since(now)));
+            let left = self.until_deadline(now, left);
+            if left.is_zero() {
+                break;
+            }
+            (schedule, _) = self.idle.wait_for(schedule, left);
+        }
+        schedule.wakes_up();
+        schedule
+    }
+
+    /// The owner of a claim has come to the gate. Whether its next item may start; what follows that one is handed back if another
+    /// worker is idle.
+    #[cold]
+    pub(super) fn look(&self, member: &mut Member, claim: &mut Claim) -> bool {
+        if !self.allows(claim.index()) {
+            return false;
+        }
+        if claim.len() > 1 {
+            let now = self.since(Instant::now());
+            self.update(|schedule| {
+                if schedule.has_idle() {
+                    schedule.hand_back(member, now, claim.split_rest());
+                }
+            });
+            self.signal(); // a caller with adaptive workers looks around again, since items wait
+        }
+        true
+    }
+
+    /// How far the batch is.
+    pub(super) fn status(&self, now: Duration) -> Status {
+        self.schedule.lock().status(now)
+    }
+}
+
+/// Stops, and waits.
+impl Dispatcher {
+    /// Nothing more starts.
+    pub(super) fn close(&self, reason: Option<StopReason>) {
+        self.update(|schedule| schedule.close(reason));
+        self.starting.notify_all();
+        self.signal();
+    }
+
+    /// The item at `index` failed.
+    #[cold]
+    pub(super) fn failed(&self, index: usize) {
+        self.update(|schedule| schedule.failed(index));
+        if self.stop_at.load(Ordering::Relaxed) < usize::MAX {
+            self.starting.notify_all();
+        }
+    }
+
+    /// Where the failures so far stop the batch, whatever else does.
+    pub(super) fn line_of_failures(&self) -> usize {
+        if self.allows(usize::MAX - 1) { usize::MAX } else { self.schedule.lock().stop.line_of_failures() }
+    }
+
+    /// Closes the batch if its time is over.
+    pub(super) fn look_at_deadline(&self) {
+        if self.deadline.is_some() && self.is_late(Instant::now()) {
+            self.close(Some(StopReason::DeadlineExceeded));
+        }
+    }
+
+    fn is_late(&self, now: Instant) -> bool {
+        self.deadline.is_some_and(|deadline| now >= deadline && self.allows(0))
+    }
+
+    /// So long, but not beyond a deadline that has not passed.
+    pub(super) fn until_deadline(&self, now: Instant, wait: Duration) -> Duration {
+        let deadline = self.deadline.filter(|_| self.allows(0));
+        deadline.map_or(wait, |deadline| wait.min(deadline.saturating_duration_since(now)))
+    }
+
+    /// How many pauses there have been.
+    pub(super) fn pauses(&self) -> usize {
+        self.pauses.load(Ordering::Relaxed)
+    }
+
+    /// An attempt that started when there had been `seen` pauses asks for one. Whether that is news.
+    pub(super) fn pause(&self, time: Duration, seen: usize) -> bool {
+        let now = self.since.elapsed();
+        self.update(|schedule| {
+            let is_news = schedule.ask_pause(now, time, seen);
+            self.pauses.store(schedule.pause.number(), Ordering::Relaxed);
+            is_news
+        })
+    }
+
+    /// Waits for this time before the item at `index` starts, and longer during a pause. Whether it may start then; returns as soon
+    /// as it may not.
+    pub(super) fn wait_to_start(&self, index: usize, wait: Duration) -> bool {
+        let mut now = Instant::now();
+        if !self.is_late(now) && wait.is_zero() && self.pauses() == 0 {
+            return self.allows(index);
+        }
+        let permit = self.since(now).saturating_add(wait);
+        let mut schedule = self.schedule.lock();
+        while self.allows(index) {
+            let left = permit.saturating_sub(self.since(now)).max(schedule.pause.left(self.since(now)));
+            if self.is_late(now) {
+                drop(schedule);
+                self.close(Some(StopReason::DeadlineExceeded));
+                return false; // even if its time has come, too
+            }
+            if left.is_zero() {
+                return true;
+            }
+            (schedule, _) = self.starting.wait_for(schedule, self.until_deadline(now, left));
+            now = Instant::now();
+        }
+        false
+    }
+
+    /// The consumer is done with so many items. If a worker waits for room, it is woken: at the latest when the consumer, which takes
+    /// the lock before it waits, says so once more.
+    #[inline]
+    pub(super) fn hand_on(&self, items: usize) {
+        self.handed_on.store(items, Ordering::Release);
+        if items >= self.wants_room.load(Ordering::Relaxed) {
+            self.update(|_| ());
+        }
+    }
+
+    pub(super) fn handed_on(&self) -> usize {
+        self.handed_on.load(Ordering::Acquire)
+    }
+
+    /// Waits for this time, or until the stop line moves.
+    pub(super) fn nap(&self, time: Duration) {
+        let schedule = self.schedule.lock();
+        if self.allows(0) {
+            drop(self.starting.wait_for(schedule, time));
+        }
+    }
+
+    /// A helper wants the iterator of a caller that runs by itself.
+    pub(super) fn set_wanted(&self, is_wanted: bool) {
+        self.is_wanted.store(is_wanted, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_wanted(&self) -> bool {
+        self.is_wanted.load(Ordering::Relaxed)
+    }
+
+    /// Has the controller look around: so many workers compute, if that is known, and so many wait for a permit.
+    pub(super) fn tick(&self, runnable: Option<usize>, paced: usize) {
+        let (now, handed_on) = (self.since.elapsed(), self.handed_on.load(Ordering::Acquire));
+        self.update(|schedule| schedule.tick(now, handed_on, runnable, paced));
+    }
+
+    /// For a look at the schedule that changes nothing.
+    pub(super) fn read<R>(&self, read: impl FnOnce(&Schedule) -> R) -> R {
+        read(&self.schedule.lock())
+    }
+}
+
+impl OnCancel for Dispatcher {
+    fn cancelled(&self) {
+        self.close(Some(StopReason::Cancelled));
+    }
+}
+
+/// A dispatcher, where the tokens of the batch reach it.
+#[allow(clippy::large_enum_variant, reason = "there is one for each batch, and a box would be an allocation")]
+pub(super) enum Held {
+    Alone(Dispatcher),
+    ByTokens(Arc<Dispatcher>, #[expect(dead_code, reason = "held until the batch is over")] Vec<Watching>),
+}
+
+impl Held {
+    pub(super) fn new<I, T, E>(
+        schedule: Schedule,
+        since: Instant,
+        hears: Hears,
+        settings: &Settings<'_, I, T, E>,
+    ) -> Self {
+        let dispatcher = Dispatcher::new(schedule, since, settings.deadline_since(since), hears);
+        if settings.tokens.is_empty() {
+            return Held::Alone(dispatcher);
+        }
+        let dispatcher = Arc::new(dispatcher);
+        let watching = settings.tokens.iter().map(|token| token.watch(dispatcher.clone())).collect();
+        Held::ByTokens(dispatcher, watching)
+    }
+
+    pub(super) fn dispatcher(&self) -> &Dispatcher {
+        match self {
+            Held::Alone(dispatcher) => dispatcher,
+            Held::ByTokens(dispatcher, _) => dispatcher,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+
+    use super::*;
+
+    const MOMENT: Duration = Duration::from_millis(1);
+
+    #[test]
+    fn a_signal_that_was_given_twice_is_one() {
+        let (signal, long) = (Signal::new(), Some(Duration::from_secs(3600)));
+        signal.give();
+        signal.give();
+        signal.wait(long);
+        let since = Instant::now();
+        signal.wait(Some(MOMENT));
+        assert!(since.elapsed() >= MOMENT, "no other was given since");
+        thread::scope(|scope| {
+            let giver = scope.spawn(|| {
+                thread::sleep(MOMENT);
+                let given = Instant::now();
+                signal.give();
+                given
+            });
+            signal.wait(None);
+            let seen = Instant::now();
+            assert!(giver.join().unwrap() <= seen);
+        });
+    }
+}

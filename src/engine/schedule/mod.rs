@@ -1,0 +1,620 @@
+//! What may run now, what later, and when the batch is over: the claims, times and counts of one batch or stream. A pure
+//! value: it knows no item, lock, thread or clock, so that threads and a single task can work by it. Times are those since the
+//! batch began.
+//!
+//! A claim of several items belongs to its worker until another worker is idle: then the worker hands back all but the item
+//! that is next ([`Schedule::gate`]). What was handed back is claimed one item at a time, since it may be slow.
+//!
+//! The iterator of a stream may wait in `next` for what comes of earlier items. So each item that a worker has pulled can be
+//! claimed at once, a worker pulls several only while another helper could run them, and the caller, which the consumer needs,
+//! does not pull while there are helpers. An iterator that knows how many items it has is taken to have them, and not to wait
+//! for them: out of that, the caller pulls when nothing is under way and items are quick ([`Schedule::lend_solo`]).
+
+mod chunk_size;
+mod fresh;
+mod pause;
+mod retries;
+mod stop;
+mod team;
+
+use std::mem;
+use std::time::Duration;
+
+use crate::adaptive::{Activity, Controller, Sample};
+use crate::batch_error::StopReason;
+use crate::counts::Counts;
+use crate::timeline::curve::Curve;
+
+use crate::slots::Claim;
+
+use fresh::Fresh;
+use pause::Pause;
+use retries::Retries;
+pub(super) use stop::Stop;
+
+pub(super) use chunk_size::Pace;
+pub(crate) use stop::OnFailure;
+pub(super) use team::{Member, Phase, Role, Team};
+
+/// A short wait. Under a model checker it is none, since time stands still there.
+const MOMENT: Duration = Duration::from_millis(if cfg!(any(loom, shuttle)) { 0 } else { 1 });
+
+/// How long a worker waits until the consumer has made room for several items.
+const PATIENCE: Duration = MOMENT;
+
+/// How long no worker pulls, so that the caller can run by itself, and for how long it does not ask again if it could not.
+const KEPT: Duration = MOMENT;
+const REFUSED: Duration = Duration::from_millis(30);
+
+/// What a worker is to do next.
+#[derive(Debug)]
+pub(super) enum Next {
+    /// Run these items; they may be one that is tried again.
+    Run { claim: Claim, is_retry: bool },
+    /// Pull up to so many items, which have this index and those that follow.
+    Pull { index: usize, most: usize },
+    /// Nothing until then, unless something changes.
+    Wait(Option<Duration>),
+    /// Nothing, but look after the caller, which runs by itself.
+    Oversee,
+    /// Nothing more.
+    Leave,
+}
+
+/// Which sleepers are to be woken. A call is counted when it is made, so it has to be carried out.
+#[must_use]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Wake {
+    Nobody,
+    One,
+    /// There is nothing left, and they can go.
+    All,
+}
+
+/// Whether the caller runs by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Solo {
+    No,
+    /// It wants to, when nothing is under way any more; until then no worker pulls, but not for longer than this.
+    Wanted {
+        until: Duration,
+    },
+    /// Something was under way for too long. It does not ask again before this.
+    Refused {
+        until: Duration,
+    },
+    /// It does, and a helper is to oversee it.
+    Alone,
+    /// It does, and a helper oversees it, or there is none.
+    Overseen,
+}
+
+/// How many items of a stream may be under way at a time.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Window {
+    size: usize,
+    /// It grows up to here while items are quick, and shrinks back to `least` where they are slow.
+    least: usize,
+    most: usize,
+}
+
+impl Window {
+    pub(super) fn new(least: usize, most: usize) -> Self {
+        Window { size: least, least, most: most.max(least) }
+    }
+
+    /// A worker asks for so many items, and gets so many.
+    fn adapt(&mut self, asked: usize, fair: usize) {
+        // A window that holds many claims lets the consumer sleep while they are run.
+        if asked > fair / 8 && asked > 1 {
+            self.size = self.size.saturating_mul(2).min(self.most);
+        } else if asked == 1 {
+            self.size = (self.size - self.size / 16).max(self.least);
+        }
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct Schedule {
+    fresh: Fresh,
+    /// The rests of claims, handed back for idle workers.
+    returned: Vec<Claim>,
+    retries: Retries,
+    /// A retry was claimed last, so that fresh items come first.
+    retried_last: bool,
+    /// Claims that came back, since the batch has stopped below them.
+    undecided: Vec<Claim>,
+    window: Window,
+    /// When the consumer has been handed so many items, a sleeper has room to pull.
+    wants_room: Option<usize>,
+    solo: Solo,
+    pub(super) stop: Stop,
+    pub(super) pause: Pause,
+    pub(super) team: Team,
+    limit_moved: bool,
+    counts: Counts,
+}
+
+/// How far the batch is, at one moment.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Status {
+    pub(super) counts: Counts,
+    /// How many items there were so far, and whether there will be no more.
+    pub(super) known: (usize, bool),
+    /// Whether some worker looks after the batch.
+    pub(super) is_looked_after: bool,
+    pub(super) limit: usize,
+    /// How many items of a stream may be under way.
+    pub(super) window: usize,
+    pub(super) sent_away: usize,
+    /// Whether there is nothing left to run, now or later.
+    pub(super) is_over: bool,
+    /// The time until the controller wants to look around.
+    pub(super) tick_in: Option<Duration>,
+    /// Whether that needs to know how many workers compute.
+    pub(super) wants_runnable: bool,
+}
+
+/// What a worker asks with.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Ask {
+    pub(super) now: Duration,
+    /// How many items it would like.
+    pub(super) size: usize,
+    /// How many items the consumer of a stream is done with.
+    pub(super) handed_on: usize,
+}
+
+impl Schedule {
+    /// Of a batch with all its items.
+    pub(super) fn of_batch(claim: Claim, on_failure: OnFailure, team: Team) -> Self {
+        Schedule::new(Fresh::all(claim), Window::new(0, 0), on_failure, team)
+    }
+
+    pub(super) fn of_stream(window: Window, on_failure: OnFailure, team: Team) -> Self {
+        Schedule::new(Fresh::pulled(), window, on_failure, team)
+    }
+
+    fn new(fresh: Fresh, window: Window, on_failure: OnFailure, team: Team) -> Self {
+        Schedule {
+            fresh,
+            returned: Vec::new(),
+            retries: Retries::default(),
+            retried_last: false,
+            undecided: Vec::new(),
+            window,
+            wants_room: None,
+            solo: Solo::No,
+            stop: Stop::new(on_failure),
+            pause: Pause::default(),
+            team,
+            limit_moved: false,
+            counts: Counts::default(),
+        }
+    }
+
+    /// A worker has run a claim, and tells what it decided, what the controller wants to know, and what is left of the claim and
+    /// may not start.
+    pub(super) fn done(&mut self, member: &mut Member, now: Duration, done: Done) {
+        if member.phase.is_busy() {
+            self.team.turn(member, Phase::Busy { shares: false });
+        }
+        self.counts.add(done.counts);
+        self.undecided.extend(done.left);
+        if let Some((ticket, sample)) = member.ticket.take().zip(done.sample) {
+            self.control(now, |controller| controller.complete(ticket, sample));
+        }
+    }
+
+    /// What the worker is to do next.
+    pub(super) fn next(&mut self, member: &mut Member, ask: Ask) -> Next {
+        let next = self.find(member, ask);
+        let phase = match &next {
+            Next::Run { claim, .. } => Phase::Busy { shares: claim.len() > 1 },
+            Next::Pull { .. } => Phase::Pulling,
+            Next::Wait(_) | Next::Oversee => Phase::Idle,
+            Next::Leave => Phase::Away,
+        };
+        self.team.turn(member, phase);
+        match next {
+            Next::Wait(until) => return Next::Wait(self.alarm_for(member).into_iter().chain(until).min()),
+            Next::Run { ref claim, .. } => {
+                let items = claim.len();
+                self.control(ask.now, |controller| member.ticket = Some(controller.start(ask.now, items)));
+            }
+            Next::Pull { .. } => (self.wants_room, member.has_waited_for_room) = (None, false),
+            Next::Oversee | Next::Leave => {}
+        }
+        next
+    }
+
+    fn find(&mut self, member: &mut Member, ask: Ask) -> Next {
+        let stop_at = self.stop.line();
+        if self.team.adapts() && self.team.is_one_too_many(member) && !self.is_over() {
+            self.team.sent_away += 1;
+            return Next::Leave;
+        }
+        let mut until = None;
+        if self.team.has_room(member) {
+            if let Some(next) = self.claim(ask, stop_at) {
+                return next;
+            }
+            let most = self.may_pull(member, ask, stop_at);
+            if most > 0 {
+                self.fresh.lend(most);
+                return Next::Pull { index: self.fresh.known().0, most };
+            }
+            until = self.patience(member, ask.now);
+        }
+        if self.solo == Solo::Alone && member.role == Role::Helper {
+            self.solo = Solo::Overseen;
+            return Next::Oversee;
+        }
+        // No more workers wait for another attempt than there are items that do.
+        let others_idle = self.team.idle - usize::from(member.phase == Phase::Idle);
+        if self.may_bring_items(stop_at) || others_idle < self.retries.waiting() {
+            return Next::Wait(until);
+        }
+        Next::Leave
+    }
+
+    /// Claims a retry that is due, what was handed back, or fresh items. Retries and the others take turns.
+    fn claim(&mut self, ask: Ask, stop_at: usize) -> Option<Next> {
+        let has_other = !self.returned.is_empty() || self.fresh.has_some(stop_at);
+        if !(self.retried_last && has_other) {
+            if let Some(claim) = self.retries.take_due(ask.now) {
+                self.retried_last = true;
+                return Some(Next::Run { claim, is_retry: true });
+            }
+        }
+        self.retried_last = false;
+        let claim = self.claim_returned(stop_at).or_else(|| {
+            let size = self.fair_size(ask.size);
+            self.fresh.claim(size, stop_at)
+        })?;
+        Some(Next::Run { claim, is_retry: false })
+    }
+
+    fn claim_returned(&mut self, stop_at: usize) -> Option<Claim> {
+        let rest = self.returned.last_mut()?;
+        let claim = rest.split_first(1);
+        if rest.len() == 0 {
+            self.returned.pop();
+        }
+        if claim.index() < stop_at {
+            return Some(claim);
+        }
+        self.undecided.push(claim);
+        self.claim_returned(stop_at)
+    }
+
+    fn fair_size(&self, asked: usize) -> usize {
+        let shared = if self.is_stream() { self.window.size.saturating_mul(2) } else { self.fresh.queued() };
+        chunk_size::fair(asked, self.fresh.next(), shared, self.team.limit)
+    }
+
+    fn is_stream(&self) -> bool {
+        self.window.most > 0
+    }
+
+    /// How many items the worker may pull while nothing needs it.
+    fn may_pull(&mut self, member: &Member, ask: Ask, stop_at: usize) -> usize {
+        if !self.fresh.can_lend(stop_at) || self.is_kept_for_the_caller(ask.now) {
+            return 0;
+        }
+        let has_others = self.team.other_helpers(member) > 0;
+        let wanted = match member.role {
+            Role::Helper if has_others => {
+                let fair = self.fair_size(ask.size);
+                self.window.adapt(ask.size, fair);
+                fair
+            }
+            Role::Caller if has_others => 0,
+            _ => usize::from(self.retries.waiting() == 0),
+        };
+        let most = wanted.min(self.room(ask.handed_on));
+        if most == 0 && wanted > 0 {
+            let enough =
+                if member.has_waited_for_room { 1 } else { wanted.min(self.window.size.div_ceil(2)) };
+            let at = (self.fresh.known().0 + enough).saturating_sub(self.window.size);
+            self.wants_room = Some(self.wants_room.map_or(at, |other| other.min(at)));
+        }
+        most
+    }
+
+    /// Until when a worker waits for the caller to run by itself, or for room for several items: with a slow consumer it is
+    /// content with less.
+    fn patience(&self, member: &mut Member, now: Duration) -> Option<Duration> {
+        if let Solo::Wanted { until } = self.solo {
+            return Some(until);
+        }
+        let is_first_wait = self.wants_room.is_some() && !mem::replace(&mut member.has_waited_for_room, true);
+        is_first_wait.then(|| now + PATIENCE)
+    }
+
+    /// When an idle worker wakes by itself. Of all that are idle, one does when the next retry is due, and calls others if more are.
+    fn alarm_for(&mut self, member: &mut Member) -> Option<Duration> {
+        let due = self.retries.next_due().filter(|due| self.team.is_before_alarm(*due))?;
+        if self.team.busy >= self.team.limit {
+            return None; // the next worker that has no claim calls one
+        }
+        self.team.set_alarm(member, due);
+        Some(due)
+    }
+
+    /// Whether the schedule has changed in a way that concerns an idle worker.
+    pub(super) fn concerns_idle(&self, handed_on: usize) -> bool {
+        self.is_over() || (self.team.busy < self.team.limit && self.has_work_for_the_idle(handed_on))
+    }
+
+    /// Which sleepers are to be woken for that. One at a time: a worker that comes calls the next, if there is more.
+    pub(super) fn call(&mut self) -> Wake {
+        if self.team.asleep == 0 {
+            return Wake::Nobody;
+        }
+        if self.is_over() {
+            return Wake::All;
+        }
+        if self.team.called > 0 {
+            return Wake::Nobody;
+        }
+        self.team.called = 1;
+        Wake::One
+    }
+
+    /// An idle worker sleeps from now on.
+    pub(super) fn falls_asleep(&mut self) {
+        self.team.asleep += 1;
+    }
+
+    /// It does no longer, whether it was called or not.
+    pub(super) fn wakes_up(&mut self) {
+        self.team.asleep -= 1;
+        self.team.called = 0;
+    }
+
+    fn has_work_for_the_idle(&self, handed_on: usize) -> bool {
+        let stop_at = self.stop.line();
+        let has_room = || self.wants_room.is_none_or(|wanted| handed_on >= wanted);
+        // A helper alone does not pull while a retry needs it.
+        let may_pull = || self.team.helpers > 1 || self.retries.waiting() == 0;
+        let lacks_alarm = |due| self.team.is_before_alarm(due);
+        !self.returned.is_empty()
+            || self.fresh.has_some(stop_at)
+            || (self.fresh.can_lend(stop_at)
+                && !matches!(self.solo, Solo::Wanted { .. })
+                && has_room()
+                && may_pull())
+            || self.solo == Solo::Alone
+            || self.retries.next_due().is_some_and(lacks_alarm)
+    }
+
+    /// Whether there are items to claim, or others may bring some: by pulling, or out of their claims.
+    fn may_bring_items(&self, stop_at: usize) -> bool {
+        self.fresh.is_open(stop_at) || !self.returned.is_empty() || self.team.sharing > 0
+    }
+
+    /// Whether there is nothing left to run, now or later.
+    pub(super) fn is_over(&self) -> bool {
+        self.retries.waiting() == 0 && !self.may_bring_items(self.stop.line())
+    }
+}
+
+/// What a worker has to tell.
+#[derive(Debug, Default)]
+pub(super) struct Done {
+    pub(super) counts: Counts,
+    pub(super) left: Option<Claim>,
+    pub(super) sample: Option<Sample>,
+}
+
+/// What changes what may run.
+impl Schedule {
+    /// Below this index, an owner of a claim may start the next item without a look at anything else: the stop line, or 0 while
+    /// an idle worker waits for its rest.
+    pub(super) fn gate(&self) -> usize {
+        if self.team.idle > 0 && self.team.sharing > 0 { 0 } else { self.stop.line() }
+    }
+
+    /// The owner of a claim has seen an idle worker, and hands back what it has not started.
+    pub(super) fn hand_back(&mut self, member: &mut Member, now: Duration, rest: Claim) {
+        self.team.turn(member, Phase::Busy { shares: false });
+        let items = rest.len();
+        self.control(now, |controller| controller.handed_back(items));
+        self.put_back(rest);
+    }
+
+    fn put_back(&mut self, claim: Claim) {
+        let is_stopped = claim.index() >= self.stop.line();
+        if is_stopped { self.undecided.push(claim) } else { self.returned.push(claim) }
+    }
+
+    /// Whether an owner of a claim is to hand its rest back.
+    pub(super) fn has_idle(&self) -> bool {
+        self.team.idle > 0
+    }
+
+    /// The item is to be tried again when it is due.
+    pub(super) fn later(&mut self, due: Duration, claim: Claim) {
+        self.retries.push(due, claim, self.stop.line());
+    }
+
+    /// The item at `index` failed.
+    pub(super) fn failed(&mut self, index: usize) {
+        self.stop.failed(index);
+        self.stop_line_moved();
+    }
+
+    /// Nothing more starts.
+    pub(super) fn close(&mut self, reason: Option<StopReason>) {
+        self.stop.close(reason);
+        self.stop_line_moved();
+    }
+
+    fn stop_line_moved(&mut self) {
+        let line = self.stop.line();
+        if line == usize::MAX {
+            return;
+        }
+        self.retries.stop_at(line);
+        for claim in mem::take(&mut self.returned) {
+            self.put_back(claim);
+        }
+    }
+
+    /// The worker that pulls has filled a slot; whether it may fill another.
+    pub(super) fn add(&mut self, claim: Claim) -> bool {
+        let index = claim.index();
+        self.fresh.add(claim);
+        index.saturating_add(1) < self.stop.line()
+    }
+
+    /// The worker that pulls is done with that.
+    pub(super) fn give_back_source(&mut self, has_ended: bool) {
+        self.fresh.take_back(has_ended);
+    }
+
+    /// An attempt asks that nothing starts for this time. Whether that is news.
+    pub(super) fn ask_pause(&mut self, now: Duration, time: Duration, seen: usize) -> bool {
+        let is_news = self.pause.ask(now, time, seen);
+        if is_news {
+            self.control(now, Controller::overload);
+        }
+        is_news
+    }
+}
+
+/// The number of workers.
+impl Schedule {
+    fn control(&mut self, now: Duration, tell: impl FnOnce(&mut Controller)) {
+        self.limit_moved |= self.team.control(now, tell);
+    }
+
+    /// Whether the limit has moved since this was asked last.
+    pub(super) fn take_limit_moved(&mut self) -> bool {
+        mem::take(&mut self.limit_moved)
+    }
+
+    /// Has the controller look around: so many workers compute, if that is known, and so many wait for a permit.
+    pub(super) fn tick(&mut self, now: Duration, handed_on: usize, runnable: Option<usize>, paced: usize) {
+        let stop_at = self.stop.line();
+        let room = if self.fresh.can_lend(stop_at) { self.room(handed_on) } else { 0 };
+        let fresh = if self.fresh.has_some(stop_at) { self.fresh.queued() } else { 0 };
+        let queued = room + fresh + self.returned.len();
+        self.control(now, |controller| controller.tick(now, Activity { runnable, queued, paced }));
+    }
+
+    /// How many more items of a stream may be under way.
+    fn room(&self, handed_on: usize) -> usize {
+        self.window.size.saturating_sub(self.fresh.known().0.saturating_sub(handed_on))
+    }
+
+    /// A thread could not be had: there will be no more than so many workers.
+    pub(super) fn refused(&mut self, now: Duration, workers: usize) {
+        self.control(now, |controller| controller.refused(workers));
+    }
+
+    /// The worker goes, whatever it was doing.
+    pub(super) fn leave(&mut self, member: &mut Member) {
+        self.team.turn(member, Phase::Away);
+    }
+}
+
+/// A caller that runs by itself.
+impl Schedule {
+    /// Lends the iterator to the caller for as long as it runs by itself, and gives the index of the next item: if nothing is under
+    /// way. If it `asks`, no other worker gets the iterator until then.
+    pub(super) fn lend_solo(
+        &mut self,
+        member: &mut Member,
+        now: Duration,
+        handed_on: usize,
+        asks: bool,
+    ) -> Option<usize> {
+        let is_free = self.fresh.can_lend(self.stop.line()) && self.team.has_room(member);
+        let index = self.fresh.known().0;
+        if !is_free || index > handed_on || self.retries.waiting() > 0 {
+            self.solo = match self.solo {
+                Solo::Refused { until } if now < until => Solo::Refused { until },
+                Solo::Wanted { until } => Solo::Wanted { until },
+                _ if asks => Solo::Wanted { until: now + KEPT },
+                _ => Solo::No,
+            };
+            return None;
+        }
+        self.fresh.lend(1);
+        self.wants_room = None;
+        self.solo = if asks { Solo::Alone } else { Solo::Overseen };
+        self.team.turn(member, Phase::Busy { shares: false });
+        Some(index)
+    }
+
+    /// The caller has come up to this index, and runs by itself no longer.
+    pub(super) fn end_solo(&mut self, next: usize, has_ended: bool) {
+        self.solo = Solo::No;
+        self.fresh.skip_to(next);
+        self.fresh.take_back(has_ended);
+    }
+
+    /// Whether no worker may pull, since the caller wants to run by itself as soon as nothing is under way.
+    fn is_kept_for_the_caller(&mut self, now: Duration) -> bool {
+        let Solo::Wanted { until } = self.solo else { return false };
+        if now >= until {
+            self.solo = Solo::Refused { until: now + REFUSED };
+        }
+        now < until
+    }
+
+    pub(super) fn is_solo(&self) -> bool {
+        matches!(self.solo, Solo::Alone | Solo::Overseen)
+    }
+
+    /// The caller does not ask for it any more.
+    pub(super) fn forget_solo(&mut self) {
+        if matches!(self.solo, Solo::Wanted { .. }) {
+            self.solo = Solo::No;
+        }
+    }
+}
+
+/// How far the batch is, and how it ended.
+impl Schedule {
+    pub(super) fn status(&self, now: Duration) -> Status {
+        let controller = self.team.controller.as_deref();
+        Status {
+            counts: self.counts,
+            known: self.fresh.known(),
+            is_looked_after: self.team.present(self.fresh.is_open(self.stop.line())) > 0,
+            limit: self.team.limit,
+            window: self.window.size,
+            sent_away: self.team.sent_away,
+            is_over: self.is_over(),
+            tick_in: controller.and_then(Controller::next_tick).map(|at| at.saturating_sub(now)),
+            wants_runnable: controller.is_some_and(|controller| controller.wants_runnable(now)),
+        }
+    }
+
+    /// How many items there were so far, and whether there will be no more.
+    pub(super) fn known(&self) -> (usize, bool) {
+        self.fresh.known()
+    }
+
+    pub(super) fn wants_room(&self) -> usize {
+        self.wants_room.unwrap_or(usize::MAX)
+    }
+
+    /// When no worker is there any more: the counts, the most workers that were busy at once, how many there might have been over
+    /// time, and the claims of undecided items.
+    pub(super) fn end(&mut self) -> (Counts, usize, Vec<(Duration, usize)>, Vec<Claim>) {
+        let curve = self.team.curve.take().map_or_else(Vec::new, Curve::into_steps);
+        let mut left = mem::take(&mut self.undecided);
+        left.extend(self.fresh.left());
+        left.append(&mut self.returned);
+        left.append(&mut self.retries.left());
+        left.retain(|claim| claim.len() > 0);
+        (self.counts, self.team.most_busy, curve, left)
+    }
+}
+
+#[cfg(all(test, not(any(loom, shuttle))))]
+mod tests;

@@ -1,0 +1,320 @@
+//! The schedule alone, against a model: workers that do anything in any order, and a plain list of what becomes of each item.
+
+use std::collections::BTreeSet;
+
+use proptest::collection::vec;
+use proptest::prelude::*;
+
+use super::*;
+
+/// What a worker of the model holds.
+#[derive(Debug)]
+enum Holds {
+    Nothing,
+    Claim(Claim),
+    /// It pulls items: the next index, and how many more.
+    Source(usize, usize),
+    /// It sleeps, at most until then.
+    Sleep(Option<Duration>),
+    /// It has left.
+    Gone,
+}
+
+struct Worker {
+    member: Member,
+    holds: Holds,
+    done: Done,
+}
+
+/// What becomes of an item, each time it is tried.
+#[derive(Debug, Clone, Copy)]
+enum Fate {
+    Succeeds,
+    Fails,
+    /// It is tried again after so many milliseconds, and then succeeds.
+    Retries(u64),
+}
+
+#[derive(Debug, Clone)]
+struct Plan {
+    fates: Vec<Fate>,
+    workers: usize,
+    limit: usize,
+    on_failure: OnFailure,
+    /// For a stream: the window that it begins with, and the largest.
+    window: Option<(usize, usize)>,
+    /// When, in steps, a cancel comes.
+    cancel: Option<usize>,
+    /// Which worker takes the next step, and how many items it asks for.
+    steps: Vec<(usize, usize)>,
+}
+
+struct Model {
+    plan: Plan,
+    schedule: Schedule,
+    workers: Vec<Worker>,
+    now: Duration,
+    /// How often each item was tried, and those that are decided.
+    tried: Vec<usize>,
+    decided: BTreeSet<usize>,
+    failed: BTreeSet<usize>,
+    handed_on: usize,
+    is_closed: bool,
+}
+
+impl Model {
+    fn new(plan: Plan) -> Self {
+        let team = Team::new(plan.limit, None, true, false);
+        let schedule = match plan.window {
+            None => Schedule::of_batch(Claim::of(0..plan.fates.len()), plan.on_failure, team),
+            Some((least, most)) => Schedule::of_stream(Window::new(least, most), plan.on_failure, team),
+        };
+        let worker =
+            |_| Worker { member: Member::new(Role::Helper), holds: Holds::Nothing, done: Done::default() };
+        let workers = (0..plan.workers).map(worker).collect();
+        let tried = vec![0; plan.fates.len()];
+        let (decided, failed) = (BTreeSet::new(), BTreeSet::new());
+        Model {
+            plan,
+            schedule,
+            workers,
+            now: Duration::ZERO,
+            tried,
+            decided,
+            failed,
+            handed_on: 0,
+            is_closed: false,
+        }
+    }
+
+    /// As a dispatcher gives up the lock.
+    fn release(&mut self) {
+        if !self.schedule.has_idle() || !self.schedule.concerns_idle(self.handed_on) {
+            return;
+        }
+        let woken = match self.schedule.call() {
+            Wake::Nobody => 0,
+            Wake::One => 1,
+            Wake::All => usize::MAX,
+        };
+        for asleep in 0..self.workers.len() {
+            if self.sleepers() > 0 && asleep < woken && self.workers.len() > asleep {
+                if let Some(worker) =
+                    self.workers.iter_mut().find(|worker| matches!(worker.holds, Holds::Sleep(_)))
+                {
+                    self.schedule.wakes_up();
+                    worker.holds = Holds::Nothing;
+                }
+            }
+        }
+    }
+
+    fn sleepers(&self) -> usize {
+        self.workers.iter().filter(|worker| matches!(worker.holds, Holds::Sleep(_))).count()
+    }
+
+    fn step(&mut self, number: usize, size: usize) {
+        let holds = mem::replace(&mut self.workers[number].holds, Holds::Nothing);
+        self.workers[number].holds = match holds {
+            Holds::Nothing => self.ask(number, size),
+            Holds::Claim(claim) => self.run_one(number, claim),
+            Holds::Source(index, most) => self.pull_one(index, most),
+            Holds::Sleep(Some(until)) if until <= self.now => {
+                self.schedule.wakes_up();
+                Holds::Nothing
+            }
+            holds @ (Holds::Sleep(_) | Holds::Gone) => holds,
+        };
+        self.consume();
+        self.release();
+        let busy = self.workers.iter().filter(|worker| matches!(worker.holds, Holds::Claim(_))).count();
+        assert!(busy <= self.plan.limit, "{busy} are busy");
+    }
+
+    fn ask(&mut self, number: usize, size: usize) -> Holds {
+        let Worker { member, done, .. } = &mut self.workers[number];
+        self.schedule.done(member, self.now, mem::take(done));
+        match self.schedule.next(member, Ask { now: self.now, size, handed_on: self.handed_on }) {
+            Next::Run { claim, .. } => {
+                assert!(claim.index() < self.schedule.stop.line(), "it may not start");
+                Holds::Claim(claim)
+            }
+            Next::Pull { index, most } => Holds::Source(index, most),
+            Next::Wait(until) => {
+                self.schedule.falls_asleep();
+                Holds::Sleep(until)
+            }
+            Next::Oversee | Next::Leave => Holds::Gone,
+        }
+    }
+
+    /// The next item of a claim, as an owner does it.
+    fn run_one(&mut self, number: usize, mut claim: Claim) -> Holds {
+        if claim.index() >= self.schedule.gate() {
+            if claim.index() >= self.schedule.stop.line() {
+                self.workers[number].done.left = Some(claim);
+                return Holds::Nothing;
+            }
+            if claim.len() > 1 && self.schedule.has_idle() {
+                let rest = claim.split_rest();
+                self.schedule.hand_back(&mut self.workers[number].member, self.now, rest);
+            }
+        }
+        let index = claim.index();
+        self.tried[index] += 1;
+        match self.plan.fates[index] {
+            Fate::Retries(millis) if self.tried[index] == 1 => {
+                self.schedule.later(self.now + Duration::from_millis(millis), claim.split_first(1));
+            }
+            fate => {
+                assert!(self.decided.insert(index), "item {index} was decided twice");
+                let is_failure = matches!(fate, Fate::Fails);
+                if is_failure {
+                    self.failed.insert(index);
+                    self.schedule.failed(index);
+                }
+                let counts = &mut self.workers[number].done.counts;
+                counts.add(if is_failure { Counts::FAILED } else { Counts::SUCCEEDED });
+                let _ = claim.split_first(1);
+            }
+        }
+        if claim.len() > 0 { Holds::Claim(claim) } else { Holds::Nothing }
+    }
+
+    fn pull_one(&mut self, index: usize, most: usize) -> Holds {
+        let has_ended = index == self.plan.fates.len();
+        let goes_on = !has_ended && self.schedule.add(Claim::of(index..index + 1));
+        if let Some((_, window)) = self.plan.window.filter(|_| !has_ended) {
+            assert!(index < self.handed_on + window, "the window is exceeded");
+        }
+        if goes_on && most > 1 {
+            return Holds::Source(index + 1, most - 1);
+        }
+        self.schedule.give_back_source(has_ended);
+        Holds::Nothing
+    }
+
+    /// The consumer of a stream takes what is ready, in order.
+    fn consume(&mut self) {
+        if self.plan.window.is_some() {
+            while self.decided.contains(&self.handed_on) {
+                self.handed_on += 1;
+            }
+        }
+    }
+
+    fn cancel(&mut self) {
+        self.is_closed = true;
+        self.schedule.close(Some(StopReason::Cancelled));
+        self.release();
+    }
+
+    /// Whether some worker can take a step now.
+    fn can_step(&self, worker: &Worker) -> bool {
+        match &worker.holds {
+            Holds::Nothing | Holds::Claim(_) | Holds::Source(..) => true,
+            Holds::Sleep(until) => until.is_some_and(|until| until <= self.now),
+            Holds::Gone => false,
+        }
+    }
+
+    fn run_to_the_end(&mut self) {
+        let steps = self.plan.steps.clone();
+        for (step, (number, size)) in steps.into_iter().enumerate() {
+            if self.plan.cancel == Some(step) {
+                self.cancel();
+            }
+            self.step(number % self.plan.workers, size);
+            self.now += Duration::from_micros(300);
+        }
+        for round in 0.. {
+            assert!(round < 100_000, "it does not come to an end");
+            let Some(number) = (0..self.workers.len()).find(|number| self.can_step(&self.workers[*number]))
+            else {
+                if !self.let_time_pass() {
+                    break;
+                }
+                continue;
+            };
+            self.step(number, 4);
+        }
+    }
+
+    /// Nobody can take a step: the next alarm goes off. Whether there is one.
+    fn let_time_pass(&mut self) -> bool {
+        let alarms = self.workers.iter().filter_map(|worker| match worker.holds {
+            Holds::Sleep(until) => until,
+            _ => None,
+        });
+        let next = alarms.min();
+        self.now = next.unwrap_or(self.now);
+        next.is_some()
+    }
+
+    fn check_the_end(mut self) {
+        assert_eq!(self.sleepers(), 0, "workers sleep for ever: {:?}", self.schedule);
+        assert!(self.workers.iter().all(|worker| matches!(worker.holds, Holds::Gone)));
+        assert!(self.schedule.is_over() || self.plan.limit == 0);
+        let limit = match self.plan.on_failure {
+            OnFailure::GoOn => usize::MAX,
+            OnFailure::Stop => 1,
+            OnFailure::StopAfter(limit) => limit,
+        };
+        let line = self.failed.iter().nth(limit - 1).map_or(usize::MAX, |last| last + 1);
+        assert_eq!(self.schedule.stop.line_of_failures(), line);
+        if !self.is_closed {
+            let missed = (0..self.plan.fates.len().min(line)).find(|index| !self.decided.contains(index));
+            assert_eq!(missed, None, "below the line every item is decided");
+        }
+        let (counts, most_busy, _, left) = self.schedule.end();
+        assert_eq!((counts.decided(), counts.failed), (self.decided.len(), self.failed.len()));
+        assert!(most_busy <= self.plan.limit);
+        let pulled = if self.plan.window.is_some() { self.schedule.known().0 } else { self.plan.fates.len() };
+        let mut all = self.decided;
+        for claim in left {
+            for index in claim.index()..claim.index() + claim.len() {
+                assert!(all.insert(index), "item {index} is decided and left");
+            }
+        }
+        assert!(all.into_iter().eq(0..pulled), "an item is lost");
+    }
+}
+
+fn plans() -> impl Strategy<Value = Plan> {
+    let fate = prop_oneof![
+        12 => Just(Fate::Succeeds),
+        1 => Just(Fate::Fails),
+        2 => (0_u64..4).prop_map(Fate::Retries),
+    ];
+    let on_failure = prop_oneof![
+        Just(OnFailure::GoOn),
+        Just(OnFailure::Stop),
+        (1_usize..4).prop_map(OnFailure::StopAfter)
+    ];
+    let window = prop::option::of((1_usize..9, 0_usize..30).prop_map(|(least, more)| (least, least + more)));
+    (vec(fate, 0..60), 1_usize..6, 1_usize..6, on_failure, window, prop::option::of(0_usize..80))
+        .prop_flat_map(|(fates, workers, limit, on_failure, window, cancel)| {
+            vec((0..workers, 1_usize..20), 0..150).prop_map(move |steps| Plan {
+                fates: fates.clone(),
+                workers,
+                limit,
+                on_failure,
+                window,
+                cancel,
+                steps,
+            })
+        })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 4096, ..ProptestConfig::default() })]
+
+    /// For any order of calls: no item is run by two at a time, decided twice or lost; limits, stop line and window hold; and no
+    /// worker sleeps for ever.
+    #[test]
+    fn whatever_workers_do_every_item_below_the_line_is_decided_once(plan in plans()) {
+        let mut model = Model::new(plan);
+        model.run_to_the_end();
+        model.check_the_end();
+    }
+}

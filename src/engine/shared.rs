@@ -1,0 +1,241 @@
+//! One batch or stream while it runs: what all who work on it share.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use crate::batch_error::StopReason;
+use crate::error::{ItemError, LimiterError, Outcome};
+use crate::journal_hook::{JournalFailure, JournalHook};
+use crate::panic::{self, Panic};
+use crate::rate_limit::RateLimiter;
+use crate::result::Trials;
+use crate::retry::Retry;
+use crate::sync::Mutex;
+use crate::sync::atomic::{AtomicUsize, Ordering};
+use crate::thread_meter::Watch;
+use crate::timeline::recorder::{End, Recorder};
+use crate::trace::{Event, Trace};
+
+use super::operation::{Operation, Past, Settings};
+use super::parking::Dispatcher;
+use super::schedule::Role;
+use super::worker::Worker;
+use crate::slots::{Claim, Slots};
+
+pub(super) type SlotsOf<O> = Slots<<O as Operation>::Item, <O as Operation>::Value, <O as Operation>::Error>;
+
+type SettingsOf<'a, O> =
+    Settings<'a, <O as Operation>::Item, <O as Operation>::Value, <O as Operation>::Error>;
+
+/// The iterator of a stream. The schedule lends it to one worker at a time, so no worker waits for its lock.
+pub(super) struct Source<'a, I> {
+    pub(super) items: &'a mut (dyn Iterator<Item = I> + Send + 'a),
+    /// While the caller runs by itself, the index of the next item.
+    pub(super) solo: Option<usize>,
+}
+
+/// In nanoseconds.
+const QUICK: usize = 20_000;
+
+pub(super) struct Job<'a, O: Operation> {
+    pub(super) operation: &'a O,
+    pub(super) dispatcher: &'a Dispatcher,
+    pub(super) slots: &'a SlotsOf<O>,
+    /// None for a batch.
+    pub(super) source: Option<Mutex<Source<'a, O::Item>>>,
+    pub(super) limiter: Option<&'a dyn RateLimiter>,
+    pub(super) retry: Option<&'a Retry<'a, O::Error>>,
+    pub(super) journal: Option<&'a (dyn JournalHook<O::Item, O::Value, O::Error> + 'a)>,
+    /// Where every attempt is noted, if that is wanted.
+    pub(super) recorder: Option<Recorder<'a, O::Item>>,
+    pub(super) trace: Trace,
+    /// The workers' threads, where the number of workers depends on what they do.
+    pub(super) watch: Option<Watch>,
+    /// How many wait for a permit, where the number of workers depends on it.
+    pub(super) paced: AtomicUsize,
+    /// Whether an item may have to wait before it starts. Then a claim has one item.
+    pub(super) waits: bool,
+    /// Whether there is more to do for an item than to run it.
+    pub(super) is_careful: bool,
+    /// Items that are to be tried again, by their indices.
+    pub(super) past: Mutex<HashMap<usize, Past<'a, O::Error>>>,
+    /// Whether the caller may run items by itself.
+    pub(super) may_solo: bool,
+    /// What the last items of a stream took, in nanoseconds.
+    pub(super) item_nanos: AtomicUsize,
+    /// What there is to tell of items that were tried more than once.
+    pub(super) trials: Mutex<Vec<Trials>>,
+    pub(super) trouble: Mutex<Trouble>,
+}
+
+/// What went wrong that is no item's.
+#[derive(Default)]
+pub(super) struct Trouble {
+    pub(super) panic: Option<Panic>,
+    pub(super) journal: Option<JournalFailure>,
+}
+
+impl<'a, O: Operation> Job<'a, O> {
+    pub(super) fn new(
+        operation: &'a O,
+        dispatcher: &'a Dispatcher,
+        slots: &'a SlotsOf<O>,
+        settings: &'a SettingsOf<'a, O>,
+        recorder: Option<Recorder<'a, O::Item>>,
+        trace: Trace,
+    ) -> Self {
+        let (retry, journal) = (settings.retry.as_ref(), settings.journal.as_deref());
+        let waits = retry.is_some() || dispatcher.deadline.is_some();
+        let adapts = dispatcher.read(|schedule| schedule.team.adapts());
+        Job {
+            operation,
+            dispatcher,
+            slots,
+            source: None,
+            limiter: None,
+            retry,
+            journal,
+            watch: adapts.then(Watch::default),
+            paced: AtomicUsize::new(0),
+            waits,
+            is_careful: waits || journal.is_some() || recorder.is_some() || trace.hears_successes(),
+            may_solo: false,
+            item_nanos: AtomicUsize::new(usize::MAX),
+            recorder,
+            trace,
+            past: Mutex::default(),
+            trials: Mutex::default(),
+            trouble: Mutex::default(),
+        }
+    }
+
+    /// Items come out of this iterator, which waits for nothing if the caller `may_solo`.
+    pub(super) fn pull_from(
+        &mut self,
+        items: &'a mut (dyn Iterator<Item = O::Item> + Send + 'a),
+        may_solo: bool,
+    ) {
+        self.source = Some(Mutex::new(Source { items, solo: None }));
+        self.may_solo = !self.is_careful && !self.dispatcher.reports && may_solo;
+    }
+
+    /// Every item asks this limiter first.
+    pub(super) fn limit_by(&mut self, limiter: Option<&'a dyn RateLimiter>) {
+        self.limiter = limiter;
+        if limiter.is_some() {
+            (self.waits, self.is_careful) = (true, true);
+        }
+    }
+
+    /// A worker works until there is nothing left for it. A panic of the loop itself fails the batch.
+    pub(super) fn work(&self) {
+        if let Err(panic) = panic::catch(|| Worker::new(self, Role::Helper).work()) {
+            self.fail(panic);
+        }
+        self.dispatcher.signal();
+    }
+}
+
+/// Who may start.
+impl<O: Operation> Job<'_, O> {
+    /// Whether the number of workers depends on what they do.
+    pub(super) fn adapts(&self) -> bool {
+        self.watch.is_some()
+    }
+
+    /// A worker has learnt what an item takes.
+    pub(super) fn learn(&self, items: usize, took: Duration) {
+        if self.source.is_some() {
+            let nanos = took.as_nanos() / items.max(1) as u128;
+            self.item_nanos.store(usize::try_from(nanos).unwrap_or(usize::MAX), Ordering::Relaxed);
+        }
+    }
+
+    /// Whether it takes longer to wake the caller than to run an item.
+    pub(super) fn has_quick_items(&self) -> bool {
+        self.item_nanos.load(Ordering::Relaxed) < QUICK
+    }
+
+    /// Waits for the permit of the item at `index`, and for the end of a pause. Whether it may start then.
+    pub(super) fn wait_to_start(&self, index: usize) -> Result<bool, LimiterError> {
+        if !self.waits {
+            return Ok(self.dispatcher.allows(index));
+        }
+        let wait = self.limiter.map_or(Ok(Duration::ZERO), RateLimiter::reserve)?;
+        let _paced = self.adapts().then(|| Paced::new(&self.paced));
+        Ok(self.dispatcher.wait_to_start(index, wait))
+    }
+
+    /// Holds all items back, as an attempt asks for that started when there had been so many pauses.
+    pub(super) fn pause_all(&self, time: Duration, pauses: usize) {
+        let is_news = self.dispatcher.pause(time, pauses);
+        if let Some(limiter) = self.limiter.filter(|_| is_news) {
+            limiter.pause(time);
+        }
+    }
+
+    /// Decides the first item of the claim.
+    pub(super) fn settle(&self, claim: &mut Claim, outcome: Outcome<O::Value, O::Error>) {
+        self.slots.decide(claim, outcome, || self.dispatcher.signal());
+    }
+}
+
+/// What goes wrong that is no item's.
+impl<O: Operation> Job<'_, O> {
+    /// Drops something of the user's. A panic of its destructor stops the batch.
+    pub(super) fn discard<V>(&self, value: V) {
+        if let Err(panic) = panic::catch(|| drop(value)) {
+            self.fail(panic);
+        }
+    }
+
+    /// Tells an attempt to whoever listens.
+    pub(super) fn tell(&self, event: Event<'_>) {
+        if let Err(panic) = panic::catch(|| self.trace.tell(event)) {
+            self.fail(panic);
+        }
+    }
+
+    /// Tells whoever listens of an item that failed at its first attempt.
+    pub(super) fn tell_failure(&self, index: usize, worker: usize, error: &ItemError<O::Error>) {
+        if Trace::MAY_BE_HEARD {
+            let End { ending, note } = End::of(error);
+            self.tell(Event { index, attempt: 1, worker, ending, note: note.as_deref() });
+        }
+    }
+
+    /// A panic that is no outcome stops the batch.
+    pub(super) fn fail(&self, panic: Panic) {
+        self.dispatcher.close(None);
+        self.trouble.lock().panic.get_or_insert(panic);
+    }
+
+    /// What came of asking the journal. If it cannot go on, the batch stops.
+    pub(super) fn attend<V>(&self, answer: Result<Result<V, JournalFailure>, Panic>) -> Option<V> {
+        match answer {
+            Ok(Ok(answer)) => return Some(answer),
+            Ok(Err(failure)) => {
+                self.dispatcher.close(Some(StopReason::Journal));
+                self.trouble.lock().journal.get_or_insert(failure);
+            }
+            Err(panic) => self.fail(panic),
+        }
+        None
+    }
+}
+
+/// Counts a worker that waits for a permit.
+struct Paced<'p>(&'p AtomicUsize);
+
+impl<'p> Paced<'p> {
+    fn new(paced: &'p AtomicUsize) -> Self {
+        paced.fetch_add(1, Ordering::Relaxed);
+        Paced(paced)
+    }
+}
+
+impl Drop for Paced<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,154 @@
+//! A stream of quick items, of which the caller runs one after the other by itself: pulled, run and handed on without a slot or
+//! a claim. To hand such an item from one thread to another takes longer than to run it, and on a busy machine each hand-over
+//! waits for the scheduler.
+//!
+//! The caller begins when nothing is under way, and borrows the iterator until it is told to give it back. Meanwhile one helper
+//! oversees it: it looks every few milliseconds how far the caller has come. If that is not far, the helper takes the iterator
+//! back, and all go on in the ordinary way.
+
+use std::mem;
+use std::time::Duration;
+
+use crate::context::ItemContext;
+use crate::counts::Counts;
+use crate::error::{ItemError, Outcome};
+use crate::panic;
+use crate::result::BatchItem;
+use crate::sync::atomic::Ordering;
+use crate::sync::{Instant, Mutex, moment};
+
+use super::caller::{Caller, ItemOf};
+use super::operation::{Operation, made};
+use super::schedule::{Done, Schedule};
+use super::shared::Job;
+use crate::slots::Reader;
+
+/// Items that take fewer nanoseconds are run by the caller.
+const QUICK: usize = 400;
+
+/// How often a helper looks: at first, and later on.
+const FIRST_LOOK: Duration = moment(1_000);
+const LATER_LOOK: Duration = moment(8_000);
+
+/// As many items a millisecond are to be handed on.
+const PER_MILLISECOND: usize = 2_000;
+
+impl<O: Operation> Caller<'_, '_, O> {
+    /// The next item, if the caller runs by itself or may begin to.
+    #[inline]
+    pub(super) fn run_solo(&mut self, reader: &mut Reader) -> Option<ItemOf<O>> {
+        if self.solo.is_none() && !self.begin_solo(reader) {
+            return None;
+        }
+        let job = self.job;
+        let mut source = job.source.as_ref()?.lock();
+        let Some(index) =
+            source.solo.filter(|index| job.dispatcher.allows(*index) && !job.dispatcher.is_wanted())
+        else {
+            drop(source);
+            self.end_solo(false);
+            return None;
+        };
+        let pulled = panic::catch(|| source.items.next());
+        source.solo = Some(index + usize::from(matches!(pulled, Ok(Some(_)))));
+        drop(source);
+        let item = match pulled {
+            Ok(Some(item)) => item,
+            ended => {
+                self.end_solo(true);
+                ended.err().into_iter().for_each(|panic| job.fail(panic));
+                return None;
+            }
+        };
+        let outcome = self.run_one(index, &item);
+        reader.skip();
+        Some(BatchItem { index, item, outcome })
+    }
+
+    /// Whether the caller may run by itself from now on.
+    fn begin_solo(&mut self, reader: &Reader) -> bool {
+        let (job, is_alone) = (self.job, self.is_alone());
+        let is_quick = job.may_solo && (is_alone || job.item_nanos.load(Ordering::Relaxed) < QUICK);
+        if !is_quick {
+            if mem::take(&mut self.asks) {
+                job.dispatcher.update(Schedule::forget_solo);
+            }
+            return false;
+        }
+        let (member, now) = (&mut self.worker.member, job.dispatcher.since(Instant::now()));
+        let begun =
+            job.dispatcher.update(|schedule| schedule.lend_solo(member, now, reader.taken(), !is_alone));
+        self.asks = begun.is_none() && !is_alone;
+        if let Some((index, source)) = begun.zip(job.source.as_ref()) {
+            source.lock().solo = Some(index);
+            job.dispatcher.set_wanted(false);
+            self.solo = Some(Counts::default());
+        }
+        self.solo.is_some()
+    }
+
+    /// Gives the iterator back, unless a helper has taken it.
+    pub(super) fn end_solo(&mut self, has_ended: bool) {
+        let Some(counts) = self.solo.take() else { return };
+        self.job.take_from_solo(has_ended);
+        let done = Done { counts, ..Done::default() };
+        self.job.dispatcher.leave(&mut self.worker.member, done, Instant::now());
+    }
+
+    /// Runs the operation on an item that has no slot.
+    #[inline]
+    fn run_one(&mut self, index: usize, item: &O::Item) -> Outcome<O::Value, O::Error> {
+        let Caller { job, worker, solo, .. } = self;
+        let (stop_at, number, state) = (job.dispatcher.stop_at(), worker.member.number, &mut worker.state);
+        let _within = job.trace.enter();
+        let ended = panic::catch(|| {
+            let state = made(state, job.operation)?;
+            let context =
+                &mut ItemContext { state, index, attempt: 1, worker: number, end: stop_at, deadline: None };
+            job.operation.run(item, context)
+        });
+        let outcome = ended.map_err(ItemError::Panicked).and_then(|ended| ended.map_err(ItemError::Failed));
+        if let Err(error) = &outcome {
+            job.tell_failure(index, number, error);
+            job.dispatcher.failed(index);
+        }
+        let more = if outcome.is_ok() { Counts::SUCCEEDED } else { Counts::FAILED };
+        if let Some(counts) = solo {
+            counts.add(more);
+        }
+        outcome
+    }
+}
+
+impl<O: Operation> Job<'_, O> {
+    /// Takes the iterator from the caller, and tells the schedule how far it has come.
+    fn take_from_solo(&self, has_ended: bool) {
+        let Some(source) = &self.source else { return };
+        if let Some(next) = source.lock().solo.take() {
+            self.dispatcher.update(|schedule| schedule.end_solo(next, has_ended));
+        }
+    }
+
+    /// A helper looks after a caller that runs by itself, until it no longer does.
+    pub(super) fn oversee(&self) {
+        let (dispatcher, mut look) = (self.dispatcher, FIRST_LOOK);
+        loop {
+            let (before, since) = (dispatcher.handed_on(), Instant::now());
+            dispatcher.nap(look);
+            let enough = (usize::try_from(since.elapsed().as_millis()).unwrap_or(1) * PER_MILLISECOND).max(1);
+            if dispatcher.read(|schedule| !schedule.is_solo()) {
+                return;
+            }
+            if dispatcher.handed_on() - before < enough {
+                break;
+            }
+            look = (2 * look).min(LATER_LOOK);
+        }
+        // The caller may be in the iterator, which may keep it waiting: then it gives it back itself.
+        dispatcher.set_wanted(true);
+        let source = self.source.as_ref().and_then(Mutex::try_lock);
+        if let Some(next) = source.and_then(|mut source| source.solo.take()) {
+            dispatcher.update(|schedule| schedule.end_solo(next, false));
+        }
+    }
+}

@@ -1,0 +1,36 @@
+//! What a batch asks of a journal. The journal itself comes with feature `journal`.
+
+use crate::error::ItemError;
+
+/// A journal, for one batch. Positions are those in the batch.
+#[cfg_attr(not(feature = "journal"), allow(dead_code, reason = "nothing implements it"))]
+pub(crate) trait JournalHook<I, T, E>: Sync {
+    /// Whether this batch may run. All items are there, and none has started.
+    fn admit(&self, items: &[I]) -> Result<(), JournalFailure>;
+
+    /// What the item came to in an earlier run, if that is its outcome.
+    fn recall(&self, position: usize, item: &I) -> Result<Option<Recalled<T, E>>, JournalFailure>;
+
+    /// Keeps what the item has come to, after so many attempts. Never called for an item that is undecided.
+    fn record(
+        &self,
+        position: usize,
+        item: &I,
+        attempts: usize,
+        outcome: Result<&T, &ItemError<E>>,
+    ) -> Result<(), JournalFailure>;
+
+    /// Syncs what was recorded.
+    fn finish(&self) -> Result<(), JournalFailure>;
+}
+
+/// The journal cannot go on, and neither can the batch. Says why.
+#[derive(Debug, Clone)]
+pub(crate) struct JournalFailure(pub(crate) String);
+
+/// What an earlier run has left of an item.
+#[derive(Debug)]
+pub(crate) struct Recalled<T, E> {
+    pub(crate) outcome: Result<T, ItemError<E>>,
+    pub(crate) attempts: usize,
+}
