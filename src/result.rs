@@ -10,6 +10,7 @@ use crate::batch_error::{BatchError, StopReason};
 use crate::counts::{Counts, CountsLine};
 use crate::error::{ItemError, Outcome};
 use crate::panic::Panic;
+use crate::slots::Outcomes;
 use crate::timeline::Timeline;
 
 pub use iter::{BatchIntoIter, BatchIter};
@@ -108,7 +109,7 @@ impl<I, E: fmt::Display> fmt::Display for Failure<'_, I, E> {
 #[must_use = "the result has the errors of the items, and why the batch stopped"]
 pub struct BatchResult<I, T, E> {
     items: Vec<I>,
-    outcomes: Vec<Outcome<T, E>>,
+    outcomes: Outcomes<T, E>,
     summary: Summary,
 }
 
@@ -149,7 +150,8 @@ impl<I, T, E> BatchResult<I, T, E> {
     /// Outcome k belongs to item k. There are as many of both, unless there was no memory for the outcomes.
     pub(crate) fn new(items: Vec<I>, outcomes: Vec<Outcome<T, E>>, summary: Summary) -> Self {
         debug_assert!(outcomes.len() == items.len() || summary.stopped == Some(StopReason::OutOfMemory));
-        BatchResult { items, outcomes, summary }
+        let have_errors = summary.counts.succeeded != outcomes.len();
+        BatchResult { items, outcomes: Outcomes::new(outcomes, have_errors), summary }
     }
 
     /// Nothing of the batch ran, for this reason.
@@ -239,7 +241,7 @@ impl<I, T, E> BatchResult<I, T, E> {
         if let Some(trials) = self.trials_of(index) {
             return trials.attempts;
         }
-        match self.outcomes.get(index) {
+        match self.outcomes.as_slice().get(index) {
             None | Some(Err(ItemError::Skipped | ItemError::RateLimiter(_))) => 0,
             Some(_) => 1,
         }
@@ -311,7 +313,7 @@ impl<I, T, E> BatchResult<I, T, E> {
     where
         E: fmt::Display,
     {
-        let error = |index: usize| match self.outcomes.get(index)? {
+        let error = |index: usize| match self.outcomes.as_slice().get(index)? {
             Err(ItemError::Failed(error)) => Some(error.to_string()),
             _ => None,
         };
@@ -339,13 +341,13 @@ impl<I, T, E> BatchResult<I, T, E> {
     /// There are as many as items, except where the batch stopped for
     /// [`StopReason::OutOfMemory`]: then there are none.
     pub fn outcomes(&self) -> &[Outcome<T, E>] {
-        &self.outcomes
+        self.outcomes.as_slice()
     }
 
     /// The items with their outcomes, in input order. The same as `&result` in a `for` loop.
     #[must_use]
     pub fn iter(&self) -> BatchIter<'_, I, T, E> {
-        BatchIter::new(&self.items, &self.outcomes)
+        BatchIter::new(&self.items, self.outcomes.as_slice())
     }
 
     /// Items and outcomes by value, in input order. Copies nothing.
@@ -359,7 +361,7 @@ impl<I, T, E> BatchResult<I, T, E> {
     /// ```
     #[must_use]
     pub fn into_parts(self) -> (Vec<I>, Vec<Outcome<T, E>>) {
-        (self.items, self.outcomes)
+        (self.items, self.outcomes.into_vec())
     }
 
     /// The items that failed, in input order; skipped and interrupted ones are not among them. Looks at every item.
@@ -382,7 +384,7 @@ impl<I, T, E> BatchResult<I, T, E> {
 
     /// The values there are, in input order.
     pub fn values(&self) -> impl Iterator<Item = &T> {
-        self.outcomes.iter().filter_map(|outcome| outcome.as_ref().ok())
+        self.outcomes.as_slice().iter().filter_map(|outcome| outcome.as_ref().ok())
     }
 
     /// The result, if the batch ran to its end: for `?` where failures that were collected are data.

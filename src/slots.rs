@@ -4,8 +4,9 @@
 //! both is a [`Claim`]: a range of places that only splitting another claim, or filling a place of the ring, makes. So no
 //! place has two owners, and each outcome is written once.
 
+use std::alloc::{self, Layout};
 use std::collections::VecDeque;
-use std::mem;
+use std::mem::{self, ManuallyDrop};
 
 use crate::error::Outcome;
 use crate::sync::Mutex;
@@ -397,8 +398,78 @@ impl<I, T, E> Slots<I, T, E> {
     }
 }
 
+/// The outcomes of a batch that is over. Where all of them are values that need no drop, dropping them frees their memory and looks
+/// at none: that would take a batch of no-ops more time than to run them.
+///
+/// There is no `Drop` with the types of the outcomes: what they borrow may be gone before them, as with a vector.
+pub(crate) struct Outcomes<T, E>(Kept<T, E>);
+
+enum Kept<T, E> {
+    Whole(Vec<Outcome<T, E>>),
+    /// The vector, whose memory the buffer frees.
+    Values(ManuallyDrop<Vec<Outcome<T, E>>>, Buffer),
+}
+
+impl<T, E> Outcomes<T, E> {
+    pub(crate) fn new(mut list: Vec<Outcome<T, E>>, have_errors: bool) -> Self {
+        let layout = Layout::array::<Outcome<T, E>>(list.capacity()).ok();
+        match layout.filter(|layout| layout.size() > 0 && !have_errors && !mem::needs_drop::<T>()) {
+            Some(layout) => {
+                let start = list.as_mut_ptr().cast();
+                Outcomes(Kept::Values(ManuallyDrop::new(list), Buffer { start, layout }))
+            }
+            None => Outcomes(Kept::Whole(list)),
+        }
+    }
+
+    pub(crate) fn as_slice(&self) -> &[Outcome<T, E>] {
+        match &self.0 {
+            Kept::Whole(list) => list,
+            Kept::Values(list, _) => list,
+        }
+    }
+
+    pub(crate) fn into_vec(self) -> Vec<Outcome<T, E>> {
+        match self.0 {
+            Kept::Whole(list) => list,
+            Kept::Values(list, buffer) => {
+                mem::forget(buffer);
+                ManuallyDrop::into_inner(list)
+            }
+        }
+    }
+}
+
+/// Memory of a vector that does not free it.
+struct Buffer {
+    start: *mut u8,
+    layout: Layout,
+}
+
+// SAFETY: it is the only owner of memory that it frees and does not read, which any thread may do.
+#[allow(unsafe_code)]
+unsafe impl Send for Buffer {}
+
+// SAFETY: through a shared reference nothing can be done with it.
+#[allow(unsafe_code)]
+unsafe impl Sync for Buffer {}
+
+impl Drop for Buffer {
+    fn drop(&mut self) {
+        // SAFETY: a vector has its memory from the global allocator, with the layout of an array of its capacity, which was not
+        // changed since: the vector is in a `ManuallyDrop`, behind shared references alone. `into_vec`, which takes it out,
+        // forgets the buffer. So the memory is freed once, and nothing refers to it any more.
+        #[allow(unsafe_code)]
+        unsafe {
+            alloc::dealloc(self.start, self.layout);
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use std::rc::Rc;
+
     use super::*;
     use crate::error::ItemError;
     use crate::panic;
@@ -542,5 +613,21 @@ mod tests {
         let mut is_told = false;
         ring.decide(&mut one, Ok(0), || is_told = true);
         assert!(is_told);
+    }
+
+    #[test]
+    fn outcomes_are_dropped_once_whether_they_are_looked_at_or_not() {
+        let counted = Rc::new(());
+        let values = || (0..9).map(|_| Ok::<_, ItemError<Rc<()>>>(Rc::clone(&counted))).collect::<Vec<_>>();
+        drop(Outcomes::new(values(), false));
+        let mut errors: Vec<Outcome<u8, Rc<()>>> = vec![Ok(1)];
+        errors.push(Err(ItemError::Failed(Rc::clone(&counted))));
+        drop(Outcomes::new(errors, true));
+        assert_eq!(Rc::strong_count(&counted), 1);
+        let plain = || Outcomes::<u64, String>::new((0..9).map(Ok).collect(), false);
+        drop(plain());
+        assert_eq!(plain().as_slice().len(), 9);
+        assert!(plain().into_vec().into_iter().map(Result::unwrap).eq(0..9));
+        assert!(Outcomes::<(), ()>::new(Vec::new(), false).into_vec().is_empty());
     }
 }
