@@ -19,7 +19,7 @@ use std::{mem, process};
 
 use crate::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use crate::sync::thread::{self, JoinHandle};
-use crate::sync::{Condvar, Mutex, MutexGuard, spin_until, wait_a_moment};
+use crate::sync::{Condvar, Mutex, MutexGuard, spin_until};
 
 use latch::Latch;
 use roster::{Call, Next, Roster, Seat, Work};
@@ -245,17 +245,8 @@ impl Shared {
             let may_spin = self.roster.lock().look_again();
             drop(leave);
             if may_spin {
-                spin_until(|| self.stays_worth_a_look());
+                spin_until(|| self.worth_a_look.load(Ordering::Relaxed));
             }
-        }
-    }
-
-    /// Whether there is a free seat, and still is a moment later: a batch that is over by then would only wait for this thread.
-    fn stays_worth_a_look(&self) -> bool {
-        let is_worth_it = || self.worth_a_look.load(Ordering::Relaxed);
-        is_worth_it() && {
-            wait_a_moment();
-            is_worth_it()
         }
     }
 

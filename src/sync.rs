@@ -9,13 +9,9 @@ pub(crate) mod model;
 mod real;
 
 #[cfg(all(test, any(loom, shuttle)))]
-pub(crate) use model::{
-    Condvar, Instant, Mutex, MutexGuard, atomic, channel, spin_until, thread, wait_a_moment,
-};
+pub(crate) use model::{Condvar, Instant, Mutex, MutexGuard, atomic, channel, spin_until, thread};
 #[cfg(not(all(test, any(loom, shuttle))))]
-pub(crate) use real::{
-    Condvar, Instant, Mutex, MutexGuard, atomic, channel, spin_until, thread, wait_a_moment,
-};
+pub(crate) use real::{Condvar, Instant, Mutex, MutexGuard, atomic, channel, spin_until, thread};
 
 /// A short wait of the engine's own. Under a model checker it is none: there time stands still, and what waits for it would wait for
 /// ever.

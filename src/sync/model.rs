@@ -209,9 +209,6 @@ impl Condvar {
     }
 }
 
-/// A moment passes at once.
-pub(crate) fn wait_a_moment() {}
-
 /// Looks once, lets others run, and has then looked long enough.
 pub(crate) fn spin_until(come: impl Fn() -> bool) {
     if !come() {

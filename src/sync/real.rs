@@ -64,11 +64,6 @@ impl Condvar {
     }
 }
 
-/// Waits for as long as a batch of a few no-ops takes, about a microsecond.
-pub(crate) fn wait_a_moment() {
-    (0..40).for_each(|_| hint::spin_loop());
-}
-
 /// How long to look for something that is likely to come at once. Waking a thread takes 5 to 50 microseconds.
 const LOOK: Duration = Duration::from_micros(20);
 
