@@ -1,4 +1,4 @@
-//! Why a batch stopped, and the error that says so to whoever called.
+//! Why a batch stopped, and the error that says so to the caller.
 
 use std::error::Error;
 use std::fmt;

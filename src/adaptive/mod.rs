@@ -169,7 +169,7 @@ impl Controller {
         Ticket { began, area: self.crowd.enter(began), cohort: self.cohort.number(), place }
     }
 
-    /// So many items of a claim were handed back, and can be claimed again.
+    /// Items of a claim were handed back, and can be claimed again.
     pub(crate) fn handed_back(&mut self, items: usize) {
         self.left = self.left.saturating_add(items);
     }

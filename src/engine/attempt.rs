@@ -196,7 +196,7 @@ impl<'j, O: Operation> Worker<'_, 'j, O> {
         self.job.discard(error);
     }
 
-    /// Tells the timeline and whoever listens how the attempt ended.
+    /// Tells the timeline and subscribers how the attempt ended.
     fn note(&mut self, attempt: &Attempt<'j, O::Error>, claim: &Claim, end: impl FnOnce() -> End) {
         let Worker { job, member, scribe, .. } = self;
         if scribe.is_none() && !Trace::MAY_BE_HEARD {

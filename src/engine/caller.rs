@@ -303,7 +303,7 @@ mod tests {
         Pool::new(PoolConfig { thread_name, stack_size: None, keep_alive, max_threads })
     }
 
-    /// An invitation with so many seats, into a pool that has no thread.
+    /// An invitation with this many seats, into a pool that has no thread.
     fn invited(seats: usize, test: impl FnOnce(&Invitation<'_>)) {
         pool(0).lend(seats, &|| (), test);
     }
@@ -369,7 +369,7 @@ mod tests {
     fn where_every_seat_is_taken_the_caller_waits_a_moment_and_does_not_work() {
         invited(1, |helpers| {
             let (mut seats, signal) = (Seats::new(Some(helpers), 1), Signal::new());
-            assert!(helpers.take_seat(), "somebody else's");
+            assert!(helpers.take_seat(), "a helper's");
             signal.give();
             assert!(!seats.take(None, |limit| _ = signal.wait(Some(limit))));
             let since = Instant::now();
@@ -378,7 +378,7 @@ mod tests {
             helpers.add_seats(1);
             assert!(seats.take(None, |limit| _ = signal.wait(Some(limit))));
             assert!(seats.take(None, |limit| _ = signal.wait(Some(limit))), "it is seated already");
-            assert_eq!(seats.patience, PATIENCE, "nobody seemed to come");
+            assert_eq!(seats.patience, PATIENCE, "no helper seemed to come");
         });
     }
 

@@ -112,7 +112,7 @@ impl Engine {
         workers_to_begin_with(self.workers, controller(self.workers, Some(items), items).as_deref(), items)
     }
 
-    /// Whether the calling thread is the only worker of a batch of so many items, and may start each of them at once.
+    /// Whether the calling thread is the only worker of a batch of this size, and may start each of them at once.
     fn runs_alone(&self, workers: Workers, items: usize) -> bool {
         let is_only_one =
             workers.for_batch(items) <= 1 && workers.adaptive_bounds().is_none_or(|_| items <= 1);
@@ -210,7 +210,7 @@ impl Engine {
 
 /// What follows from the settings.
 impl<'a, I, T, E> Settings<'a, I, T, E> {
-    /// Who wants to know what the batch does, of so many items if that is known.
+    /// What hears of the batch, which has this many items if that is known.
     fn observers(
         &mut self,
         since: Instant,

@@ -189,14 +189,14 @@ impl<O: Operation> Job<'_, O> {
         }
     }
 
-    /// Tells an attempt to whoever listens.
+    /// Tells subscribers of an attempt.
     pub(super) fn tell(&self, event: Event<'_>) {
         if let Err(panic) = panic::catch(|| self.trace.tell(event)) {
             self.fail(panic);
         }
     }
 
-    /// Tells whoever listens of an item that failed at its first attempt.
+    /// Tells subscribers of an item that failed at its first attempt.
     pub(super) fn tell_failure(&self, index: usize, worker: usize, error: &ItemError<O::Error>) {
         if Trace::MAY_BE_HEARD {
             let End { ending, note } = End::of(error);
