@@ -111,7 +111,7 @@ impl<'a, It: Iterator, T, E> Batch<'a, It, T, E> {
         self
     }
 
-    /// Stops this batch when so many items have failed, instead of what the
+    /// Stops this batch when `failures` items have failed, instead of what the
     /// [executor](crate::BatchExecutorBuilder::stop_after_failures) says. Sets the same thing as
     /// [`stop_on_error`](Batch::stop_on_error); the last call wins.
     ///
@@ -227,7 +227,7 @@ impl<'a, It: Iterator, T, E> Batch<'a, It, T, E> {
         self
     }
 
-    /// Stops the batch so long after `run` was called, like a [`deadline`](Batch::deadline). The last call wins. A timeout
+    /// Stops the batch when `timeout` has passed since the call of `run`, like a [`deadline`](Batch::deadline). The last call wins. A timeout
     /// that overflows the clock means no timeout.
     ///
     /// ```

@@ -220,7 +220,7 @@ impl<'a, I, T, E> Settings<'a, I, T, E> {
         (report, self.name_of.take().map(|name_of| Recorder::new(name_of, self.spans, since, items)))
     }
 
-    /// The workers of a batch of so many items, if that is known, so many at once.
+    /// The workers of a batch with this many items, if that is known, of which `at_once` may run at a time.
     fn team(&self, items: Option<usize>, at_once: usize, is_recorded: bool) -> Team {
         let controller = controller(self.workers, items, at_once);
         let limit = workers_to_begin_with(self.workers, controller.as_deref(), at_once);

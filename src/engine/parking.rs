@@ -142,7 +142,7 @@ impl Dispatcher {
         let (limit_moved, wake) = (schedule.take_limit_moved(), self.wake(&mut schedule));
         drop(schedule);
         match wake {
-            Wake::Nobody => {}
+            Wake::None => {}
             Wake::One => self.idle.notify_one(),
             Wake::All => self.idle.notify_all(),
         }
@@ -153,14 +153,14 @@ impl Dispatcher {
 
     fn wake(&self, schedule: &mut Schedule) -> Wake {
         if !schedule.has_idle() {
-            return Wake::Nobody;
+            return Wake::None;
         }
         let handed_on = self.handed_on.load(Ordering::Acquire);
         if schedule.concerns_idle(handed_on) {
             self.changes.fetch_add(1, Ordering::Release);
             schedule.call()
         } else {
-            Wake::Nobody
+            Wake::None
         }
     }
 
@@ -295,7 +295,7 @@ impl Dispatcher {
         self.deadline.is_some_and(|deadline| now >= deadline && self.allows(0))
     }
 
-    /// So long, but not beyond a deadline that has not passed.
+    /// This time, cut off at a deadline that has not passed.
     pub(super) fn until_deadline(&self, now: Instant, wait: Duration) -> Duration {
         let deadline = self.deadline.filter(|_| self.allows(0));
         deadline.map_or(wait, |deadline| wait.min(deadline.saturating_duration_since(now)))
@@ -341,7 +341,7 @@ impl Dispatcher {
         false
     }
 
-    /// The consumer is done with so many items. If a worker waits for room, it is woken: at the latest when the consumer, which takes
+    /// The consumer is done with `items` items. If a worker waits for room, it is woken: at the latest when the consumer, which takes
     /// the lock before it waits, says so once more.
     #[inline]
     pub(super) fn hand_on(&self, items: usize) {
@@ -372,7 +372,7 @@ impl Dispatcher {
         self.is_wanted.load(Ordering::Relaxed)
     }
 
-    /// Has the controller look around: so many workers compute, if that is known, and so many wait for a permit.
+    /// Has the controller look around: `runnable` workers compute, if that is known, and `paced` wait for a permit.
     pub(super) fn tick(&self, runnable: Option<usize>, paced: usize) {
         let (now, handed_on) = (self.since.elapsed(), self.handed_on.load(Ordering::Acquire));
         self.update(|schedule| schedule.tick(now, handed_on, runnable, paced));

@@ -47,7 +47,7 @@ impl Pace {
         self.size
     }
 
-    /// Learns how long a claim of so many items took.
+    /// Learns how long a claim of `items` items took.
     pub(in crate::engine) fn learn(&mut self, items: usize, took: Duration) {
         let per_item = (took.as_nanos() / items.max(1) as u128).max(1);
         let fitting = self.claim.as_nanos() / per_item;

@@ -65,7 +65,7 @@ pub(super) enum Next {
 #[must_use]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Wake {
-    Nobody,
+    None,
     One,
     /// There is nothing left, and they can go.
     All,
@@ -350,13 +350,13 @@ impl Schedule {
     /// Which sleepers are to be woken for that. One at a time: a worker that comes calls the next, if there is more.
     pub(super) fn call(&mut self) -> Wake {
         if self.team.asleep == 0 {
-            return Wake::Nobody;
+            return Wake::None;
         }
         if self.is_over() {
             return Wake::All;
         }
         if self.team.called > 0 {
-            return Wake::Nobody;
+            return Wake::None;
         }
         self.team.called = 1;
         Wake::One
@@ -495,7 +495,7 @@ impl Schedule {
         mem::take(&mut self.limit_moved)
     }
 
-    /// Has the controller look around: so many workers compute, if that is known, and so many wait for a permit.
+    /// Has the controller look around: `runnable` workers compute, if that is known, and `paced` wait for a permit.
     pub(super) fn tick(&mut self, now: Duration, handed_on: usize, runnable: Option<usize>, paced: usize) {
         let stop_at = self.stop.line();
         let room = if self.fresh.can_lend(stop_at) { self.room(handed_on) } else { 0 };

@@ -93,7 +93,7 @@ impl Model {
             return;
         }
         let woken = match self.schedule.call() {
-            Wake::Nobody => 0,
+            Wake::None => 0,
             Wake::One => 1,
             Wake::All => usize::MAX,
         };

@@ -105,7 +105,7 @@ impl Field for Everybody {
     }
 }
 
-/// What uneven batches of ours are compared with, each with so many threads.
+/// What uneven batches of ours are compared with, each with the given number of threads.
 pub fn rivals<O: Op>(workers: usize) -> Vec<Contestant<O>> {
     vec![
         batches("rayon", rayon::Plain::new(workers)),
