@@ -14,6 +14,7 @@ use crate::engine::{Engine, OnFailure, Operation, Order, Settings, Steps, collec
 use crate::error::ConfigError;
 #[cfg(feature = "journal")]
 use crate::journal::{Journal, Journaled, Serialized};
+use crate::limit::Limit;
 use crate::panic::{self, Panic};
 use crate::progress::Progress;
 use crate::result::BatchResult;
@@ -274,6 +275,28 @@ impl<'a, It: Iterator, T, E> Batch<'a, It, T, E> {
     /// ```
     pub fn retry(mut self, retry: Retry<'a, E>) -> Self {
         self.settings.retry = Some(retry);
+        self
+    }
+
+    /// Something scarce that each item needs before it starts: see [`Limit`]. Several limits hold together.
+    ///
+    /// ```
+    /// use batch_executor::{BatchExecutor, Limit, RateLimit};
+    ///
+    /// let executor = BatchExecutor::builder().workers(16).build()?;
+    /// let result = executor
+    ///     .batch(["https://a.example/1", "https://b.example/1"])
+    ///     .limit(Limit::rate(RateLimit::per_second(1_000)))
+    ///     .limit(Limit::per_key(|url: &&str| url.split('/').nth(2), |_| Limit::at_once(2)))
+    ///     .run(|url| Ok::<_, String>(url.len()));
+    /// assert!(result.is_success());
+    /// # Ok::<(), batch_executor::ConfigError>(())
+    /// ```
+    pub fn limit<'l: 'a>(mut self, limit: Limit<'l, It::Item>) -> Self
+    where
+        It::Item: 'a,
+    {
+        self.settings.limits.push(limit.shortened());
         self
     }
 

@@ -91,6 +91,8 @@ pub mod guide;
 #[cfg(feature = "journal")]
 mod journal;
 mod journal_hook;
+mod limit;
+mod listeners;
 #[cfg(all(test, any(loom, shuttle)))]
 mod models;
 mod panic;
@@ -121,6 +123,7 @@ pub use executor::{BatchExecutor, BatchExecutorBuilder};
 #[cfg(feature = "journal")]
 #[cfg_attr(docsrs, doc(cfg(feature = "journal")))]
 pub use journal::{Journal, JournalError, Merged, Plan};
+pub use limit::{Concurrency, Limit};
 pub use panic::Panic;
 pub use progress::Progress;
 #[cfg(feature = "indicatif")]

@@ -5,6 +5,7 @@ use std::thread;
 use std::time::Duration;
 
 use crate::error::{ConfigError, LimiterError};
+use crate::listeners::{Listener, Listeners};
 use crate::sync::Instant;
 use crate::sync::atomic::{AtomicU64, Ordering};
 
@@ -88,6 +89,32 @@ pub trait RateLimiter: Send + Sync {
     /// # Ok::<(), batch_executor::ConfigError>(())
     /// ```
     fn pause(&self, _: Duration) {}
+
+    /// TODO by the other branch.
+    fn reserve_many(&self, permits: u64) -> Result<Duration, LimiterError> {
+        let mut wait = Duration::ZERO;
+        for _ in 0..permits {
+            wait = wait.max(self.reserve()?);
+        }
+        Ok(wait)
+    }
+
+    /// How long these permits would have to be waited for, without taking them; `None` if the limiter cannot tell.
+    ///
+    /// A batch with several limits asks that first, so that an item takes its permits of all of them at the same time, and
+    /// none before.
+    fn wait_for(&self, _permits: u64) -> Option<Duration> {
+        None
+    }
+
+    /// Whether a new limiter in the place of this one would give the same answers. A [`Limit::per_key`](crate::Limit::per_key)
+    /// drops the limiters of keys that are not used any more, if they say so.
+    fn is_unused(&self) -> bool {
+        false
+    }
+
+    #[doc(hidden)]
+    fn listen(&self, _: Listener) {}
 }
 
 macro_rules! limits_through_its_pointer {
@@ -101,6 +128,18 @@ macro_rules! limits_through_its_pointer {
             }
             fn pause(&self, time: Duration) {
                 (**self).pause(time);
+            }
+            fn reserve_many(&self, permits: u64) -> Result<Duration, LimiterError> {
+                (**self).reserve_many(permits)
+            }
+            fn wait_for(&self, permits: u64) -> Option<Duration> {
+                (**self).wait_for(permits)
+            }
+            fn is_unused(&self) -> bool {
+                (**self).is_unused()
+            }
+            fn listen(&self, listener: Listener) {
+                (**self).listen(listener);
             }
         }
     )*};
@@ -165,6 +204,8 @@ pub struct RateLimit {
     burst: u32,
     gate: Gate,
     start: Instant,
+    /// Batches that wait for it.
+    listeners: Listeners,
 }
 
 impl RateLimit {
@@ -190,7 +231,7 @@ impl RateLimit {
             return Err(ConfigError::ZeroPeriod);
         }
         let gate = Gate::new(interval(permits, per));
-        Ok(RateLimit { permits, per, burst: 1, gate, start: Instant::now() })
+        Ok(RateLimit { permits, per, burst: 1, gate, start: Instant::now(), listeners: Listeners::default() })
     }
 
     /// So many permits a second.
@@ -300,6 +341,18 @@ impl RateLimiter for RateLimit {
         Ok(Duration::from_nanos(self.gate.reserve(self.now())))
     }
 
+    fn wait_for(&self, permits: u64) -> Option<Duration> {
+        Some(Duration::from_nanos(self.gate.wait_for(self.now(), permits)))
+    }
+
+    fn is_unused(&self) -> bool {
+        self.gate.is_unused(self.now())
+    }
+
+    fn listen(&self, listener: Listener) {
+        self.listeners.add(listener);
+    }
+
     /// Permits asked for from now on come after `time`, evenly spaced and without a burst. Several pauses at once are
     /// one: the longest.
     fn pause(&self, time: Duration) {
@@ -344,6 +397,18 @@ impl Gate {
             free_at = moved;
         }
         free_at.saturating_sub(self.slack).saturating_sub(now)
+    }
+
+    /// How long it is until so many permits may be used, if they are taken now.
+    fn wait_for(&self, now: u64, permits: u64) -> u64 {
+        let before = self.interval.saturating_mul(permits.saturating_sub(1));
+        let free_at = self.free_at.load(Ordering::Relaxed).max(now).saturating_add(before);
+        free_at.saturating_sub(self.slack).saturating_sub(now)
+    }
+
+    /// Whether no permit that was taken is felt any more.
+    fn is_unused(&self, now: u64) -> bool {
+        self.free_at.load(Ordering::Relaxed) <= now
     }
 
     fn pause(&self, now: u64, time: u64) {

@@ -8,10 +8,10 @@ use std::path::{Path, PathBuf};
 /// The layers from the ground up. A module may import those of earlier layers; none of its own layer, none of a later one.
 const LAYERS: &[&[&str]] = &[
     &["sync", "seconds", "counts"],
-    &["panic", "thread_meter", "adaptive", "cancel", "context", "progress"],
+    &["panic", "thread_meter", "adaptive", "cancel", "context", "listeners", "progress"],
     &["error", "pool", "progress_bar", "retry"],
     &["journal_hook", "rate_limit", "shard", "timeline", "workers", "batch_error", "slots"],
-    &["result", "trace"],
+    &["limit", "result", "trace"],
     &["stream", "journal"],
     &["engine"],
     &["batch"],

@@ -147,6 +147,11 @@ impl Controller {
     }
 
     /// How many workers there may be now.
+    /// It never goes beyond this.
+    pub(crate) fn most(&self) -> usize {
+        self.most
+    }
+
     pub(crate) fn limit(&self) -> usize {
         self.limit.max(self.finish).min(self.most)
     }

@@ -17,6 +17,7 @@ use crate::timeline::recorder::{End, Queued};
 use crate::timeline::span::Ending;
 use crate::trace::{Event, Trace};
 
+use super::limits::Permit;
 use super::operation::{Operation, Past, made};
 use super::shared::Job;
 use super::worker::Worker;
@@ -53,7 +54,7 @@ impl<'j, O: Operation> Worker<'_, 'j, O> {
             return None;
         }
         let past = if is_retry { job.past.lock().remove(&index) } else { None };
-        if past.is_none() {
+        if past.is_none() && job.limits.is_none() {
             if let Some(counts) = self.recall(claim) {
                 return Some(counts);
             }
@@ -78,20 +79,22 @@ impl<'j, O: Operation> Worker<'_, 'j, O> {
 
     /// Tells the timeline that the worker turns to the items of this claim.
     pub(super) fn turns_to(&mut self, claim: &Claim, is_retry: bool) {
+        let asked_at = self.asked_at.take();
         let Worker { job, member, scribe, .. } = self;
         let Some(scribe) = scribe else { return };
         let fresh = if job.source.is_some() { Queued::Now } else { Queued::AtStart };
         let due = || job.past.lock().get(&claim.index())?.due;
-        scribe.turns_to(member.number, is_retry.then(due).flatten().map_or(fresh, Queued::At));
+        scribe.turns_to(member.number, is_retry.then(due).flatten().map_or(fresh, Queued::At), asked_at);
     }
 
     /// Runs the operation on the first item of the claim, when it may start.
     fn try_first(&mut self, claim: &Claim, attempt: &mut Attempt<'j, O::Error>) -> Tried<O::Value, O::Error> {
         let (job, index, number) = (self.job, attempt.index, attempt.number);
-        match job.wait_to_start(index) {
-            Ok(true) => self.is_permitted(),
-            Ok(false) => return Tried::Stopped,
-            Err(error) => return Tried::Error(ItemError::RateLimiter(error)),
+        if let Some(error) = self.refusal.take() {
+            return Tried::Error(error);
+        }
+        if !job.dispatcher.allows(index) {
+            return Tried::Stopped;
         }
         let Worker { member, state, scribe, .. } = self;
         let state = match made(state, job.operation) {
@@ -136,7 +139,7 @@ impl<'j, O: Operation> Worker<'_, 'j, O> {
         error: O::Error,
     ) -> Option<Counts> {
         let job = self.job;
-        match panic::catch(|| job.ask(&error, &mut attempt)) {
+        match panic::catch(|| job.ask(&error, &mut attempt, self.permit.as_ref())) {
             Ok(Some(delay)) => {
                 self.note(&attempt, claim, End::retried);
                 self.put_back(claim, attempt, error, delay)
@@ -214,7 +217,7 @@ impl<'j, O: Operation> Worker<'_, 'j, O> {
 /// What an earlier run has left, and what this one leaves.
 impl<O: Operation> Worker<'_, '_, O> {
     /// Decides the first item of the claim as an earlier run did, if it has.
-    fn recall(&mut self, claim: &mut Claim) -> Option<Counts> {
+    pub(super) fn recall(&mut self, claim: &mut Claim) -> Option<Counts> {
         let (job, index) = (self.job, claim.index());
         let (journal, item) = (job.journal?, job.slots.first(claim)?);
         let recalled = job.attend(panic::catch(|| journal.recall(index, item)));
@@ -244,7 +247,12 @@ impl<O: Operation> Worker<'_, '_, O> {
 
 impl<'a, O: Operation> Job<'a, O> {
     /// How long the item waits for its next attempt, if there is to be one.
-    fn ask(&self, error: &O::Error, attempt: &mut Attempt<'a, O::Error>) -> Option<Duration> {
+    fn ask(
+        &self,
+        error: &O::Error,
+        attempt: &mut Attempt<'a, O::Error>,
+        permit: Option<&Permit>,
+    ) -> Option<Duration> {
         let retry = self.retry?;
         let decision = retry.decide(error);
         if decision == RetryDecision::GiveUp {
@@ -253,7 +261,7 @@ impl<'a, O: Operation> Job<'a, O> {
         let delays = attempt.past.delays.get_or_insert_with(|| retry.new_delays());
         match decision {
             RetryDecision::PauseAll(time) => {
-                self.pause_all(time, attempt.pauses);
+                self.pause_all(time, attempt.pauses, permit);
                 // The first pause of an item is the server's; each other one uses up a delay, so that they come to an end.
                 if mem::replace(&mut attempt.past.has_paused, true) {
                     delays.next()?;

@@ -10,7 +10,6 @@ use crate::error::Outcome;
 use crate::panic::{self, Panic};
 use crate::pool::Invitation;
 use crate::result::BatchItem;
-use crate::sync::atomic::Ordering;
 use crate::sync::{Instant, moment};
 use crate::thread_meter::Watch;
 
@@ -205,7 +204,7 @@ impl<O: Operation> Job<'_, O> {
     /// Has the limit of workers follow what there is to see now.
     fn look_around(&self, wants_runnable: bool) {
         let runnable = self.watch.as_ref().filter(|_| wants_runnable).and_then(Watch::runnable);
-        self.dispatcher.tick(runnable, self.paced.load(Ordering::Relaxed));
+        self.dispatcher.tick(runnable);
     }
 }
 

@@ -10,6 +10,7 @@ use crate::result::{BatchResult, Summary, Trials};
 use crate::timeline::Timeline;
 use crate::timeline::recorder::Recorder;
 
+use super::limits::Limits;
 use super::operation::{Operation, Past};
 use super::schedule::Schedule;
 use super::shared::{Job, Trouble};
@@ -32,7 +33,8 @@ impl<O: Operation> Job<'_, O> {
             self.attend(panic::catch(|| journal.finish()));
         }
         let elapsed = self.dispatcher.since.elapsed();
-        let (counts, workers, curve, left) = self.dispatcher.update(Schedule::end);
+        let (counts, workers, curve, mut left) = self.dispatcher.update(Schedule::end);
+        left.extend(self.limits.iter().flat_map(Limits::end));
         self.trace.end(counts);
         let Trouble { panic, journal } = mem::take(&mut *self.trouble.lock());
         let (recorded, dropped) = self.recorder.map(Recorder::finish).unzip();

@@ -5,6 +5,7 @@ mod alone;
 mod attempt;
 mod caller;
 mod ending;
+mod limits;
 mod operation;
 mod parking;
 mod report;
@@ -88,10 +89,17 @@ impl Engine {
             None if team.adapts() => Hears::Changes,
             None => Hears::Nothing,
         };
-        let held = Held::new(Schedule::of_batch(claim, settings.on_failure, team), since, hears, &settings);
+        let held = Held::new(
+            Schedule::of_batch(claim, settings.on_failure, team),
+            since,
+            hears,
+            &settings,
+            self.limiter.is_some(),
+        );
+        let limits = mem::take(&mut settings.limits);
         let trace = Trace::begin("batch", Some(total), workers);
         let mut job = Job::new(&operation, held.dispatcher(), &slots, &settings, recorder, trace);
-        job.limit_by(self.limiter.as_deref());
+        job.limit_by(limits, self.limiter.as_deref(), held.listener());
         if let Some(admitted) = admitted {
             job.attend(admitted);
         }
@@ -168,10 +176,12 @@ impl Engine {
             since,
             if report.is_some() { Hears::EveryItem } else { Hears::Changes },
             &settings,
+            self.limiter.is_some(),
         );
+        let limits = mem::take(&mut settings.limits);
         let trace = Trace::begin("stream", hint, workers);
         let mut job = Job::new(&operation, held.dispatcher(), &slots, &settings, recorder, trace);
-        job.limit_by(self.limiter.as_deref());
+        job.limit_by(limits, self.limiter.as_deref(), held.listener());
         let may_solo = hint.is_some() && !settings.has_state && settings.workers.adaptive_bounds().is_none();
         job.pull_from(&mut items, is_alone || may_solo);
         let consume = |helpers: Option<&Invitation<'_>>| {

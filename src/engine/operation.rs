@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::cancel::CancelToken;
 use crate::context::ItemContext;
 use crate::journal_hook::JournalHook;
+use crate::limit::Limit;
 use crate::panic::{self, Panic};
 use crate::retry::Retry;
 use crate::sync::Instant;
@@ -34,6 +35,7 @@ pub(crate) struct Settings<'a, I, T, E> {
     pub(crate) name_of: Option<NameOf<'a, I>>,
     pub(crate) spans: usize,
     pub(crate) retry: Option<Retry<'a, E>>,
+    pub(crate) limits: Vec<Limit<'a, I>>,
     pub(crate) journal: Option<Box<dyn JournalHook<I, T, E> + 'a>>,
     pub(crate) flow: Flow,
 }
@@ -56,6 +58,7 @@ impl<I, T, E> Settings<'_, I, T, E> {
             name_of: None,
             spans: SPANS,
             retry: None,
+            limits: Vec::new(),
             journal: None,
             flow: Flow { window: None, order: Order::Input },
         }
@@ -69,10 +72,10 @@ impl<I, T, E> Settings<'_, I, T, E> {
 
     /// Whether the batch asks for nothing but its outcomes.
     pub(super) fn are_plain(&self) -> bool {
-        let Settings { on_progress, tokens, deadline, timeout, name_of, retry, journal, .. } = self;
+        let Settings { on_progress, tokens, deadline, timeout, name_of, retry, limits, journal, .. } = self;
         let is_watched = on_progress.is_some() || name_of.is_some() || journal.is_some();
         let may_stop = !tokens.is_empty() || deadline.is_some() || timeout.is_some();
-        !is_watched && !may_stop && retry.is_none()
+        !is_watched && !may_stop && retry.is_none() && limits.is_empty()
     }
 
     /// Drops its parts one by one, whatever their destructors do.

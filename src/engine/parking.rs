@@ -9,12 +9,13 @@ use std::time::Duration;
 
 use crate::batch_error::StopReason;
 use crate::cancel::{OnCancel, Watching};
+use crate::listeners::{Listener, OnChange};
 use crate::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use crate::sync::channel::{Receiver, Sender, bounded};
 use crate::sync::{Condvar, Instant, Mutex, MutexGuard, spin_until};
 
 use super::operation::Settings;
-use super::schedule::{Ask, Done, Member, Next, Schedule, Status, Wake};
+use super::schedule::{Ask, Done, Member, Next, Schedule, Status, Waiting, Wake};
 use crate::slots::Claim;
 
 /// Tells the caller that there is something to look at. Given twice before the caller waits, it is one signal: what there is to
@@ -63,6 +64,8 @@ pub(super) struct Dispatcher {
     gate: AtomicUsize,
     stop_at: AtomicUsize,
     pauses: AtomicUsize,
+    /// Whether something else has changed what items wait for.
+    pub(super) limits_changed: AtomicBool,
     wants_room: AtomicUsize,
     /// How many items the consumer of a stream is done with.
     handed_on: AtomicUsize,
@@ -72,8 +75,8 @@ pub(super) struct Dispatcher {
     changes: AtomicUsize,
     /// Idle workers sleep here.
     idle: Condvar,
-    /// Workers that wait for a permit or the end of a pause sleep here, until the stop line moves.
-    starting: Condvar,
+    /// A helper that looks now and then sleeps here, until the stop line moves.
+    napping: Condvar,
     /// For a caller that does not simply work.
     pub(super) signal: Option<Signal>,
     /// Whether it wants to hear of every item that was decided.
@@ -90,12 +93,13 @@ impl Dispatcher {
             gate,
             stop_at: AtomicUsize::new(usize::MAX),
             pauses: AtomicUsize::new(0),
+            limits_changed: AtomicBool::new(false),
             wants_room: AtomicUsize::new(usize::MAX),
             handed_on: AtomicUsize::new(0),
             is_wanted: AtomicBool::new(false),
             changes: AtomicUsize::new(0),
             idle: Condvar::default(),
-            starting: Condvar::default(),
+            napping: Condvar::default(),
             signal: (hears != Hears::Nothing).then(Signal::new),
             reports: hears == Hears::EveryItem,
         }
@@ -192,6 +196,26 @@ impl Dispatcher {
         self.update(|schedule| self.ask(schedule, member, size, now))
     }
 
+    /// The same where items may have to wait for limits, with how it stands with these. Says also how many changes there have been.
+    pub(super) fn try_next_with(&self, member: &mut Member, waiting: Waiting, now: Instant) -> (Next, usize) {
+        self.update(|schedule| {
+            schedule.wait_at_limits(waiting);
+            let handed_on = self.handed_on.load(Ordering::Acquire);
+            self.look_at_time(schedule, now);
+            let ask = Ask { now: self.since(now), size: 1, handed_on, is_limited: true };
+            (schedule.next(member, ask), self.changes.load(Ordering::Relaxed))
+        })
+    }
+
+    /// The worker tells what it has done.
+    pub(super) fn report(&self, member: &mut Member, done: Done, now: Instant) {
+        let has_news = self.reports && done.counts.decided() > 0;
+        self.update(|schedule| schedule.done(member, self.since(now), done));
+        if has_news {
+            self.signal();
+        }
+    }
+
     /// The worker goes, and tells what it has done.
     pub(super) fn leave(&self, member: &mut Member, done: Done, now: Instant) {
         let now = self.since(now);
@@ -202,13 +226,17 @@ impl Dispatcher {
     }
 
     fn ask(&self, schedule: &mut Schedule, member: &mut Member, size: usize, now: Instant) -> Next {
+        self.look_at_time(schedule, now);
+        let handed_on = self.handed_on.load(Ordering::Acquire);
+        schedule.next(member, Ask { now: self.since(now), size, handed_on, is_limited: false })
+    }
+
+    fn look_at_time(&self, schedule: &mut Schedule, now: Instant) {
         if self.is_late(now) {
             schedule.close(Some(StopReason::DeadlineExceeded));
-            self.starting.notify_all();
+            self.napping.notify_all();
             self.signal();
         }
-        let handed_on = self.handed_on.load(Ordering::Acquire);
-        schedule.next(member, Ask { now: self.since(now), size, handed_on })
     }
 
     /// Sleeps until then, unless something changes that concerns an idle worker.
@@ -218,8 +246,13 @@ impl Dispatcher {
         until: Option<Duration>,
     ) -> MutexGuard<'s, Schedule> {
         let seen = self.changes.load(Ordering::Relaxed);
-        let is_same = || self.changes.load(Ordering::Acquire) == seen;
         self.release(schedule);
+        self.rest(seen, until)
+    }
+
+    /// The same for a worker that has found nothing when there had been `seen` changes.
+    pub(super) fn rest(&self, seen: usize, until: Option<Duration>) -> MutexGuard<'_, Schedule> {
+        let is_same = || self.changes.load(Ordering::Acquire) == seen;
         spin_until(|| !is_same());
         let mut schedule = self.schedule.lock();
         schedule.falls_asleep();
@@ -266,7 +299,7 @@ impl Dispatcher {
     /// Nothing more starts.
     pub(super) fn close(&self, reason: Option<StopReason>) {
         self.update(|schedule| schedule.close(reason));
-        self.starting.notify_all();
+        self.napping.notify_all();
         self.signal();
     }
 
@@ -275,7 +308,7 @@ impl Dispatcher {
     pub(super) fn failed(&self, index: usize) {
         self.update(|schedule| schedule.failed(index));
         if self.stop_at.load(Ordering::Relaxed) < usize::MAX {
-            self.starting.notify_all();
+            self.napping.notify_all();
         }
     }
 
@@ -286,7 +319,13 @@ impl Dispatcher {
 
     /// Closes the batch if its time is over.
     pub(super) fn look_at_deadline(&self) {
-        if self.deadline.is_some() && self.is_late(Instant::now()) {
+        if self.deadline.is_some() {
+            self.look_at_deadline_at(Instant::now());
+        }
+    }
+
+    pub(super) fn look_at_deadline_at(&self, now: Instant) {
+        if self.is_late(now) {
             self.close(Some(StopReason::DeadlineExceeded));
         }
     }
@@ -316,31 +355,6 @@ impl Dispatcher {
         })
     }
 
-    /// Waits for this time before the item at `index` starts, and longer during a pause. Whether it may start then; returns as soon
-    /// as it may not.
-    pub(super) fn wait_to_start(&self, index: usize, wait: Duration) -> bool {
-        let mut now = Instant::now();
-        if !self.is_late(now) && wait.is_zero() && self.pauses() == 0 {
-            return self.allows(index);
-        }
-        let permit = self.since(now).saturating_add(wait);
-        let mut schedule = self.schedule.lock();
-        while self.allows(index) {
-            let left = permit.saturating_sub(self.since(now)).max(schedule.pause.left(self.since(now)));
-            if self.is_late(now) {
-                drop(schedule);
-                self.close(Some(StopReason::DeadlineExceeded));
-                return false; // even if its time has come, too
-            }
-            if left.is_zero() {
-                return true;
-            }
-            (schedule, _) = self.starting.wait_for(schedule, self.until_deadline(now, left));
-            now = Instant::now();
-        }
-        false
-    }
-
     /// The consumer is done with `items` items. If a worker waits for room, it is woken: at the latest when the consumer, which takes
     /// the lock before it waits, says so once more.
     #[inline]
@@ -359,7 +373,7 @@ impl Dispatcher {
     pub(super) fn nap(&self, time: Duration) {
         let schedule = self.schedule.lock();
         if self.allows(0) {
-            drop(self.starting.wait_for(schedule, time));
+            drop(self.napping.wait_for(schedule, time));
         }
     }
 
@@ -372,15 +386,22 @@ impl Dispatcher {
         self.is_wanted.load(Ordering::Relaxed)
     }
 
-    /// Has the controller look around: `runnable` workers compute, if that is known, and `paced` wait for a permit.
-    pub(super) fn tick(&self, runnable: Option<usize>, paced: usize) {
+    /// Has the controller look around: `runnable` workers compute, if that is known.
+    pub(super) fn tick(&self, runnable: Option<usize>) {
         let (now, handed_on) = (self.since.elapsed(), self.handed_on.load(Ordering::Acquire));
-        self.update(|schedule| schedule.tick(now, handed_on, runnable, paced));
+        self.update(|schedule| schedule.tick(now, handed_on, runnable));
     }
 
     /// For a look at the schedule that changes nothing.
     pub(super) fn read<R>(&self, read: impl FnOnce(&Schedule) -> R) -> R {
         read(&self.schedule.lock())
+    }
+}
+
+impl OnChange for Dispatcher {
+    fn changed(&self) {
+        self.limits_changed.store(true, Ordering::Release);
+        self.update(Schedule::limits_changed);
     }
 }
 
@@ -390,11 +411,11 @@ impl OnCancel for Dispatcher {
     }
 }
 
-/// A dispatcher, where the tokens of the batch reach it.
+/// A dispatcher, where the tokens and limits of the batch reach it.
 #[allow(clippy::large_enum_variant, reason = "there is one for each batch, and a box would be an allocation")]
 pub(super) enum Held {
     Alone(Dispatcher),
-    ByTokens(Arc<Dispatcher>, #[expect(dead_code, reason = "held until the batch is over")] Vec<Watching>),
+    Shared(Arc<Dispatcher>, #[expect(dead_code, reason = "held until the batch is over")] Vec<Watching>),
 }
 
 impl Held {
@@ -403,20 +424,29 @@ impl Held {
         since: Instant,
         hears: Hears,
         settings: &Settings<'_, I, T, E>,
+        is_limited: bool,
     ) -> Self {
         let dispatcher = Dispatcher::new(schedule, since, settings.deadline_since(since), hears);
-        if settings.tokens.is_empty() {
+        if settings.tokens.is_empty() && !is_limited && settings.limits.is_empty() {
             return Held::Alone(dispatcher);
         }
         let dispatcher = Arc::new(dispatcher);
         let watching = settings.tokens.iter().map(|token| token.watch(dispatcher.clone())).collect();
-        Held::ByTokens(dispatcher, watching)
+        Held::Shared(dispatcher, watching)
     }
 
     pub(super) fn dispatcher(&self) -> &Dispatcher {
         match self {
             Held::Alone(dispatcher) => dispatcher,
-            Held::ByTokens(dispatcher, _) => dispatcher,
+            Held::Shared(dispatcher, _) => dispatcher,
+        }
+    }
+
+    /// What hears of changes that are not the batch's own.
+    pub(super) fn listener(&self) -> Option<Listener> {
+        match self {
+            Held::Alone(_) => None,
+            Held::Shared(dispatcher, _) => Some(Listener::new(dispatcher)),
         }
     }
 }

@@ -4,8 +4,10 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use crate::batch_error::StopReason;
-use crate::error::{ItemError, LimiterError, Outcome};
+use crate::error::{ItemError, Outcome};
 use crate::journal_hook::{JournalFailure, JournalHook};
+use crate::limit::Limit;
+use crate::listeners::Listener;
 use crate::panic::{self, Panic};
 use crate::rate_limit::RateLimiter;
 use crate::result::Trials;
@@ -16,6 +18,7 @@ use crate::thread_meter::Watch;
 use crate::timeline::recorder::{End, Recorder};
 use crate::trace::{Event, Trace};
 
+use super::limits::{Limits, Permit};
 use super::operation::{Operation, Past, Settings};
 use super::parking::Dispatcher;
 use super::schedule::Role;
@@ -43,7 +46,8 @@ pub(super) struct Job<'a, O: Operation> {
     pub(super) slots: &'a SlotsOf<O>,
     /// None for a batch.
     pub(super) source: Option<Mutex<Source<'a, O::Item>>>,
-    pub(super) limiter: Option<&'a dyn RateLimiter>,
+    /// None where no item has to wait for anything.
+    pub(super) limits: Option<Limits<'a, O::Item>>,
     pub(super) retry: Option<&'a Retry<'a, O::Error>>,
     pub(super) journal: Option<&'a (dyn JournalHook<O::Item, O::Value, O::Error> + 'a)>,
     /// Where every attempt is noted, if that is wanted.
@@ -51,8 +55,6 @@ pub(super) struct Job<'a, O: Operation> {
     pub(super) trace: Trace,
     /// The workers' threads, where the number of workers depends on what they do.
     pub(super) watch: Option<Watch>,
-    /// How many wait for a permit, where the number of workers depends on it.
-    pub(super) paced: AtomicUsize,
     /// Whether an item may have to wait before it starts. Then a claim has one item.
     pub(super) waits: bool,
     /// Whether there is more to do for an item than to run it.
@@ -80,7 +82,7 @@ impl<'a, O: Operation> Job<'a, O> {
         operation: &'a O,
         dispatcher: &'a Dispatcher,
         slots: &'a SlotsOf<O>,
-        settings: &'a SettingsOf<'a, O>,
+        settings: &'a SettingsOf<'_, O>,
         recorder: Option<Recorder<'a, O::Item>>,
         trace: Trace,
     ) -> Self {
@@ -92,11 +94,10 @@ impl<'a, O: Operation> Job<'a, O> {
             dispatcher,
             slots,
             source: None,
-            limiter: None,
+            limits: None,
             retry,
             journal,
             watch: adapts.then(Watch::default),
-            paced: AtomicUsize::new(0),
             waits,
             is_careful: waits || journal.is_some() || recorder.is_some() || trace.hears_successes(),
             may_solo: false,
@@ -119,10 +120,18 @@ impl<'a, O: Operation> Job<'a, O> {
         self.may_solo = !self.is_careful && !self.dispatcher.reports && may_solo;
     }
 
-    /// Every item asks this limiter first.
-    pub(super) fn limit_by(&mut self, limiter: Option<&'a dyn RateLimiter>) {
-        self.limiter = limiter;
-        if limiter.is_some() {
+    /// Every item needs something of these limits, and of the executor's.
+    pub(super) fn limit_by<'l: 'a>(
+        &mut self,
+        limits: Vec<Limit<'l, O::Item>>,
+        limiter: Option<&'a dyn RateLimiter>,
+        listener: Option<Listener>,
+    ) {
+        let limits = limits.into_iter().map(Limit::shortened);
+        let limits: Vec<_> = limits.chain(limiter.map(Limit::rate)).collect();
+        if !limits.is_empty() {
+            let workers = self.dispatcher.read(|schedule| schedule.team.most_workers());
+            self.limits = Some(Limits::new(limits, self.dispatcher.since, workers, listener));
             (self.waits, self.is_careful) = (true, true);
         }
     }
@@ -156,21 +165,10 @@ impl<O: Operation> Job<'_, O> {
         self.item_nanos.load(Ordering::Relaxed) < QUICK
     }
 
-    /// Waits for the permit of the item at `index`, and for the end of a pause. Whether it may start then.
-    pub(super) fn wait_to_start(&self, index: usize) -> Result<bool, LimiterError> {
-        if !self.waits {
-            return Ok(self.dispatcher.allows(index));
-        }
-        let wait = self.limiter.map_or(Ok(Duration::ZERO), RateLimiter::reserve)?;
-        let _paced = self.adapts().then(|| Paced::new(&self.paced));
-        Ok(self.dispatcher.wait_to_start(index, wait))
-    }
-
-    /// Holds all items back, as an attempt asks for that started when there had been so many pauses.
-    pub(super) fn pause_all(&self, time: Duration, pauses: usize) {
-        let is_news = self.dispatcher.pause(time, pauses);
-        if let Some(limiter) = self.limiter.filter(|_| is_news) {
-            limiter.pause(time);
+    /// Holds all items back, as an attempt asks for that started when there had been so many pauses. Its limiters hear of it.
+    pub(super) fn pause_all(&self, time: Duration, pauses: usize, permit: Option<&Permit>) {
+        if self.dispatcher.pause(time, pauses) {
+            self.pause_limiters(permit, time);
         }
     }
 
@@ -221,21 +219,5 @@ impl<O: Operation> Job<'_, O> {
             Err(panic) => self.fail(panic),
         }
         None
-    }
-}
-
-/// Counts a worker that waits for a permit.
-struct Paced<'p>(&'p AtomicUsize);
-
-impl<'p> Paced<'p> {
-    fn new(paced: &'p AtomicUsize) -> Self {
-        paced.fetch_add(1, Ordering::Relaxed);
-        Paced(paced)
-    }
-}
-
-impl Drop for Paced<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }

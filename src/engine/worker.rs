@@ -13,6 +13,7 @@ use crate::sync::atomic::{AtomicUsize, Ordering};
 use crate::thread_meter::{Meter, Usage, Watch};
 use crate::timeline::recorder::Scribe;
 
+use super::limits::Permit;
 use super::operation::{Operation, made};
 use super::schedule::{Done, Member, Next, Pace, Role};
 use super::shared::Job;
@@ -26,6 +27,12 @@ pub(super) struct Worker<'w, 'j, O: Operation> {
     /// The user's. Made when the worker has its first item.
     pub(super) state: Option<O::State>,
     pub(super) scribe: Option<Scribe<'w, O::Item>>,
+    /// What the attempt under way has of the limits.
+    pub(super) permit: Option<Permit>,
+    /// When it came to the limits.
+    pub(super) asked_at: Option<Duration>,
+    /// Why it may not start: a limiter gave an error, or what asks for its cost panicked.
+    pub(super) refusal: Option<ItemError<O::Error>>,
     /// Where the controller wants to know of it.
     measure: Option<Measure>,
 }
@@ -53,7 +60,17 @@ impl<'w, 'j, O: Operation> Worker<'w, 'j, O> {
     pub(super) fn new(job: &'w Job<'j, O>, role: Role) -> Self {
         let pace = if job.adapts() && role == Role::Helper { Pace::measured() } else { Pace::new() };
         let scribe = job.recorder.as_ref().map(Scribe::new);
-        Worker { job, member: Member::new(role), pace, state: None, scribe, measure: None }
+        Worker {
+            job,
+            member: Member::new(role),
+            pace,
+            state: None,
+            scribe,
+            permit: None,
+            asked_at: None,
+            refusal: None,
+            measure: None,
+        }
     }
 
     /// Works until there is nothing left for this worker.
@@ -62,8 +79,7 @@ impl<'w, 'j, O: Operation> Worker<'w, 'j, O> {
         let _within = self.job.trace.enter();
         let (mut done, mut now) = (Done::default(), Instant::now());
         loop {
-            let (told, size) = (mem::take(&mut done), self.claim_size());
-            match self.job.dispatcher.next(&mut self.member, told, size, &mut now) {
+            match self.next(mem::take(&mut done), &mut now) {
                 Next::Run { claim, is_retry } => {
                     done = self.run_claim(claim, is_retry, &mut now, &mut None).0;
                 }
@@ -82,13 +98,29 @@ impl<'w, 'j, O: Operation> Worker<'w, 'j, O> {
         self.job.discard(state);
     }
 
+    fn next(&mut self, done: Done, now: &mut Instant) -> Next {
+        let (job, size) = (self.job, self.claim_size());
+        match &job.limits {
+            Some(limits) => self.next_within(limits, done, now),
+            None => job.dispatcher.next(&mut self.member, done, size, now),
+        }
+    }
+
+    fn try_next(&mut self, now: Instant) -> Next {
+        let (job, size) = (self.job, self.claim_size());
+        match &job.limits {
+            Some(limits) => self.try_next_within(limits, now).0,
+            None => job.dispatcher.try_next(&mut self.member, size, now),
+        }
+    }
+
     /// Works a short while, and tells of each item before the next one starts. A panic of `tell` goes on when the claim has come
     /// back.
     pub(super) fn take_turn(&mut self, tell: Tell<'_>) -> Turn {
-        let (job, size, mut now) = (self.job, self.claim_size(), Instant::now());
+        let (job, mut now) = (self.job, Instant::now());
         let _within = job.trace.enter();
         let (mut turn, mut done, mut told) = (Turn::Worked, Done::default(), Ok(()));
-        match job.dispatcher.try_next(&mut self.member, size, now) {
+        match self.try_next(now) {
             Next::Run { claim, is_retry } => {
                 (done, told) = self.run_claim(claim, is_retry, &mut now, &mut Some(tell));
             }
@@ -96,6 +128,7 @@ impl<'w, 'j, O: Operation> Worker<'w, 'j, O> {
             Next::Wait(until) => turn = Turn::Wait(until),
             Next::Oversee | Next::Leave => return Turn::Leave,
         }
+        self.give_permit_back();
         job.dispatcher.leave(&mut self.member, done, now);
         told.unwrap_or_else(|panic| panic.resume());
         turn
@@ -200,11 +233,6 @@ impl<O: Operation> Worker<'_, '_, O> {
         measure.before = if ticket.measure() { measure.meter.read() } else { None };
     }
 
-    /// The item has its permit.
-    pub(super) fn is_permitted(&mut self) {
-        self.measure.iter_mut().for_each(|measure| measure.started = Instant::now());
-    }
-
     /// What the claim took.
     fn sample(&mut self, since: Instant, now: Instant) -> Option<Sample> {
         let (job, measure) = (self.job, self.measure.as_mut()?);
@@ -219,6 +247,7 @@ impl<O: Operation> Worker<'_, '_, O> {
 /// A worker that goes counts as gone, also by unwinding.
 impl<O: Operation> Drop for Worker<'_, '_, O> {
     fn drop(&mut self) {
+        self.give_permit_back();
         if !self.member.is_away() {
             self.job.dispatcher.leave(&mut self.member, Done::default(), Instant::now());
         }

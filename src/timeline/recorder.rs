@@ -2,6 +2,7 @@
 //! begins one, and now and then while many spans are kept.
 
 use std::mem;
+use std::time::Duration;
 
 use crate::error::ItemError;
 use crate::panic::{self, Panic};
@@ -107,6 +108,8 @@ pub(crate) struct Scribe<'r, I> {
     /// Spans that it has kept and not told of.
     untold: usize,
     queued: u64,
+    /// When the item first asked its limits, if it has any.
+    asked: Option<u64>,
     /// Since when it can turn to the next item.
     free_since: u64,
     open: Option<Open>,
@@ -121,15 +124,17 @@ struct Open {
 
 impl<'r, I> Scribe<'r, I> {
     pub(crate) fn new(recorder: &'r Recorder<'r, I>) -> Self {
-        Scribe { recorder, track: None, untold: 0, queued: 0, free_since: 0, open: None }
+        Scribe { recorder, track: None, untold: 0, queued: 0, asked: None, free_since: 0, open: None }
     }
 
     /// The worker with this number turns to items that have been queued since then.
-    pub(crate) fn turns_to(&mut self, worker: usize, queued: Queued) {
+    /// They asked their limits at `asked`, which is a time since the batch began.
+    pub(crate) fn turns_to(&mut self, worker: usize, queued: Queued, asked: Option<Duration>) {
         self.free_since = self.recorder.now();
+        self.asked = asked.map(|asked| nanos(asked).min(self.free_since));
         self.queued = match queued {
             Queued::AtStart => self.recorder.queued,
-            Queued::Now => self.free_since,
+            Queued::Now => self.asked.unwrap_or(self.free_since),
             Queued::At(due) => self.recorder.at(due),
         };
         if self.track.as_ref().is_none_or(|track| track.worker != worker) {
@@ -197,9 +202,11 @@ impl<'r, I> Scribe<'r, I> {
     /// Of the attempt that is open. Whatever the clock of another core says, nothing ends before it begins.
     #[inline]
     fn times(&mut self) -> Times {
-        let (open, taken) = (self.open.take(), self.free_since);
+        let open = self.open.take();
+        let turned = self.free_since;
+        let taken = self.asked.take().unwrap_or(turned);
         let ended = open.as_ref().and_then(|open| open.ended).unwrap_or_else(|| self.recorder.now());
-        let started = open.map_or(ended, |open| open.started).max(taken);
+        let started = open.map_or(ended, |open| open.started).max(turned);
         Times { queued: self.queued.min(taken), taken, started, ended: ended.max(started) }
     }
 
@@ -268,7 +275,7 @@ mod tests {
         for items in [Some(100_000), None] {
             let recorder = recorder(1_000, items);
             let mut scribe = Scribe::new(&recorder);
-            scribe.turns_to(0, Queued::AtStart);
+            scribe.turns_to(0, Queued::AtStart, None);
             for index in 0..100_000 {
                 scribe.starts(false);
                 scribe.succeeds(index, 1, &index);
@@ -282,7 +289,7 @@ mod tests {
     }
 
     fn work(scribe: &mut Scribe<'_, usize>, worker: usize, index: usize) {
-        scribe.turns_to(worker, Queued::Now);
+        scribe.turns_to(worker, Queued::Now, None);
         scribe.starts(false);
         scribe.succeeds(index, 1, &index);
     }

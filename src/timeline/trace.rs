@@ -75,11 +75,13 @@ fn write_names(timeline: &Timeline, events: &mut Events<impl Write>) -> io::Resu
 fn write_span(span: &Span, events: &mut Events<impl Write>) -> io::Result<()> {
     let (times, thread) = (span.times(), thread(span.worker()));
     if times.limiter_wait() > 0 {
-        let (since, time) = (Micros(times.taken), Micros(times.limiter_wait()));
-        events.write(format_args!(
-            r#""ph":"X","name":"waits for a permit","cat":"limiter","pid":{PROCESS},"tid":{thread},"ts":{since},"dur":{time},"args":{{"index":{}}}"#,
-            span.index()
-        ))?;
+        // It holds no worker, so it is drawn beside their lanes.
+        let id = span.index();
+        for (phase, at) in [("b", Micros(times.taken)), ("e", Micros(times.started))] {
+            events.write(format_args!(
+                r#""ph":"{phase}","name":"waits for a permit","cat":"limiter","id":{id},"pid":{PROCESS},"tid":{thread},"ts":{at},"args":{{"index":{id}}}"#
+            ))?;
+        }
     }
     let (since, time, id) = (Micros(times.started), Micros(times.run_time()), Text(span.id()));
     let (index, attempt, ending) = (span.index(), span.attempt(), span.ending());

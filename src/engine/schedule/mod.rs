@@ -12,6 +12,7 @@
 
 mod chunk_size;
 mod fresh;
+mod limits;
 mod pause;
 mod retries;
 mod stop;
@@ -28,6 +29,7 @@ use crate::timeline::curve::Curve;
 use crate::slots::Claim;
 
 use fresh::Fresh;
+pub(super) use limits::Waiting;
 use pause::Pause;
 use retries::Retries;
 pub(super) use stop::Stop;
@@ -131,6 +133,10 @@ pub(super) struct Schedule {
     pub(super) stop: Stop,
     pub(super) pause: Pause,
     pub(super) team: Team,
+    /// The items that wait for limits.
+    at_limits: Waiting,
+    /// The latest time that the schedule was told.
+    clock: Duration,
     limit_moved: bool,
     counts: Counts,
 }
@@ -163,6 +169,8 @@ pub(super) struct Ask {
     pub(super) size: usize,
     /// How many items the consumer of a stream is done with.
     pub(super) handed_on: usize,
+    /// Whether there are limits, so that the item may have to wait before it starts.
+    pub(super) is_limited: bool,
 }
 
 impl Schedule {
@@ -188,6 +196,8 @@ impl Schedule {
             stop: Stop::new(on_failure),
             pause: Pause::default(),
             team,
+            at_limits: Waiting::default(),
+            clock: Duration::ZERO,
             limit_moved: false,
             counts: Counts::default(),
         }
@@ -199,6 +209,7 @@ impl Schedule {
         if member.phase.is_busy() {
             self.team.turn(member, Phase::Busy { shares: false });
         }
+        self.clock = self.clock.max(now);
         self.counts.add(done.counts);
         self.undecided.extend(done.left);
         if let Some((ticket, sample)) = member.ticket.take().zip(done.sample) {
@@ -210,6 +221,7 @@ impl Schedule {
     pub(super) fn next(&mut self, member: &mut Member, ask: Ask) -> Next {
         let next = self.find(member, ask);
         let phase = match &next {
+            Next::Run { .. } if ask.is_limited => Phase::Asking,
             Next::Run { claim, .. } => Phase::Busy { shares: claim.len() > 1 },
             Next::Pull { .. } => Phase::Pulling,
             Next::Wait(_) | Next::Oversee => Phase::Idle,
@@ -220,7 +232,9 @@ impl Schedule {
             Next::Wait(until) => return Next::Wait(self.alarm_for(member).into_iter().chain(until).min()),
             Next::Run { ref claim, .. } => {
                 let items = claim.len();
-                self.control(ask.now, |controller| member.ticket = Some(controller.start(ask.now, items)));
+                if !ask.is_limited {
+                    self.measure(member, ask.now, items);
+                }
             }
             Next::Pull { .. } => (self.wants_room, member.has_waited_for_room) = (None, false),
             Next::Oversee | Next::Leave => {}
@@ -228,14 +242,19 @@ impl Schedule {
         next
     }
 
+    fn measure(&mut self, member: &mut Member, now: Duration, items: usize) {
+        self.control(now, |controller| member.ticket = Some(controller.start(now, items)));
+    }
+
     fn find(&mut self, member: &mut Member, ask: Ask) -> Next {
+        self.clock = self.clock.max(ask.now);
         let stop_at = self.stop.line();
         if self.team.adapts() && self.team.is_one_too_many(member) && !self.is_over() {
             self.team.sent_away += 1;
             return Next::Leave;
         }
-        let mut until = None;
-        if self.team.has_room(member) {
+        let mut until = self.pause.end_after(ask.now);
+        if until.is_none() && self.team.has_room(member) && !self.at_limits.is_closed {
             if let Some(next) = self.claim(ask, stop_at) {
                 return next;
             }
@@ -250,9 +269,9 @@ impl Schedule {
             self.solo = Solo::Overseen;
             return Next::Oversee;
         }
-        // No more workers wait for another attempt than there are items that do.
+        // No more workers wait for another attempt, or for a limit, than there are items that do.
         let others_idle = self.team.idle - usize::from(member.phase == Phase::Idle);
-        if self.may_bring_items(stop_at) || others_idle < self.retries.waiting() {
+        if self.may_bring_items(stop_at) || others_idle < self.waiting() {
             return Next::Wait(until);
         }
         Next::Leave
@@ -310,7 +329,7 @@ impl Schedule {
                 fair
             }
             Role::Caller if has_others => 0,
-            _ => usize::from(self.retries.waiting() == 0),
+            _ => usize::from(self.waiting() == 0),
         };
         let most = wanted.min(self.room(ask.handed_on));
         if most == 0 && wanted > 0 {
@@ -334,7 +353,7 @@ impl Schedule {
 
     /// When an idle worker wakes by itself. Of all that are idle, one does when the next retry is due, and calls others if more are.
     fn alarm_for(&mut self, member: &mut Member) -> Option<Duration> {
-        let due = self.retries.next_due().filter(|due| self.team.is_before_alarm(*due))?;
+        let due = self.next_due().filter(|due| self.team.is_before_alarm(*due))?;
         if self.team.busy >= self.team.limit {
             return None; // the next worker that has no claim calls one
         }
@@ -342,9 +361,19 @@ impl Schedule {
         Some(due)
     }
 
+    /// When the next item that waits may start, if one of them can by itself.
+    fn next_due(&self) -> Option<Duration> {
+        let retry = self.retries.next_due().filter(|_| !self.at_limits.is_closed);
+        retry.into_iter().chain(self.at_limits.due).min()
+    }
+
     /// Whether the schedule has changed in a way that concerns an idle worker.
     pub(super) fn concerns_idle(&self, handed_on: usize) -> bool {
-        self.is_over() || (self.team.busy < self.team.limit && self.has_work_for_the_idle(handed_on))
+        if self.is_over() || self.at_limits.are_stopped(self.stop.line()) {
+            return true;
+        }
+        let may_start = self.team.busy < self.team.limit && self.pause.end_after(self.clock).is_none();
+        may_start && self.has_work_for_the_idle(handed_on)
     }
 
     /// Which sleepers are to be woken for that. One at a time: a worker that comes calls the next, if there is more.
@@ -376,17 +405,20 @@ impl Schedule {
     fn has_work_for_the_idle(&self, handed_on: usize) -> bool {
         let stop_at = self.stop.line();
         let has_room = || self.wants_room.is_none_or(|wanted| handed_on >= wanted);
-        // A helper alone does not pull while a retry needs it.
-        let may_pull = || self.team.helpers > 1 || self.retries.waiting() == 0;
-        let lacks_alarm = |due| self.team.is_before_alarm(due);
-        !self.returned.is_empty()
-            || self.fresh.has_some(stop_at)
-            || (self.fresh.can_lend(stop_at)
-                && !matches!(self.solo, Solo::Wanted { .. })
-                && has_room()
-                && may_pull())
+        // A helper alone does not pull while an item that waits needs it.
+        let may_pull = || self.team.helpers > 1 || self.waiting() == 0;
+        let may_claim = || {
+            !self.returned.is_empty()
+                || self.fresh.has_some(stop_at)
+                || (self.fresh.can_lend(stop_at)
+                    && !matches!(self.solo, Solo::Wanted { .. })
+                    && has_room()
+                    && may_pull())
+        };
+        self.at_limits.is_ready
+            || (!self.at_limits.is_closed && may_claim())
             || self.solo == Solo::Alone
-            || self.retries.next_due().is_some_and(lacks_alarm)
+            || self.next_due().is_some_and(|due| self.team.is_before_alarm(due))
     }
 
     /// Whether there are items to claim, or others may bring some: by pulling, or out of their claims.
@@ -396,7 +428,42 @@ impl Schedule {
 
     /// Whether there is nothing left to run, now or later.
     pub(super) fn is_over(&self) -> bool {
-        self.retries.waiting() == 0 && !self.may_bring_items(self.stop.line())
+        self.waiting() == 0 && !self.may_bring_items(self.stop.line())
+    }
+}
+
+/// Items that wait for limits.
+impl Schedule {
+    /// How many items have been claimed, and wait for another attempt or for a limit.
+    fn waiting(&self) -> usize {
+        self.retries.waiting() + self.at_limits.parked
+    }
+
+    /// How it stands with them now.
+    pub(super) fn wait_at_limits(&mut self, waiting: Waiting) {
+        self.at_limits = waiting;
+    }
+
+    /// Something else has changed what they wait for.
+    pub(super) fn limits_changed(&mut self) {
+        self.at_limits.is_ready |= self.at_limits.parked > 0;
+    }
+
+    /// Whether the worker may start one of them.
+    pub(super) fn may_start(&self, member: &Member, now: Duration) -> bool {
+        let is_too_many = self.team.adapts() && self.team.is_one_too_many(member);
+        !is_too_many && self.team.has_room(member) && self.pause.end_after(now).is_none()
+    }
+
+    /// The worker starts an item that it has claimed, or that has waited.
+    pub(super) fn begin(&mut self, member: &mut Member, now: Duration) {
+        self.team.turn(member, Phase::Busy { shares: false });
+        self.measure(member, now, 1);
+    }
+
+    /// These do not start any more.
+    pub(super) fn leave_undecided(&mut self, claims: Vec<Claim>) {
+        self.undecided.extend(claims);
     }
 }
 
@@ -476,6 +543,7 @@ impl Schedule {
 
     /// An attempt asks that nothing starts for this time. Whether that is news.
     pub(super) fn ask_pause(&mut self, now: Duration, time: Duration, seen: usize) -> bool {
+        self.clock = self.clock.max(now);
         let is_news = self.pause.ask(now, time, seen);
         if is_news {
             self.control(now, Controller::overload);
@@ -495,13 +563,13 @@ impl Schedule {
         mem::take(&mut self.limit_moved)
     }
 
-    /// Has the controller look around: `runnable` workers compute, if that is known, and `paced` wait for a permit.
-    pub(super) fn tick(&mut self, now: Duration, handed_on: usize, runnable: Option<usize>, paced: usize) {
+    /// Has the controller look around: `runnable` workers compute, if that is known.
+    pub(super) fn tick(&mut self, now: Duration, handed_on: usize, runnable: Option<usize>) {
         let stop_at = self.stop.line();
         let room = if self.fresh.can_lend(stop_at) { self.room(handed_on) } else { 0 };
         let fresh = if self.fresh.has_some(stop_at) { self.fresh.queued() } else { 0 };
-        let queued = room + fresh + self.returned.len();
-        self.control(now, |controller| controller.tick(now, Activity { runnable, queued, paced }));
+        let queued = if self.at_limits.is_closed { 0 } else { room + fresh + self.returned.len() };
+        self.control(now, |controller| controller.tick(now, Activity { runnable, queued, paced: 0 }));
     }
 
     /// How many more items of a stream may be under way.
@@ -533,7 +601,7 @@ impl Schedule {
     ) -> Option<usize> {
         let is_free = self.fresh.can_lend(self.stop.line()) && self.team.has_room(member);
         let index = self.fresh.known().0;
-        if !is_free || index > handed_on || self.retries.waiting() > 0 {
+        if !is_free || index > handed_on || self.waiting() > 0 {
             self.solo = match self.solo {
                 Solo::Refused { until } if now < until => Solo::Refused { until },
                 Solo::Wanted { until } => Solo::Wanted { until },

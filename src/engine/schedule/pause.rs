@@ -29,8 +29,14 @@ impl Pause {
         self.number
     }
 
+    /// When something may start again, if that is not now.
+    pub(super) fn end_after(&self, now: Duration) -> Option<Duration> {
+        (self.until > now).then_some(self.until)
+    }
+
     /// How long it is until something may start.
-    pub(in crate::engine) fn left(&self, now: Duration) -> Duration {
+    #[cfg(test)]
+    fn left(&self, now: Duration) -> Duration {
         self.until.saturating_sub(now)
     }
 }

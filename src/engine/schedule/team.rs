@@ -23,6 +23,8 @@ pub(in crate::engine) enum Phase {
     Away,
     /// It runs a claim; whether that has more than one item.
     Busy { shares: bool },
+    /// It has claimed an item, and asks whether that may start.
+    Asking,
     /// It pulls items out of the iterator, which may keep it waiting.
     Pulling,
     /// It waits until there is something for it.
@@ -70,6 +72,7 @@ pub(in crate::engine) struct Team {
     pub(super) helpers: usize,
     pub(super) idle: usize,
     pulling: usize,
+    asking: usize,
     /// How many run a claim of which idle workers could get something.
     pub(super) sharing: usize,
     /// How many helpers went because the limit had fallen.
@@ -102,6 +105,11 @@ impl Team {
         self.controller.is_some()
     }
 
+    /// How many workers there may ever be.
+    pub(in crate::engine) fn most_workers(&self) -> usize {
+        self.controller.as_deref().map_or(self.limit, Controller::most).max(1)
+    }
+
     /// The worker does something else now. A worker that becomes busy gets a number.
     pub(super) fn turn(&mut self, member: &mut Member, to: Phase) {
         let from = std::mem::replace(&mut member.phase, to);
@@ -125,6 +133,7 @@ impl Team {
         count(&mut self.busy, phase.is_busy());
         count(&mut self.sharing, phase == Phase::Busy { shares: true });
         count(&mut self.pulling, phase == Phase::Pulling);
+        count(&mut self.asking, phase == Phase::Asking);
         count(&mut self.idle, phase == Phase::Idle);
         count(&mut self.helpers, role == Role::Helper && phase != Phase::Away);
     }
@@ -148,7 +157,7 @@ impl Team {
 
     /// How many workers look after the batch. One that pulls what is not wanted any more is waited for elsewhere.
     pub(super) fn present(&self, is_open: bool) -> usize {
-        self.busy + self.idle + if is_open { self.pulling } else { 0 }
+        self.busy + self.asking + self.idle + if is_open { self.pulling } else { 0 }
     }
 
     /// The worker, which is idle, wakes by itself then.

@@ -134,7 +134,10 @@ impl Model {
     fn ask(&mut self, number: usize, size: usize) -> Holds {
         let Worker { member, done, .. } = &mut self.workers[number];
         self.schedule.done(member, self.now, mem::take(done));
-        match self.schedule.next(member, Ask { now: self.now, size, handed_on: self.handed_on }) {
+        match self
+            .schedule
+            .next(member, Ask { now: self.now, size, handed_on: self.handed_on, is_limited: false })
+        {
             Next::Run { claim, .. } => {
                 assert!(claim.index() < self.schedule.stop.line(), "it may not start");
                 Holds::Claim(claim)

@@ -1,0 +1,145 @@
+//! How workers pass the turnstile: claim an item, ask what it needs, and start it or leave it there.
+
+use std::time::Duration;
+
+use crate::error::ItemError;
+use crate::panic;
+use crate::sync::Instant;
+use crate::sync::atomic::Ordering;
+
+use super::turnstile::{Refused, Start};
+use super::{Limits, Permit, Turnstile};
+use crate::engine::operation::Operation;
+use crate::engine::schedule::{Done, Next};
+use crate::engine::shared::Job;
+use crate::engine::worker::Worker;
+use crate::slots::Claim;
+
+impl<O: Operation> Worker<'_, '_, O> {
+    /// What the worker is to do next, as soon as there is something.
+    pub(in crate::engine) fn next_within(
+        &mut self,
+        limits: &Limits<'_, O::Item>,
+        done: Done,
+        now: &mut Instant,
+    ) -> Next {
+        self.job.dispatcher.report(&mut self.member, done, *now);
+        loop {
+            let (next, seen) = self.try_next_within(limits, *now);
+            match next {
+                Next::Wait(until) => drop(self.job.dispatcher.rest(seen, until)),
+                next => return next,
+            }
+            *now = Instant::now();
+        }
+    }
+
+    /// The same for a worker that does not sleep here. Says also how many changes there had been.
+    pub(in crate::engine) fn try_next_within(
+        &mut self,
+        limits: &Limits<'_, O::Item>,
+        now: Instant,
+    ) -> (Next, usize) {
+        let dispatcher = self.job.dispatcher;
+        let mut turnstile = limits.lock();
+        dispatcher.look_at_deadline_at(now);
+        self.prepare(&mut turnstile);
+        let at = dispatcher.since(now);
+        loop {
+            let may_start = || dispatcher.read(|schedule| schedule.may_start(&self.member, at));
+            if turnstile.parked() > 0 && may_start() {
+                if let Some(start) = turnstile.next_parked(at) {
+                    let waiting = limits.waiting(&turnstile);
+                    dispatcher.update(|schedule| {
+                        schedule.wait_at_limits(waiting);
+                        schedule.begin(&mut self.member, at);
+                    });
+                    return (self.begin(start), 0);
+                }
+            }
+            let waiting = limits.waiting(&turnstile);
+            let (next, seen) = dispatcher.try_next_with(&mut self.member, waiting, now);
+            let Next::Run { mut claim, is_retry } = next else { return (next, seen) };
+            if !is_retry {
+                if let Some(counts) = self.recall(&mut claim) {
+                    let done = Done { counts, left: None, sample: None };
+                    dispatcher.report(&mut self.member, done, now);
+                    continue;
+                }
+            }
+            if let Some(next) = self.admit(limits, &mut turnstile, claim, is_retry, now) {
+                dispatcher.update(|schedule| schedule.begin(&mut self.member, at));
+                return (next, seen);
+            }
+        }
+    }
+
+    /// Gives back what the last attempt had, and takes notice of what has changed.
+    fn prepare(&mut self, turnstile: &mut Turnstile<'_>) {
+        let dispatcher = self.job.dispatcher;
+        if let Some(permit) = self.permit.take() {
+            turnstile.give_back(permit);
+        }
+        if dispatcher.limits_changed.swap(false, Ordering::Acquire) {
+            turnstile.changed_outside();
+        }
+        let stop_at = dispatcher.stop_at().load(Ordering::Relaxed);
+        if stop_at < usize::MAX {
+            let stopped = turnstile.stop_at(stop_at);
+            if !stopped.is_empty() {
+                dispatcher.update(|schedule| schedule.leave_undecided(stopped));
+            }
+        }
+    }
+
+    /// Starts the item, or parks it.
+    fn admit<'l>(
+        &mut self,
+        limits: &Limits<'l, O::Item>,
+        turnstile: &mut Turnstile<'l>,
+        claim: Claim,
+        is_retry: bool,
+        now: Instant,
+    ) -> Option<Next> {
+        let item = self.job.slots.first(&claim)?;
+        let at = self.job.dispatcher.since(now);
+        let demands = match panic::catch(|| limits.demands(item, turnstile)) {
+            Ok(demands) => demands,
+            Err(panic) => {
+                let permit = Err(Refused::Panicked(panic));
+                return Some(self.begin(Start { claim, is_retry, since: at, permit }));
+            }
+        };
+        turnstile.admit(claim, is_retry, demands, at).map(|start| self.begin(start))
+    }
+
+    /// The attempt has its permit, or fails before it starts.
+    fn begin(&mut self, start: Start) -> Next {
+        match start.permit {
+            Ok(permit) => (self.permit, self.asked_at) = (Some(permit), Some(start.since)),
+            Err(Refused::Error(error)) => self.refusal = Some(ItemError::RateLimiter(error)),
+            Err(Refused::Panicked(panic)) => self.refusal = Some(ItemError::Panicked(panic)),
+        }
+        Next::Run { claim: start.claim, is_retry: start.is_retry }
+    }
+
+    /// Gives back what the last attempt had, where the worker claims nothing next.
+    pub(in crate::engine) fn give_permit_back(&mut self) {
+        let (Some(limits), Some(permit)) = (&self.job.limits, self.permit.take()) else { return };
+        let mut turnstile = limits.lock();
+        turnstile.give_back(permit);
+        let waiting = limits.waiting(&turnstile);
+        self.job.dispatcher.update(|schedule| schedule.wait_at_limits(waiting));
+    }
+}
+
+impl<O: Operation> Job<'_, O> {
+    /// The limiters of this attempt hear of a pause.
+    pub(in crate::engine) fn pause_limiters(&self, permit: Option<&Permit>, time: Duration) {
+        let (Some(limits), Some(permit)) = (&self.limits, permit) else { return };
+        let limiters = limits.lock().limiters(permit);
+        for limiter in limiters {
+            limiter.pause(time);
+        }
+    }
+}

@@ -1,0 +1,84 @@
+//! What the engine knows of one limit: who waits for it, and when to look again.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use crate::limit::Scarce;
+
+use super::Turn;
+
+/// What an item takes of one limit.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Demand {
+    pub(super) meter: usize,
+    pub(super) cost: u64,
+    /// When the permit that the item has may be used, if it has one.
+    pub(super) reserved: Option<Duration>,
+    /// How often the item has waited for it for as long as it was told.
+    pub(super) tries: u8,
+}
+
+impl Demand {
+    pub(super) fn new(meter: usize, cost: u64) -> Self {
+        Demand { meter, cost, reserved: None, tries: 0 }
+    }
+}
+
+pub(super) struct Meter<'a> {
+    pub(super) scarce: Scarce<'a>,
+    /// The items that wait here; the first is tried first.
+    pub(super) line: BTreeSet<Turn>,
+    /// When the first is tried again.
+    pub(super) timer: Option<Duration>,
+    /// How many parked items have a permit of it.
+    pub(super) reserved: usize,
+    /// How many items wait that need it, or run with it.
+    pub(super) users: usize,
+}
+
+impl<'a> Meter<'a> {
+    pub(super) fn new(scarce: Scarce<'a>) -> Self {
+        Meter { scarce, line: BTreeSet::new(), timer: None, reserved: 0, users: 0 }
+    }
+
+    /// Whether it could be made anew and nothing would change.
+    pub(super) fn is_unused(&self) -> bool {
+        self.users == 0
+            && match &self.scarce {
+                Scarce::Permits(limiter) => limiter.is_unused(),
+                Scarce::Slots(slots) => !slots.is_shared(),
+            }
+    }
+}
+
+/// The meters of a batch, by their numbers.
+#[derive(Default)]
+pub(super) struct Meters<'a> {
+    meters: Vec<Option<Meter<'a>>>,
+    free: Vec<usize>,
+}
+
+impl<'a> Meters<'a> {
+    pub(super) fn add(&mut self, scarce: Scarce<'a>) -> usize {
+        let meter = Some(Meter::new(scarce));
+        if let Some(number) = self.free.pop() {
+            self.meters[number] = meter;
+            return number;
+        }
+        self.meters.push(meter);
+        self.meters.len() - 1
+    }
+
+    pub(super) fn remove(&mut self, number: usize) {
+        self.meters[number] = None;
+        self.free.push(number);
+    }
+
+    pub(super) fn get(&self, number: usize) -> &Meter<'a> {
+        self.meters[number].as_ref().unwrap_or_else(|| unreachable!("an item needs this limit"))
+    }
+
+    pub(super) fn get_mut(&mut self, number: usize) -> &mut Meter<'a> {
+        self.meters[number].as_mut().unwrap_or_else(|| unreachable!("an item needs this limit"))
+    }
+}

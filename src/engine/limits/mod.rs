@@ -1,0 +1,72 @@
+//! Limits that see the item: what it needs of each, and which items may start. Items that wait for a limit hold no worker.
+
+mod admission;
+mod meter;
+mod turnstile;
+
+use crate::limit::Limit;
+use crate::listeners::Listener;
+use crate::slots::Claim;
+use crate::sync::{Instant, Mutex, MutexGuard};
+
+use meter::Demand;
+pub(super) use turnstile::{Permit, Turnstile};
+
+use super::schedule::Waiting;
+
+/// The order in which items came, from 0.
+type Turn = u64;
+
+/// The limits of a batch, and who waits for them.
+pub(super) struct Limits<'a, I> {
+    limits: Vec<Limit<'a, I>>,
+    /// The meters of the limits that every item needs: while items wait there, no other needs to be claimed.
+    for_all: Vec<usize>,
+    turnstile: Mutex<Turnstile<'a>>,
+}
+
+impl<'a, I> Limits<'a, I> {
+    pub(super) fn new(
+        limits: Vec<Limit<'a, I>>,
+        began: Instant,
+        most_reserved: usize,
+        listener: Option<Listener>,
+    ) -> Self {
+        let mut turnstile = Turnstile::new(began, most_reserved, listener);
+        let for_all = limits.iter().filter(|limit| limit.is_for_all());
+        let for_all = for_all.map(|limit| limit.meter(&mut turnstile)).collect();
+        Limits { limits, for_all, turnstile: Mutex::new(turnstile) }
+    }
+
+    /// Where one item passes at a time.
+    fn lock(&self) -> MutexGuard<'_, Turnstile<'a>> {
+        self.turnstile.lock()
+    }
+
+    pub(super) fn waiting(&self, turnstile: &Turnstile<'a>) -> Waiting {
+        Waiting {
+            parked: turnstile.parked(),
+            below: turnstile.stopped_at(),
+            is_ready: turnstile.is_ready(),
+            due: turnstile.due(),
+            is_closed: self.for_all.iter().any(|meter| turnstile.has_line(*meter)),
+        }
+    }
+
+    /// When nobody works any more: the items that still wait.
+    pub(super) fn end(&self) -> Vec<Claim> {
+        self.lock().stop_at(0)
+    }
+
+    /// What the item needs. Asks the user's functions, which may panic.
+    fn demands(&self, item: &I, turnstile: &mut Turnstile<'a>) -> Vec<Demand> {
+        let mut demands = Vec::with_capacity(self.limits.len());
+        for limit in &self.limits {
+            limit.demands(item, 1, turnstile, &mut |meter, cost| demands.push(Demand::new(meter, cost)));
+        }
+        demands
+    }
+}
+
+#[cfg(all(test, not(any(loom, shuttle))))]
+mod tests;

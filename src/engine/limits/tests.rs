@@ -1,0 +1,265 @@
+//! The turnstile alone, against a model: items come and end in any order, time goes on, and slots and permits are counted beside it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use proptest::collection::vec;
+use proptest::prelude::*;
+
+use super::*;
+use crate::error::LimiterError;
+use crate::limit::{Concurrency, MakeMeter, Scarce};
+use crate::rate_limit::RateLimiter;
+use crate::sync::Instant;
+use turnstile::{Permit, Start};
+
+const MS: Duration = Duration::from_millis(1);
+
+/// A rate on a clock of its own: a permit every `every` milliseconds.
+struct Rate {
+    now: Arc<AtomicU64>,
+    every: u64,
+    free_at: AtomicU64,
+    /// When permits were due.
+    taken: Arc<Mutex<Vec<u64>>>,
+}
+
+impl RateLimiter for Rate {
+    fn reserve(&self) -> Result<Duration, LimiterError> {
+        let now = self.now.load(Ordering::Relaxed);
+        let at = self.free_at.load(Ordering::Relaxed).max(now);
+        self.free_at.store(at + self.every, Ordering::Relaxed);
+        self.taken.lock().push(at);
+        Ok(Duration::from_millis(at - now))
+    }
+
+    fn wait_for(&self, permits: u64) -> Option<Duration> {
+        let now = self.now.load(Ordering::Relaxed);
+        let at = self.free_at.load(Ordering::Relaxed).max(now) + self.every * permits.saturating_sub(1);
+        Some(Duration::from_millis(at - now))
+    }
+}
+
+#[derive(Debug, Clone)]
+struct Plan {
+    /// How many slots each limit has.
+    slots: Vec<u64>,
+    /// Milliseconds between the permits of each rate.
+    rates: Vec<u64>,
+    /// What each item costs of each limit, and whether it needs each rate.
+    items: Vec<(Vec<u64>, Vec<bool>)>,
+    /// Whether an item comes next, if there is one, or one that runs ends, and which.
+    steps: Vec<(bool, usize)>,
+}
+
+struct Model {
+    plan: Plan,
+    turnstile: Turnstile<'static>,
+    slots: Vec<Concurrency>,
+    now: Arc<AtomicU64>,
+    taken: Vec<Arc<Mutex<Vec<u64>>>>,
+    come: usize,
+    running: BTreeMap<usize, Permit>,
+    started: Vec<usize>,
+}
+
+impl Model {
+    fn new(plan: Plan) -> Self {
+        let now = Arc::new(AtomicU64::new(1));
+        let mut turnstile = Turnstile::new(Instant::now(), 2, None);
+        let slots: Vec<_> = plan.slots.iter().map(|slots| Concurrency::new(*slots)).collect();
+        for (number, slots) in slots.iter().enumerate() {
+            assert_eq!(turnstile.make(Scarce::Slots(slots.clone())), number);
+        }
+        let taken: Vec<_> = plan.rates.iter().map(|_| Arc::default()).collect();
+        for (every, taken) in plan.rates.iter().zip(&taken) {
+            let rate =
+                Rate { now: now.clone(), every: *every, free_at: AtomicU64::new(0), taken: Arc::clone(taken) };
+            turnstile.make(Scarce::Permits(Arc::new(rate)));
+        }
+        Model { plan, turnstile, slots, now, taken, come: 0, running: BTreeMap::new(), started: Vec::new() }
+    }
+
+    fn now(&self) -> Duration {
+        Duration::from_millis(self.now.load(Ordering::Relaxed))
+    }
+
+    fn cost(&self, item: usize, limit: usize) -> u64 {
+        self.plan.items[item].0[limit]
+    }
+
+    fn comes(&mut self) {
+        let item = self.come;
+        self.come += 1;
+        let (costs, needs) = &self.plan.items[item];
+        let slots = costs.iter().enumerate().filter(|(_, cost)| **cost > 0);
+        let rates = needs.iter().enumerate().filter(|(_, needs)| **needs);
+        let demands = slots
+            .map(|(limit, cost)| Demand::new(limit, *cost))
+            .chain(rates.map(|(rate, _)| Demand::new(self.slots.len() + rate, 1)))
+            .collect();
+        let start = self.turnstile.admit(Claim::of(item..item + 1), false, demands, self.now());
+        self.starts(start);
+        self.look();
+    }
+
+    fn starts(&mut self, start: Option<Start>) -> bool {
+        let Some(start) = start else { return false };
+        let Ok(permit) = start.permit else { panic!("no limiter refuses") };
+        self.started.push(start.claim.index());
+        assert!(self.running.insert(start.claim.index(), permit).is_none(), "it started twice");
+        for (limit, slots) in self.slots.iter().enumerate() {
+            let users = self.running.keys().filter(|item| self.cost(**item, limit) > 0).count();
+            let used: u64 = self.running.keys().map(|item| self.cost(*item, limit)).sum();
+            assert!(used <= self.plan.slots[limit] || users == 1, "{used} of limit {limit}");
+            assert!(slots.in_use() >= used);
+        }
+        true
+    }
+
+    /// As idle workers do, as long as something may start.
+    fn look(&mut self) {
+        loop {
+            let start = self.turnstile.next_parked(self.now());
+            if !self.starts(start) {
+                assert!(!self.turnstile.is_ready(), "what may start was looked at");
+                return;
+            }
+        }
+    }
+
+    fn ends(&mut self, which: usize) {
+        let Some(item) = self.running.keys().nth(which % self.running.len().max(1)).copied() else {
+            return self.waits();
+        };
+        if let Some(permit) = self.running.remove(&item) {
+            self.turnstile.give_back(permit);
+        }
+        self.look();
+    }
+
+    /// Time goes on, up to when something is due, and a little later.
+    fn waits(&mut self) {
+        let due = self.turnstile.due().unwrap_or(self.now());
+        let until = u64::try_from(due.as_millis()).unwrap() + 1;
+        self.now.fetch_max(until, Ordering::Relaxed);
+        self.look();
+    }
+
+    fn run(mut self) {
+        for (comes, which) in self.plan.steps.clone() {
+            if comes && self.come < self.plan.items.len() {
+                self.comes();
+            } else {
+                self.ends(which);
+            }
+        }
+        let mut idle = 0;
+        while self.started.len() < self.plan.items.len() || !self.running.is_empty() {
+            let before = (self.started.len(), self.running.len());
+            if self.come < self.plan.items.len() {
+                self.comes();
+            }
+            self.ends(0);
+            idle = if before == (self.started.len(), self.running.len()) { idle + 1 } else { 0 };
+            assert!(idle < 50, "nothing starts any more: {:?} of {}", self.started, self.plan.items.len());
+        }
+        self.check();
+    }
+
+    fn check(&mut self) {
+        for (limit, slots) in self.slots.iter().enumerate() {
+            assert_eq!(slots.in_use(), 0, "slots of limit {limit} are lost");
+        }
+        for (rate, taken) in self.taken.iter().enumerate() {
+            let needed = self.plan.items.iter().filter(|(_, needs)| needs[rate]).count();
+            assert_eq!(taken.lock().len(), needed, "one permit for each start");
+        }
+        assert_eq!((self.turnstile.parked(), self.turnstile.due()), (0, None));
+        // Items that need the very same, and only one thing, start in the order in which they came.
+        let needs_one = |item: &usize| {
+            let (costs, needs) = &self.plan.items[*item];
+            costs.iter().filter(|cost| **cost > 0).count() + needs.iter().filter(|needs| **needs).count() == 1
+        };
+        let singles: Vec<usize> = self.started.iter().copied().filter(needs_one).collect();
+        for first in &singles {
+            let same = singles.iter().filter(|item| {
+                let (costs, needs) = &self.plan.items[**item];
+                let uses = |costs: &[u64]| costs.iter().map(|cost| *cost > 0).collect::<Vec<_>>();
+                (uses(costs), needs) == (uses(&self.plan.items[*first].0), &self.plan.items[*first].1)
+            });
+            assert!(same.is_sorted(), "{:?}", self.started);
+        }
+    }
+}
+
+fn plans() -> impl Strategy<Value = Plan> {
+    (vec(1..6u64, 1..4), vec(1..20u64, 0..3)).prop_flat_map(|(slots, rates)| {
+        let cost = prop_oneof![3 => Just(0u64), 5 => 1..4u64, 1 => 5..9u64];
+        let item = (vec(cost, slots.len()), vec(prop::bool::weighted(0.4), rates.len()));
+        (Just(slots), Just(rates), vec(item, 0..40), vec((any::<bool>(), 0..8usize), 0..120))
+            .prop_map(|(slots, rates, items, steps)| Plan { slots, rates, items, steps })
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+
+    #[test]
+    fn whatever_comes_and_ends_every_item_starts_once_and_no_limit_is_exceeded(plan in plans()) {
+        Model::new(plan).run();
+    }
+}
+
+/// Two limits that are free in turn: pairs of small items take what the giant lacks, again and again.
+#[test]
+fn an_item_that_needs_two_limits_is_not_starved_by_items_that_need_one_each() {
+    let items: Vec<_> = (0..400)
+        .map(|item| match item {
+            0 => (vec![2, 0], vec![]),
+            1 => (vec![0, 2], vec![]),
+            2 => (vec![2, 2], vec![]),
+            n if n % 2 == 0 => (vec![2, 0], vec![]),
+            _ => (vec![0, 2], vec![]),
+        })
+        .collect();
+    let mut model = Model::new(Plan { slots: vec![2, 2], rates: vec![], items, steps: vec![] });
+    for _ in 0..6 {
+        model.comes();
+    }
+    while model.come < 400 {
+        model.comes();
+        model.ends(0);
+        if model.started.contains(&2) {
+            return;
+        }
+    }
+    panic!("it starved");
+}
+
+#[test]
+fn an_item_whose_start_was_refused_leaves_nothing_behind() {
+    let mut turnstile = Turnstile::new(Instant::now(), 1, None);
+    let refuses = crate::rate_limit::limiter_fn(|| Err(LimiterError::from(Box::from("down"))));
+    let meter = turnstile.make(Scarce::Permits(Arc::new(refuses)));
+    let start = turnstile.admit(Claim::of(0..1), false, vec![Demand::new(meter, 1)], MS);
+    assert!(start.is_some_and(|start| start.permit.is_err()));
+    assert_eq!(turnstile.parked(), 0);
+}
+
+#[test]
+fn stopped_items_give_back_what_they_have() {
+    let slots = Concurrency::new(1);
+    let mut turnstile = Turnstile::new(Instant::now(), 1, None);
+    let meter = turnstile.make(Scarce::Slots(slots.clone()));
+    let first = turnstile.admit(Claim::of(0..1), false, vec![Demand::new(meter, 1)], MS);
+    assert!(turnstile.admit(Claim::of(1..2), false, vec![Demand::new(meter, 1)], MS).is_none());
+    assert!(turnstile.admit(Claim::of(2..3), false, vec![Demand::new(meter, 1)], MS).is_none());
+    let stopped: Vec<_> = turnstile.stop_at(2).iter().map(Claim::index).collect();
+    assert_eq!((stopped, turnstile.parked()), (vec![2], 1));
+    turnstile.give_back(first.unwrap().permit.ok().unwrap());
+    let next = turnstile.next_parked(MS).unwrap();
+    assert_eq!((next.claim.index(), slots.in_use()), (1, 1));
+}

@@ -1,0 +1,512 @@
+//! Which item may start, where items wait for limits: one item at a time passes here, in the order in which they come.
+//!
+//! An item that may not start yet is parked in the line of one limit, the first that it lacks, and holds no slot meanwhile. The
+//! first of a line is tried when its time has come or slots were given back. Then it gets all that it needs at once, or it moves to
+//! the line of another limit. No item passes another in its line, so one that needs many slots is not starved by others that need
+//! few: while it is the first, they wait behind it.
+//!
+//! Since a parked item holds no slot, no two items can wait for each other: there is no deadlock. An item that has moved from line
+//! to line often, while later items got what it lacked, stands in the lines of all its limits at once. Then only items that
+//! came before it can start before it, and these are finitely many: there is no starvation.
+//!
+//! A rate that can tell how long a permit takes is asked that first, and its permit is taken when it is due. Of one that cannot
+//! tell, a few items take their permits ahead, and wait until these are due.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::mem;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::error::LimiterError;
+use crate::limit::{MakeMeter, Scarce};
+use crate::listeners::Listener;
+use crate::panic::{self, Panic};
+use crate::rate_limit::RateLimiter;
+use crate::slots::Claim;
+use crate::sync::Instant;
+
+use super::Turn;
+use super::meter::{Demand, Meters};
+
+/// Permits are taken this long before they may be used, so that a thread that wakes a little late loses none. Slots that an item
+/// needs besides are kept for it so long.
+const AHEAD: Duration = Duration::from_millis(1);
+
+/// An item that has moved between lines this often stands in all of them.
+const PATIENCE: u8 = 8;
+
+/// After this many waits for a rate that others use, too, an item takes its permit and waits with it.
+const TRIES: u8 = 2;
+
+/// An item, with what it needs.
+#[derive(Debug)]
+struct Asked {
+    claim: Claim,
+    is_retry: bool,
+    demands: Vec<Demand>,
+    /// When it came.
+    since: Duration,
+    /// How often it has moved from one line to another.
+    moves: u8,
+    /// When its permits are due, if it has them and waits for that.
+    alarm: Option<Duration>,
+    has_slots: bool,
+}
+
+/// What a running item has. It has to be given back.
+#[derive(Debug)]
+#[must_use]
+pub(in crate::engine) struct Permit {
+    demands: Vec<Demand>,
+}
+
+/// An item that may start now, or fails before it starts.
+pub(super) struct Start {
+    pub(super) claim: Claim,
+    pub(super) is_retry: bool,
+    /// When it came.
+    pub(super) since: Duration,
+    pub(super) permit: Result<Permit, Refused>,
+}
+
+/// What a limiter did instead of an answer.
+pub(super) enum Refused {
+    Error(LimiterError),
+    Panicked(Panic),
+}
+
+enum Verdict {
+    /// It has all that it needs, and may start then.
+    Granted(Duration),
+    /// It has its permits, which are due then, and no slots.
+    Reserved(Duration),
+    /// It lacks this meter, which is to be looked at again then, or when something changes.
+    Lacks(usize, Option<Duration>),
+}
+
+pub(in crate::engine) struct Turnstile<'a> {
+    /// When the batch began.
+    began: Instant,
+    meters: Meters<'a>,
+    parked: BTreeMap<Turn, Asked>,
+    next_turn: Turn,
+    /// Meters whose first item may have become able to start, by the turns of these.
+    ready: BTreeSet<(Turn, usize)>,
+    /// When meters are ready by themselves.
+    timers: BTreeSet<(Duration, usize)>,
+    /// Parked items that have their permits, by the time when these are due.
+    alarms: BTreeSet<(Duration, Turn)>,
+    /// How many items may have a permit of one limiter before it is due.
+    most_reserved: usize,
+    /// Nothing at or above this index waits.
+    stopped_at: usize,
+    /// Meters of which the batch hears when something else changes them.
+    heard: BTreeSet<usize>,
+    /// What hears of that.
+    listener: Option<Listener>,
+}
+
+impl<'a> Turnstile<'a> {
+    /// `listener` hears of changes that are not the batch's own.
+    pub(super) fn new(began: Instant, most_reserved: usize, listener: Option<Listener>) -> Self {
+        Turnstile {
+            began,
+            meters: Meters::default(),
+            parked: BTreeMap::new(),
+            next_turn: 0,
+            ready: BTreeSet::new(),
+            timers: BTreeSet::new(),
+            alarms: BTreeSet::new(),
+            most_reserved,
+            stopped_at: usize::MAX,
+            heard: BTreeSet::new(),
+            listener,
+        }
+    }
+
+    /// An item comes. It starts, or is parked.
+    pub(super) fn admit(
+        &mut self,
+        claim: Claim,
+        is_retry: bool,
+        demands: Vec<Demand>,
+        now: Duration,
+    ) -> Option<Start> {
+        let turn = self.next_turn;
+        self.next_turn += 1;
+        for demand in &demands {
+            self.meters.get_mut(demand.meter).users += 1;
+        }
+        let mut asked =
+            Asked { claim, is_retry, demands, since: now, moves: 0, alarm: None, has_slots: false };
+        let tried = self.try_take(turn, &mut asked, now);
+        self.settle(turn, asked, tried, now)
+    }
+
+    /// A parked item that may start now: of the first ones of their lines, the one that came first.
+    pub(super) fn next_parked(&mut self, now: Duration) -> Option<Start> {
+        while let Some((_, meter)) = self.timers.first().copied().filter(|(until, _)| *until <= now) {
+            self.set_timer(meter, None);
+            self.set_ready(meter, true);
+        }
+        loop {
+            let due = self.alarms.first().copied().filter(|(at, _)| *at <= now);
+            let started = match due {
+                Some((_, turn)) => self.try_reserved(turn, now),
+                None => {
+                    let (turn, meter) = self.ready.first().copied()?;
+                    self.try_first(turn, meter, now)
+                }
+            };
+            if started.is_some() {
+                return started;
+            }
+        }
+    }
+
+    /// The permits of this item are due. It starts if there are slots, too.
+    fn try_reserved(&mut self, turn: Turn, now: Duration) -> Option<Start> {
+        let mut asked = self.parked.remove(&turn)?;
+        self.alarms.remove(&(asked.alarm.take()?, turn));
+        let tried =
+            if asked.has_slots { Ok(Verdict::Granted(now)) } else { self.try_take(turn, &mut asked, now) };
+        self.settle(turn, asked, tried, now)
+    }
+
+    /// Tries the first item of the line. It starts, stays, or moves to another line.
+    fn try_first(&mut self, turn: Turn, meter: usize, now: Duration) -> Option<Start> {
+        let mut asked = self.parked.remove(&turn)?;
+        let tried = self.try_take(turn, &mut asked, now);
+        match tried {
+            Ok(Verdict::Lacks(lacking, until)) if lacking == meter || asked.moves >= PATIENCE => {
+                self.set_ready(meter, false);
+                self.stays_first(turn, lacking, until);
+                self.parked.insert(turn, asked);
+                return None;
+            }
+            Ok(Verdict::Lacks(..)) => asked.moves += 1,
+            _ => {}
+        }
+        self.leave_lines(turn, &asked);
+        self.settle(turn, asked, tried, now)
+    }
+
+    /// The item, which is in no line, starts or is parked.
+    fn settle(
+        &mut self,
+        turn: Turn,
+        mut asked: Asked,
+        tried: Result<Verdict, Refused>,
+        now: Duration,
+    ) -> Option<Start> {
+        match tried {
+            Ok(Verdict::Granted(at)) if at <= now => return Some(self.start(asked, None)),
+            Ok(Verdict::Granted(at) | Verdict::Reserved(at)) => {
+                self.alarms.insert((at, turn));
+                asked.alarm = Some(at);
+            }
+            Ok(Verdict::Lacks(lacking, until)) => self.join_lines(turn, &asked, lacking, until),
+            Err(refused) => return Some(self.start(asked, Some(refused))),
+        }
+        self.parked.insert(turn, asked);
+        None
+    }
+
+    fn start(&mut self, mut asked: Asked, refused: Option<Refused>) -> Start {
+        self.use_permits(&mut asked.demands);
+        let Asked { claim, is_retry, demands, since, .. } = asked;
+        let permit = match refused {
+            None => Ok(Permit { demands }),
+            Some(refused) => {
+                self.forget(&demands);
+                Err(refused)
+            }
+        };
+        Start { claim, is_retry, since, permit }
+    }
+}
+
+/// What an item takes.
+impl Turnstile<'_> {
+    /// Takes all that the item needs, or no slot.
+    fn try_take(&mut self, turn: Turn, asked: &mut Asked, now: Duration) -> Result<Verdict, Refused> {
+        for demand in asked.demands.iter().filter(|demand| demand.reserved.is_none()) {
+            let meter = self.meters.get(demand.meter);
+            let is_behind = meter.line.first().is_some_and(|first| *first < turn);
+            let lacks_room = matches!(&meter.scarce, Scarce::Slots(slots) if !slots.has_room(demand.cost));
+            if is_behind || lacks_room {
+                return Ok(Verdict::Lacks(demand.meter, None));
+            }
+        }
+        if let Some(lacks) = self.longest_wait(asked, now)? {
+            return Ok(lacks);
+        }
+        let at = match self.reserve(&mut asked.demands, now)? {
+            Verdict::Granted(at) if at <= now + AHEAD => at,
+            Verdict::Granted(at) => return Ok(Verdict::Reserved(at)),
+            lacks => return Ok(lacks),
+        };
+        let lacking = self.take_slots(&asked.demands);
+        asked.has_slots = lacking.is_none();
+        Ok(lacking.map_or(Verdict::Granted(at), |meter| Verdict::Lacks(meter, None)))
+    }
+
+    /// The rate that lets the item wait longest, if it can tell, and the wait is worth it.
+    fn longest_wait(&self, asked: &mut Asked, now: Duration) -> Result<Option<Verdict>, Refused> {
+        let mut longest = None;
+        for demand in asked.demands.iter_mut().filter(|demand| demand.reserved.is_none()) {
+            let Scarce::Permits(limiter) = &self.meters.get(demand.meter).scarce else { continue };
+            let wait = ask(|| Ok(limiter.wait_for(demand.cost)))?.filter(|wait| *wait > AHEAD);
+            if wait > longest.as_ref().map(|(wait, _)| *wait) {
+                longest = wait.map(|wait| (wait, demand));
+            }
+        }
+        let Some((wait, demand)) = longest else { return Ok(None) };
+        demand.tries = demand.tries.saturating_add(1);
+        // Half of that time is left to be woken.
+        let until = now.saturating_add(wait - AHEAD / 2);
+        Ok((demand.tries <= TRIES).then_some(Verdict::Lacks(demand.meter, Some(until))))
+    }
+
+    /// Takes the permits that the item lacks; when the last of all is due.
+    fn reserve(&mut self, demands: &mut [Demand], now: Duration) -> Result<Verdict, Refused> {
+        let mut at = now;
+        for demand in demands {
+            let meter = self.meters.get_mut(demand.meter);
+            let Scarce::Permits(limiter) = &meter.scarce else { continue };
+            let due = match demand.reserved {
+                Some(due) => due,
+                None if meter.reserved >= self.most_reserved => {
+                    return Ok(Verdict::Lacks(demand.meter, None));
+                }
+                None => {
+                    let wait = ask(|| limiter.reserve_many(demand.cost))?;
+                    meter.reserved += 1;
+                    // The limiter has counted from a time that is not before the one that was read for this look.
+                    if wait.is_zero() { now } else { self.began.elapsed().saturating_add(wait) }
+                }
+            };
+            demand.reserved = Some(due);
+            at = at.max(due);
+        }
+        Ok(Verdict::Granted(at))
+    }
+
+    /// The permits are used from now on, or lost, so that other items may reserve some.
+    fn use_permits(&mut self, demands: &mut [Demand]) {
+        for demand in demands {
+            if demand.reserved.take().is_some() {
+                self.meters.get_mut(demand.meter).reserved -= 1;
+                self.set_ready(demand.meter, true);
+            }
+        }
+    }
+
+    /// Takes all slots that are needed, or none; the meter that lacks some. Another batch may have taken them since they were there.
+    fn take_slots(&self, demands: &[Demand]) -> Option<usize> {
+        for (taken, demand) in demands.iter().enumerate() {
+            let Scarce::Slots(slots) = &self.meters.get(demand.meter).scarce else { continue };
+            if !slots.try_take(demand.cost) {
+                self.give_slots_back(&demands[..taken]);
+                return Some(demand.meter);
+            }
+        }
+        None
+    }
+
+    fn give_slots_back(&self, demands: &[Demand]) {
+        for demand in demands {
+            if let Scarce::Slots(slots) = &self.meters.get(demand.meter).scarce {
+                slots.give_back(demand.cost);
+            }
+        }
+    }
+
+    /// The attempt has ended: its slots are free.
+    pub(super) fn give_back(&mut self, permit: Permit) {
+        self.give_slots_back(&permit.demands);
+        self.forget(&permit.demands);
+    }
+
+    /// The item needs nothing any more.
+    fn forget(&mut self, demands: &[Demand]) {
+        for demand in demands {
+            let meter = self.meters.get_mut(demand.meter);
+            meter.users -= 1;
+            if matches!(meter.scarce, Scarce::Slots(_)) {
+                self.set_ready(demand.meter, true);
+            }
+        }
+    }
+}
+
+/// The lines.
+impl Turnstile<'_> {
+    /// The item waits in the line of what it lacks; if it is impatient, in all its lines.
+    fn join_lines(&mut self, turn: Turn, asked: &Asked, lacking: usize, until: Option<Duration>) {
+        let is_impatient = asked.moves >= PATIENCE;
+        for demand in asked.demands.iter().filter(|demand| is_impatient || demand.meter == lacking) {
+            let was_ready = self.set_ready(demand.meter, false);
+            self.meters.get_mut(demand.meter).line.insert(turn);
+            self.set_ready(demand.meter, was_ready && demand.meter != lacking);
+        }
+        self.stays_first(turn, lacking, until);
+        self.hear_of(lacking);
+    }
+
+    /// The item was tried and lacks this. If it is the first there, it is tried again then, or when something changes.
+    fn stays_first(&mut self, turn: Turn, lacking: usize, until: Option<Duration>) {
+        if self.meters.get(lacking).line.first() == Some(&turn) {
+            self.set_timer(lacking, until);
+        }
+    }
+
+    /// Another item is the first then, where this one was.
+    fn leave_lines(&mut self, turn: Turn, asked: &Asked) {
+        for demand in &asked.demands {
+            if self.meters.get(demand.meter).line.contains(&turn) {
+                let was_ready = self.set_ready(demand.meter, false);
+                let line = &mut self.meters.get_mut(demand.meter).line;
+                let was_first = line.first() == Some(&turn);
+                line.remove(&turn);
+                self.set_ready(demand.meter, was_ready || was_first);
+            }
+        }
+    }
+
+    /// Has the first item of the line be tried, or not; whether it was to be.
+    fn set_ready(&mut self, number: usize, is_ready: bool) -> bool {
+        let first = self.meters.get(number).line.first().copied();
+        let was_ready = first.is_some_and(|turn| self.ready.remove(&(turn, number)));
+        self.ready.extend(first.filter(|_| is_ready).map(|turn| (turn, number)));
+        was_ready
+    }
+
+    fn set_timer(&mut self, number: usize, until: Option<Duration>) {
+        if let Some(before) = mem::replace(&mut self.meters.get_mut(number).timer, until) {
+            self.timers.remove(&(before, number));
+        }
+        self.timers.extend(until.map(|until| (until, number)));
+    }
+
+    /// From now on the batch hears when something else changes what is scarce. It may have changed already.
+    fn hear_of(&mut self, number: usize) {
+        let Some(listener) = self.listener.clone().filter(|_| !self.heard.contains(&number)) else { return };
+        match &self.meters.get(number).scarce {
+            Scarce::Slots(slots) if !slots.is_shared() => return,
+            Scarce::Slots(slots) => slots.listen(listener),
+            Scarce::Permits(limiter) => limiter.listen(listener),
+        }
+        self.heard.insert(number);
+        self.set_ready(number, true);
+    }
+}
+
+/// What changes from outside, and what there is to tell.
+impl<'a> Turnstile<'a> {
+    /// Something else has changed what is scarce: items that wait for it ask anew.
+    pub(super) fn changed_outside(&mut self) {
+        for (at, turn) in mem::take(&mut self.alarms) {
+            let Some(mut asked) = self.parked.remove(&turn) else { continue };
+            if !asked.has_slots && self.can_tell(&asked) {
+                self.use_permits(&mut asked.demands);
+                asked.demands.iter_mut().for_each(|demand| demand.tries = 0);
+                asked.alarm = Some(Duration::ZERO);
+            }
+            self.alarms.insert((asked.alarm.unwrap_or(at), turn));
+            self.parked.insert(turn, asked);
+        }
+        for number in self.heard.clone() {
+            self.set_timer(number, None);
+            self.set_ready(number, true);
+        }
+    }
+
+    /// Whether the rates whose permits it has can tell how long they take, so that it may ask again.
+    fn can_tell(&self, asked: &Asked) -> bool {
+        let mut reserved = asked.demands.iter().filter(|demand| demand.reserved.is_some());
+        reserved.all(|demand| match &self.meters.get(demand.meter).scarce {
+            Scarce::Permits(limiter) => matches!(ask(|| Ok(limiter.wait_for(1))), Ok(Some(_))),
+            Scarce::Slots(_) => true,
+        })
+    }
+
+    /// The parked items from this index on do not start any more.
+    pub(super) fn stop_at(&mut self, stop_at: usize) -> Vec<Claim> {
+        if stop_at >= self.stopped_at && self.parked.is_empty() {
+            return Vec::new();
+        }
+        self.stopped_at = stop_at;
+        let is_stopped = |asked: &Asked| asked.claim.index() >= stop_at;
+        let turns: Vec<Turn> =
+            self.parked.iter().filter(|(_, asked)| is_stopped(asked)).map(|(turn, _)| *turn).collect();
+        turns.into_iter().filter_map(|turn| self.remove(turn)).collect()
+    }
+
+    fn remove(&mut self, turn: Turn) -> Option<Claim> {
+        let mut asked = self.parked.remove(&turn)?;
+        if let Some(at) = asked.alarm {
+            self.alarms.remove(&(at, turn));
+        }
+        if asked.has_slots {
+            self.give_slots_back(&asked.demands);
+        }
+        self.leave_lines(turn, &asked);
+        self.use_permits(&mut asked.demands);
+        self.forget(&asked.demands);
+        Some(asked.claim)
+    }
+
+    /// The limiters that gave the permit.
+    pub(super) fn limiters(&self, permit: &Permit) -> Vec<Arc<dyn RateLimiter + 'a>> {
+        let limiter = |demand: &Demand| match &self.meters.get(demand.meter).scarce {
+            Scarce::Permits(limiter) => Some(Arc::clone(limiter)),
+            Scarce::Slots(_) => None,
+        };
+        permit.demands.iter().filter_map(limiter).collect()
+    }
+
+    pub(super) fn stopped_at(&self) -> usize {
+        self.stopped_at
+    }
+
+    pub(super) fn parked(&self) -> usize {
+        self.parked.len()
+    }
+
+    /// Whether items wait for this limit.
+    pub(super) fn has_line(&self, number: usize) -> bool {
+        !self.meters.get(number).line.is_empty()
+    }
+
+    /// Whether a parked item may be able to start now.
+    pub(super) fn is_ready(&self) -> bool {
+        !self.ready.is_empty()
+    }
+
+    /// When one may be able to start by itself.
+    pub(super) fn due(&self) -> Option<Duration> {
+        let timer = self.timers.first().map(|(until, _)| *until);
+        timer.into_iter().chain(self.alarms.first().map(|(at, _)| *at)).min()
+    }
+}
+
+impl<'a> MakeMeter<'a> for Turnstile<'a> {
+    fn make(&mut self, scarce: Scarce<'a>) -> usize {
+        self.meters.add(scarce)
+    }
+
+    fn drop_if_unused(&mut self, meter: usize) -> bool {
+        let is_unused = self.meters.get(meter).is_unused();
+        if is_unused {
+            self.heard.remove(&meter);
+            self.meters.remove(meter);
+        }
+        is_unused
+    }
+}
+
+/// Asks a limiter, which may be the user's.
+fn ask<R>(question: impl FnOnce() -> Result<R, LimiterError>) -> Result<R, Refused> {
+    panic::catch(question).map_err(Refused::Panicked)?.map_err(Refused::Error)
+}
