@@ -9,6 +9,7 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use crate::batch_error::StopReason;
 use crate::cancel::CancelToken;
+use crate::clock;
 use crate::context::ItemContext;
 use crate::engine::{Engine, OnFailure, Operation, Order, Settings, Steps, collect};
 use crate::error::ConfigError;
@@ -683,7 +684,8 @@ where
             self.settings.retry.is_none(),
             "a task can run only once, so a batch of tasks cannot have a retry"
         );
-        let since = Instant::now();
+        let _clock = clock::enter(self.engine.clock.as_ref());
+        let since = clock::now();
         let Batch { engine, items, settings } = self;
         let ids = match collect(items) {
             Ok(ids) => ids,
@@ -902,8 +904,9 @@ where
     {
         let Batch { engine, items, mut settings } = self;
         settings.numbered = numbered;
+        let _clock = clock::enter(engine.clock.as_ref());
         engine
-            .stream(Instant::now(), items, settings, operation, consume)
+            .stream(clock::now(), items, settings, operation, consume)
             .unwrap_or_else(|panic| panic.resume())
     }
 
@@ -911,7 +914,8 @@ where
     where
         O: Operation<Item = I, Value = T, Error = E>,
     {
-        self.try_go(Instant::now(), numbered, operation).unwrap_or_else(|panic| panic.resume())
+        let _clock = clock::enter(self.engine.clock.as_ref());
+        self.try_go(clock::now(), numbered, operation).unwrap_or_else(|panic| panic.resume())
     }
 
     /// A panic that is no item's is handed back.

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use crate::clock;
 use crate::sync::Instant;
 use crate::sync::atomic::{AtomicUsize, Ordering};
 
@@ -81,7 +82,7 @@ impl<S> ItemContext<'_, S> {
     #[must_use]
     pub fn is_cancelled(&self) -> bool {
         self.index >= self.end.load(Ordering::Relaxed)
-            || self.deadline.is_some_and(|deadline| Instant::now() >= deadline)
+            || self.deadline.is_some_and(|deadline| clock::now() >= deadline)
     }
 
     /// When the batch is to stop, if it has a deadline or a timeout: for the time-outs of what the operation calls.

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use crate::batch::Batch;
 use crate::batch_error::BatchError;
+use crate::clock::TestClock;
 use crate::engine::{Engine, OnFailure};
 use crate::error::{ConfigError, Outcome};
 use crate::pool::{Pool, PoolConfig};
@@ -194,6 +195,7 @@ pub struct BatchExecutorBuilder {
     thread_name: String,
     stack_size: Option<usize>,
     keep_alive: Duration,
+    clock: Option<TestClock>,
 }
 
 impl BatchExecutorBuilder {
@@ -262,6 +264,12 @@ impl BatchExecutorBuilder {
         self
     }
 
+    /// Has all waits go by this clock, in a test: they take no time. See [`TestClock`].
+    pub fn clock(mut self, clock: TestClock) -> Self {
+        self.clock = Some(clock);
+        self
+    }
+
     /// The executor. Starts no thread.
     ///
     /// # Errors
@@ -290,7 +298,8 @@ impl BatchExecutorBuilder {
             keep_alive: self.keep_alive,
             max_threads: workers.threads(),
         });
-        let engine = Engine { workers, on_failure: self.on_failure, limiter: self.limiter, pool };
+        let engine =
+            Engine { workers, on_failure: self.on_failure, limiter: self.limiter, pool, clock: self.clock };
         BatchExecutor { engine: Arc::new(engine) }
     }
 }
@@ -304,6 +313,7 @@ impl Default for BatchExecutorBuilder {
             thread_name: "batch-executor".to_owned(),
             stack_size: None,
             keep_alive: Duration::from_secs(10),
+            clock: None,
         }
     }
 }

@@ -79,6 +79,7 @@ mod adaptive;
 mod batch;
 mod batch_error;
 mod cancel;
+mod clock;
 mod context;
 mod counts;
 #[cfg(doctest)]
@@ -117,6 +118,7 @@ mod workers;
 pub use batch::Batch;
 pub use batch_error::{BatchError, StopReason};
 pub use cancel::CancelToken;
+pub use clock::TestClock;
 pub use context::ItemContext;
 pub use error::{ConfigError, ItemError, LimiterError, Outcome};
 pub use executor::{BatchExecutor, BatchExecutorBuilder};

@@ -1,9 +1,9 @@
 //! When the next item may start: limiters answer that question, and never wait themselves.
 
-use std::sync::Arc;
-use std::thread;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use crate::clock;
 use crate::error::{ConfigError, LimiterError};
 use crate::listeners::{Listener, Listeners};
 use crate::sync::Instant;
@@ -67,7 +67,7 @@ pub trait RateLimiter: Send + Sync {
     /// # Ok::<(), batch_executor::LimiterError>(())
     /// ```
     fn acquire(&self) -> Result<(), LimiterError> {
-        self.reserve().map(thread::sleep)
+        self.reserve().map(clock::sleep)
     }
 
     /// Holds every later permit back for at least so long, as after a 429. The default does nothing.
@@ -203,7 +203,8 @@ pub struct RateLimit {
     per: Duration,
     burst: u32,
     gate: Gate,
-    start: Instant,
+    /// When it was used first, by the clock that it goes by.
+    start: OnceLock<Instant>,
     /// Batches that wait for it.
     listeners: Listeners,
 }
@@ -231,7 +232,14 @@ impl RateLimit {
             return Err(ConfigError::ZeroPeriod);
         }
         let gate = Gate::new(interval(permits, per));
-        Ok(RateLimit { permits, per, burst: 1, gate, start: Instant::now(), listeners: Listeners::default() })
+        Ok(RateLimit {
+            permits,
+            per,
+            burst: 1,
+            gate,
+            start: OnceLock::new(),
+            listeners: Listeners::default(),
+        })
     }
 
     /// So many permits a second.
@@ -332,7 +340,7 @@ impl RateLimit {
     }
 
     fn now(&self) -> u64 {
-        nanos(self.start.elapsed())
+        nanos(clock::since(*self.start.get_or_init(clock::now)))
     }
 }
 
@@ -399,9 +407,9 @@ impl Gate {
         free_at.saturating_sub(self.slack).saturating_sub(now)
     }
 
-    /// How long it is until so many permits may be used, if they are taken now.
+    /// How long it is until these permits may be used at once; if they are more than the burst, until that is there.
     fn wait_for(&self, now: u64, permits: u64) -> u64 {
-        let before = self.interval.saturating_mul(permits.saturating_sub(1));
+        let before = self.interval.saturating_mul(permits.saturating_sub(1)).min(self.slack);
         let free_at = self.free_at.load(Ordering::Relaxed).max(now).saturating_add(before);
         free_at.saturating_sub(self.slack).saturating_sub(now)
     }

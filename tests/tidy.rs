@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 /// The layers from the ground up. A module may import those of earlier layers; none of its own layer, none of a later one.
 const LAYERS: &[&[&str]] = &[
     &["sync", "seconds", "counts"],
-    &["panic", "thread_meter", "adaptive", "cancel", "context", "listeners", "progress"],
+    &["panic", "thread_meter", "adaptive", "cancel", "clock", "listeners", "progress"],
+    &["context"],
     &["error", "pool", "progress_bar", "retry"],
     &["journal_hook", "rate_limit", "shard", "timeline", "workers", "batch_error", "slots"],
     &["limit", "result", "trace"],

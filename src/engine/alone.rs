@@ -1,6 +1,7 @@
 //! A batch that one thread runs, with nothing around it: no schedule, no lock, and no look at the clock but at the end. So a
 //! batch of one item costs little more than the item.
 
+use crate::clock;
 use crate::context::ItemContext;
 use crate::counts::Counts;
 use crate::error::ItemError;
@@ -36,7 +37,7 @@ pub(super) fn run_alone<O: Operation>(
     let ended = panic::catch(|| drop(state));
     let counts = Counts { succeeded: total - claim.len() - failed, failed };
     trace.end(counts);
-    let (stopped, elapsed) = (stop.reason(|_| false), since.elapsed());
+    let (stopped, elapsed) = (stop.reason(|_| false), clock::since(since));
     let summary = Summary { counts, stopped, elapsed, workers: total.min(1), ..Summary::default() };
     let parts = slots.into_parts(vec![claim], |_| Err(ItemError::Skipped));
     finish(ended.and(operation.discard()).map(|()| summary), Ok(parts))

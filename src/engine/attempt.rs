@@ -4,6 +4,7 @@
 use std::mem;
 use std::time::Duration;
 
+use crate::clock;
 use crate::context::ItemContext;
 use crate::counts::Counts;
 use crate::error::ItemError;
@@ -12,7 +13,7 @@ use crate::panic::{self, Panic};
 use crate::result::Trials;
 use crate::retry::RetryDecision;
 use crate::sync::atomic::Ordering;
-use crate::sync::{Instant, later};
+use crate::sync::later;
 use crate::timeline::recorder::{End, Queued};
 use crate::timeline::span::Ending;
 use crate::trace::{Event, Trace};
@@ -158,7 +159,7 @@ impl<'j, O: Operation> Worker<'_, 'j, O> {
         delay: Duration,
     ) -> Option<Counts> {
         let is_stopped = !self.job.dispatcher.allows(attempt.index);
-        let now = Instant::now();
+        let now = clock::now();
         let due = self.job.dispatcher.since(now).saturating_add(delay);
         attempt.past.error = Some(error);
         attempt.past.due = Some(later(now, delay));

@@ -5,12 +5,13 @@ use std::mem;
 use std::ops::ControlFlow::{self, Break, Continue};
 use std::time::Duration;
 
+use crate::clock;
 use crate::counts::Counts;
 use crate::error::Outcome;
 use crate::panic::{self, Panic};
 use crate::pool::Invitation;
 use crate::result::BatchItem;
-use crate::sync::{Instant, moment};
+use crate::sync::moment;
 use crate::thread_meter::Watch;
 
 use super::operation::Operation;
@@ -110,7 +111,7 @@ impl<'c, 'j, O: Operation> Caller<'c, 'j, O> {
                 self.job.wait(signal, reader, status.window, self.job.until_next_look(None, status.tick_in));
             } else if status.is_over {
                 return None;
-            } else if self.seats.take(status.tick_in, |limit| self.job.wait(signal, reader, 0, Some(limit))) {
+            } else if self.seats.take(status.tick_in, |limit| _ = signal.wait(Some(limit))) {
                 self.take_turn(signal, reader, status.tick_in);
             }
         }
@@ -136,14 +137,17 @@ impl<'c, 'j, O: Operation> Caller<'c, 'j, O> {
     fn look(&mut self) -> Status {
         let dispatcher = self.job.dispatcher;
         dispatcher.look_at_deadline();
-        let status =
-            dispatcher.status(if self.job.adapts() { dispatcher.since.elapsed() } else { Duration::ZERO });
+        let status = dispatcher.status(if self.job.adapts() {
+            clock::since(dispatcher.since)
+        } else {
+            Duration::ZERO
+        });
         if self.seats.makes_way(&status) {
             self.job.discard(self.worker.state.take()); // the helper that takes the seat makes its own
         }
         self.seats.follow(&status);
         if let Some(workers) = self.seats.refused() {
-            dispatcher.update(|schedule| schedule.refused(dispatcher.since.elapsed(), workers));
+            dispatcher.update(|schedule| schedule.refused(clock::since(dispatcher.since), workers));
         }
         if let Some(report) = &mut self.report {
             report.knows(status.known);
@@ -175,7 +179,7 @@ impl<'c, 'j, O: Operation> Caller<'c, 'j, O> {
 impl<O: Operation> Job<'_, O> {
     /// How long the caller may sleep before it looks around, if a retry is due then, or it is to tick.
     fn until_next_look(&self, due: Option<Duration>, tick_in: Option<Duration>) -> Option<Duration> {
-        let (dispatcher, now) = (self.dispatcher, Instant::now());
+        let (dispatcher, now) = (self.dispatcher, clock::now());
         let due_in = due.map(|due| due.saturating_sub(dispatcher.since(now)));
         let wait = [due_in, tick_in].into_iter().flatten().min();
         let until_deadline = dispatcher.until_deadline(now, wait.unwrap_or(Duration::MAX));
@@ -185,16 +189,18 @@ impl<O: Operation> Job<'_, O> {
     /// Waits for a signal, unless the item that the consumer waits for has become ready. Where items are quick it waits a moment for
     /// several of them first.
     fn wait(&self, signal: &Signal, reader: &Option<&mut Reader>, window: usize, limit: Option<Duration>) {
+        let Job { slots, dispatcher, .. } = self;
         let Some(reader) = reader else {
-            signal.wait(limit);
+            dispatcher.wait_for_signal(signal, limit);
             return;
         };
-        let Job { slots, dispatcher, .. } = self;
-        let ahead = if self.has_quick_items() { window / 4 } else { 0 };
-        for (ahead, limit) in [(ahead, Some(limit.map_or(MOMENT, |limit| limit.min(MOMENT)))), (0, limit)] {
+        let is_quick = self.has_quick_items() && dispatcher.clock.is_none();
+        let ahead = if is_quick { window / 4 } else { 0 };
+        let first = (ahead, Some(limit.map_or(MOMENT, |limit| limit.min(MOMENT))));
+        for (ahead, limit) in Some(first).filter(|_| ahead > 0).into_iter().chain([(0, limit)]) {
             let is_ready = !slots.will_wait(reader, ahead);
             dispatcher.hand_on(reader.taken()); // a worker may wait for room since the last time
-            if is_ready || signal.wait(limit) {
+            if is_ready || dispatcher.wait_for_signal(signal, limit) {
                 break;
             }
         }

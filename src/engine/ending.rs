@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::mem;
 
 use crate::batch_error::StopReason;
+use crate::clock;
 use crate::error::{ItemError, Outcome};
 use crate::panic::{self, Panic};
 use crate::result::{BatchResult, Summary, Trials};
@@ -32,7 +33,7 @@ impl<O: Operation> Job<'_, O> {
         if let Some(journal) = self.journal {
             self.attend(panic::catch(|| journal.finish()));
         }
-        let elapsed = self.dispatcher.since.elapsed();
+        let elapsed = clock::since(self.dispatcher.since);
         let (counts, workers, curve, mut left) = self.dispatcher.update(Schedule::end);
         left.extend(self.limits.iter().flat_map(Limits::end));
         self.trace.end(counts);

@@ -16,9 +16,10 @@ mod solo;
 mod source;
 mod worker;
 
-use std::{mem, thread};
+use std::mem;
 
 use crate::adaptive::{Controller, Setup};
+use crate::clock::{self, TestClock};
 use crate::error::ItemError;
 use crate::panic::{self, Panic};
 use crate::pool::{Invitation, Pool};
@@ -49,6 +50,8 @@ pub(crate) struct Engine {
     pub(crate) on_failure: OnFailure,
     pub(crate) limiter: Option<Box<dyn RateLimiter>>,
     pub(crate) pool: Pool,
+    /// What waits go by in a test.
+    pub(crate) clock: Option<TestClock>,
 }
 
 type SettingsOf<'a, O> =
@@ -86,16 +89,11 @@ impl Engine {
         let workers = team.limit;
         let hears = match report {
             Some(_) => Hears::EveryItem,
-            None if team.adapts() => Hears::Changes,
+            None if team.adapts() || self.clock.is_some() => Hears::Changes,
             None => Hears::Nothing,
         };
-        let held = Held::new(
-            Schedule::of_batch(claim, settings.on_failure, team),
-            since,
-            hears,
-            &settings,
-            self.limiter.is_some(),
-        );
+        let held =
+            Held::new(Schedule::of_batch(claim, settings.on_failure, team), since, hears, &settings, self);
         let limits = mem::take(&mut settings.limits);
         let trace = Trace::begin("batch", Some(total), workers);
         let mut job = Job::new(&operation, held.dispatcher(), &slots, &settings, recorder, trace);
@@ -124,7 +122,7 @@ impl Engine {
     fn runs_alone(&self, workers: Workers, items: usize) -> bool {
         let is_only_one =
             workers.for_batch(items) <= 1 && workers.adaptive_bounds().is_none_or(|_| items <= 1);
-        is_only_one && self.limiter.is_none() && !Trace::MAY_BE_HEARD
+        is_only_one && self.limiter.is_none() && self.clock.is_none() && !Trace::MAY_BE_HEARD
     }
 
     /// Has the batch run to its end by the caller and its helpers. A panic of `on_progress` is handed back when no worker is there
@@ -176,13 +174,16 @@ impl Engine {
             since,
             if report.is_some() { Hears::EveryItem } else { Hears::Changes },
             &settings,
-            self.limiter.is_some(),
+            self,
         );
         let limits = mem::take(&mut settings.limits);
         let trace = Trace::begin("stream", hint, workers);
         let mut job = Job::new(&operation, held.dispatcher(), &slots, &settings, recorder, trace);
         job.limit_by(limits, self.limiter.as_deref(), held.listener());
-        let may_solo = hint.is_some() && !settings.has_state && settings.workers.adaptive_bounds().is_none();
+        let may_solo = hint.is_some()
+            && self.clock.is_none()
+            && !settings.has_state
+            && settings.workers.adaptive_bounds().is_none();
         job.pull_from(&mut items, is_alone || may_solo);
         let consume = |helpers: Option<&Invitation<'_>>| {
             results::consume(&job, helpers, workers, report, reader, consume)
@@ -208,9 +209,10 @@ impl Engine {
 
     /// A batch of one, on this thread, with nothing around it.
     pub(crate) fn execute<T, E>(&self, task: impl FnOnce() -> Result<T, E>) -> Result<T, ItemError<E>> {
+        let _clock = clock::enter(self.clock.as_ref());
         let attempt = || {
             if let Some(limiter) = &self.limiter {
-                thread::sleep(limiter.reserve().map_err(ItemError::RateLimiter)?);
+                clock::sleep(limiter.reserve().map_err(ItemError::RateLimiter)?);
             }
             task().map_err(ItemError::Failed)
         };

@@ -9,11 +9,13 @@ use std::time::Duration;
 
 use crate::batch_error::StopReason;
 use crate::cancel::{OnCancel, Watching};
+use crate::clock::{self, TestClock};
 use crate::listeners::{Listener, OnChange};
 use crate::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use crate::sync::channel::{Receiver, Sender, bounded};
-use crate::sync::{Condvar, Instant, Mutex, MutexGuard, spin_until};
+use crate::sync::{Condvar, Instant, Mutex, MutexGuard, later, spin_until};
 
+use super::Engine;
 use super::operation::Settings;
 use super::schedule::{Ask, Done, Member, Next, Schedule, Status, Waiting, Wake};
 use crate::slots::Claim;
@@ -34,6 +36,10 @@ impl Signal {
     pub(super) fn give(&self) {
         // Full means that it has been given already.
         let _ = self.give.try_send(());
+    }
+
+    fn is_given(&self) -> bool {
+        !self.given.is_empty()
     }
 
     /// Waits for the signal; if there is a limit, not longer. Whether it was given.
@@ -75,6 +81,8 @@ pub(super) struct Dispatcher {
     changes: AtomicUsize,
     /// Idle workers sleep here.
     idle: Condvar,
+    /// What waits go by in a test.
+    pub(super) clock: Option<TestClock>,
     /// A helper that looks now and then sleeps here, until the stop line moves.
     napping: Condvar,
     /// For a caller that does not simply work.
@@ -84,7 +92,13 @@ pub(super) struct Dispatcher {
 }
 
 impl Dispatcher {
-    pub(super) fn new(schedule: Schedule, since: Instant, deadline: Option<Instant>, hears: Hears) -> Self {
+    pub(super) fn new(
+        schedule: Schedule,
+        since: Instant,
+        deadline: Option<Instant>,
+        hears: Hears,
+        clock: Option<TestClock>,
+    ) -> Self {
         let gate = AtomicUsize::new(schedule.gate());
         Dispatcher {
             since,
@@ -99,6 +113,7 @@ impl Dispatcher {
             is_wanted: AtomicBool::new(false),
             changes: AtomicUsize::new(0),
             idle: Condvar::default(),
+            clock,
             napping: Condvar::default(),
             signal: (hears != Hears::Nothing).then(Signal::new),
             reports: hears == Hears::EveryItem,
@@ -123,7 +138,17 @@ impl Dispatcher {
     }
 
     pub(super) fn signal(&self) {
-        self.signal.iter().for_each(Signal::give);
+        if let Some(signal) = &self.signal {
+            signal.give();
+            self.clock.iter().for_each(TestClock::changed);
+        }
+    }
+
+    /// Waits for the signal, not longer than that. Whether it was given.
+    pub(super) fn wait_for_signal(&self, signal: &Signal, limit: Option<Duration>) -> bool {
+        let Some(clock) = &self.clock else { return signal.wait(limit) };
+        clock.wait(limit.map(|limit| later(clock::now(), limit)), || signal.is_given());
+        signal.wait(Some(Duration::ZERO))
     }
 
     pub(super) fn since(&self, time: Instant) -> Duration {
@@ -162,6 +187,7 @@ impl Dispatcher {
         let handed_on = self.handed_on.load(Ordering::Acquire);
         if schedule.concerns_idle(handed_on) {
             self.changes.fetch_add(1, Ordering::Release);
+            self.clock.iter().for_each(TestClock::changed);
             schedule.call()
         } else {
             Wake::None
@@ -181,7 +207,7 @@ impl Dispatcher {
             match self.ask(&mut schedule, member, size, *now) {
                 Next::Wait(until) => {
                     schedule = self.sleep(schedule, until);
-                    *now = Instant::now();
+                    *now = clock::now();
                 }
                 next => {
                     self.release(schedule);
@@ -256,8 +282,18 @@ impl Dispatcher {
         spin_until(|| !is_same());
         let mut schedule = self.schedule.lock();
         schedule.falls_asleep();
+        if let Some(clock) = &self.clock {
+            drop(schedule);
+            let now = clock::now();
+            let left = until.map_or(Duration::MAX, |until| until.saturating_sub(self.since(now)));
+            let left = self.until_deadline(now, left);
+            clock.wait((left < Duration::MAX).then(|| later(now, left)), || !is_same());
+            schedule = self.schedule.lock();
+            schedule.wakes_up();
+            return schedule;
+        }
         while is_same() {
-            let now = Instant::now();
+            let now = clock::now();
             let left = until.map_or(Duration::MAX, |until| until.saturating_sub(self.since(now)));
             let left = self.until_deadline(now, left);
             if left.is_zero() {
@@ -277,7 +313,7 @@ impl Dispatcher {
             return false;
         }
         if claim.len() > 1 {
-            let now = self.since(Instant::now());
+            let now = self.since(clock::now());
             self.update(|schedule| {
                 if schedule.has_idle() {
                     schedule.hand_back(member, now, claim.split_rest());
@@ -320,7 +356,7 @@ impl Dispatcher {
     /// Closes the batch if its time is over.
     pub(super) fn look_at_deadline(&self) {
         if self.deadline.is_some() {
-            self.look_at_deadline_at(Instant::now());
+            self.look_at_deadline_at(clock::now());
         }
     }
 
@@ -347,7 +383,7 @@ impl Dispatcher {
 
     /// An attempt that started when there had been `seen` pauses asks for one. Whether that is news.
     pub(super) fn pause(&self, time: Duration, seen: usize) -> bool {
-        let now = self.since.elapsed();
+        let now = clock::since(self.since);
         self.update(|schedule| {
             let is_news = schedule.ask_pause(now, time, seen);
             self.pauses.store(schedule.pause.number(), Ordering::Relaxed);
@@ -388,7 +424,7 @@ impl Dispatcher {
 
     /// Has the controller look around: `runnable` workers compute, if that is known.
     pub(super) fn tick(&self, runnable: Option<usize>) {
-        let (now, handed_on) = (self.since.elapsed(), self.handed_on.load(Ordering::Acquire));
+        let (now, handed_on) = (clock::since(self.since), self.handed_on.load(Ordering::Acquire));
         self.update(|schedule| schedule.tick(now, handed_on, runnable));
     }
 
@@ -424,10 +460,11 @@ impl Held {
         since: Instant,
         hears: Hears,
         settings: &Settings<'_, I, T, E>,
-        is_limited: bool,
+        engine: &Engine,
     ) -> Self {
-        let dispatcher = Dispatcher::new(schedule, since, settings.deadline_since(since), hears);
-        if settings.tokens.is_empty() && !is_limited && settings.limits.is_empty() {
+        let deadline = settings.deadline_since(since);
+        let dispatcher = Dispatcher::new(schedule, since, deadline, hears, engine.clock.clone());
+        if settings.tokens.is_empty() && engine.limiter.is_none() && settings.limits.is_empty() {
             return Held::Alone(dispatcher);
         }
         let dispatcher = Arc::new(dispatcher);

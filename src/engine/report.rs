@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::clock;
 use crate::counts::Counts;
 use crate::progress::Progress;
 use crate::sync::Instant;
@@ -44,14 +45,14 @@ impl<'a> Report<'a> {
         if counts == self.told {
             return true;
         }
-        let elapsed = self.since.elapsed();
+        let elapsed = clock::since(self.since);
         let (mut calls, mut next_look) = (0_usize, 1);
         while self.told != counts {
             self.call_for_next(counts, elapsed);
             calls += 1;
             if calls == next_look {
                 next_look *= 2;
-                if self.since.elapsed() > elapsed + BURST {
+                if clock::since(self.since) > elapsed + BURST {
                     break;
                 }
             }
@@ -61,7 +62,7 @@ impl<'a> Report<'a> {
 
     /// Calls for one more item, or a few.
     pub(super) fn add(&mut self, more: Counts) {
-        let (mut counts, elapsed) = (self.told, self.since.elapsed());
+        let (mut counts, elapsed) = (self.told, clock::since(self.since));
         counts.add(more);
         while self.told != counts {
             self.call_for_next(counts, elapsed);

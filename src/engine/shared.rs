@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use crate::batch_error::StopReason;
+use crate::clock;
 use crate::error::{ItemError, Outcome};
 use crate::journal_hook::{JournalFailure, JournalHook};
 use crate::limit::Limit;
@@ -138,10 +139,12 @@ impl<'a, O: Operation> Job<'a, O> {
 
     /// A worker works until there is nothing left for it. A panic of the loop itself fails the batch.
     pub(super) fn work(&self) {
+        let clock = clock::enter(self.dispatcher.clock.as_ref());
         if let Err(panic) = panic::catch(|| Worker::new(self, Role::Helper).work()) {
             self.fail(panic);
         }
         self.dispatcher.signal();
+        drop(clock);
     }
 }
 

@@ -9,13 +9,14 @@
 use std::mem;
 use std::time::Duration;
 
+use crate::clock;
 use crate::context::ItemContext;
 use crate::counts::Counts;
 use crate::error::{ItemError, Outcome};
 use crate::panic;
 use crate::result::BatchItem;
 use crate::sync::atomic::Ordering;
-use crate::sync::{Instant, Mutex, moment};
+use crate::sync::{Mutex, moment};
 
 use super::caller::{Caller, ItemOf};
 use super::operation::{Operation, made};
@@ -75,7 +76,7 @@ impl<O: Operation> Caller<'_, '_, O> {
             }
             return false;
         }
-        let (member, now) = (&mut self.worker.member, job.dispatcher.since(Instant::now()));
+        let (member, now) = (&mut self.worker.member, job.dispatcher.since(clock::now()));
         let begun =
             job.dispatcher.update(|schedule| schedule.lend_solo(member, now, reader.taken(), !is_alone));
         self.asks = begun.is_none() && !is_alone;
@@ -92,7 +93,7 @@ impl<O: Operation> Caller<'_, '_, O> {
         let Some(counts) = self.solo.take() else { return };
         self.job.take_from_solo(has_ended);
         let done = Done { counts, ..Done::default() };
-        self.job.dispatcher.leave(&mut self.worker.member, done, Instant::now());
+        self.job.dispatcher.leave(&mut self.worker.member, done, clock::now());
     }
 
     /// Runs the operation on an item that has no slot.
@@ -133,9 +134,10 @@ impl<O: Operation> Job<'_, O> {
     pub(super) fn oversee(&self) {
         let (dispatcher, mut look) = (self.dispatcher, FIRST_LOOK);
         loop {
-            let (before, since) = (dispatcher.handed_on(), Instant::now());
+            let (before, since) = (dispatcher.handed_on(), clock::now());
             dispatcher.nap(look);
-            let enough = (usize::try_from(since.elapsed().as_millis()).unwrap_or(1) * PER_MILLISECOND).max(1);
+            let enough =
+                (usize::try_from(clock::since(since).as_millis()).unwrap_or(1) * PER_MILLISECOND).max(1);
             if dispatcher.read(|schedule| !schedule.is_solo()) {
                 return;
             }

@@ -4,6 +4,7 @@ use std::mem;
 use std::time::Duration;
 
 use crate::adaptive::Sample;
+use crate::clock;
 use crate::context::ItemContext;
 use crate::counts::Counts;
 use crate::error::ItemError;
@@ -77,7 +78,7 @@ impl<'w, 'j, O: Operation> Worker<'w, 'j, O> {
     pub(super) fn work(&mut self) {
         let _watched = self.job.watch.as_ref().map(Watch::enter);
         let _within = self.job.trace.enter();
-        let (mut done, mut now) = (Done::default(), Instant::now());
+        let (mut done, mut now) = (Done::default(), clock::now());
         loop {
             match self.next(mem::take(&mut done), &mut now) {
                 Next::Run { claim, is_retry } => {
@@ -85,11 +86,11 @@ impl<'w, 'j, O: Operation> Worker<'w, 'j, O> {
                 }
                 Next::Pull { index, most } => {
                     self.job.pull(index, most);
-                    now = Instant::now();
+                    now = clock::now();
                 }
                 Next::Oversee => {
                     self.job.oversee();
-                    now = Instant::now();
+                    now = clock::now();
                 }
                 Next::Wait(_) | Next::Leave => break,
             }
@@ -117,7 +118,7 @@ impl<'w, 'j, O: Operation> Worker<'w, 'j, O> {
     /// Works a short while, and tells of each item before the next one starts. A panic of `tell` goes on when the claim has come
     /// back.
     pub(super) fn take_turn(&mut self, tell: Tell<'_>) -> Turn {
-        let (job, mut now) = (self.job, Instant::now());
+        let (job, mut now) = (self.job, clock::now());
         let _within = job.trace.enter();
         let (mut turn, mut done, mut told) = (Turn::Worked, Done::default(), Ok(()));
         match self.try_next(now) {
@@ -164,7 +165,7 @@ impl<'w, 'j, O: Operation> Worker<'w, 'j, O> {
                 told = panic::catch(|| tell(more));
             }
         }
-        let since = mem::replace(now, Instant::now());
+        let since = mem::replace(now, clock::now());
         self.pace.learn(items, *now - since);
         self.job.learn(items, *now - since);
         (Done { counts, left: (claim.len() > 0).then_some(claim), sample: self.sample(since, *now) }, told)
@@ -249,7 +250,7 @@ impl<O: Operation> Drop for Worker<'_, '_, O> {
     fn drop(&mut self) {
         self.give_permit_back();
         if !self.member.is_away() {
-            self.job.dispatcher.leave(&mut self.member, Done::default(), Instant::now());
+            self.job.dispatcher.leave(&mut self.member, Done::default(), clock::now());
         }
         let state = self.state.take();
         self.job.discard(state);

@@ -4,6 +4,7 @@
 use std::mem;
 use std::time::Duration;
 
+use crate::clock;
 use crate::error::ItemError;
 use crate::panic::{self, Panic};
 use crate::sync::{Instant, Mutex};
@@ -37,7 +38,7 @@ struct State {
 impl<'a, I> Recorder<'a, I> {
     /// For so many spans at most, of so many items if that is known.
     pub(crate) fn new(name_of: NameOf<'a, I>, spans: usize, since: Instant, items: Option<usize>) -> Self {
-        let (queued, room) = (nanos(since.elapsed()), Room::new(spans));
+        let (queued, room) = (nanos(clock::since(since)), Room::new(spans));
         let state = State { tracks: Vec::new(), level: room.level_for(items.unwrap_or(0)), kept: 0 };
         Recorder { name_of, since, queued, room, state: Mutex::new(state) }
     }
@@ -45,7 +46,7 @@ impl<'a, I> Recorder<'a, I> {
     /// The time since the batch began, in nanoseconds.
     #[inline]
     fn now(&self) -> u64 {
-        self.at(Instant::now())
+        self.at(clock::now())
     }
 
     fn at(&self, time: Instant) -> u64 {

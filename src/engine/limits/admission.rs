@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::clock;
 use crate::error::ItemError;
 use crate::panic;
 use crate::sync::Instant;
@@ -30,7 +31,7 @@ impl<O: Operation> Worker<'_, '_, O> {
                 Next::Wait(until) => drop(self.job.dispatcher.rest(seen, until)),
                 next => return next,
             }
-            *now = Instant::now();
+            *now = clock::now();
         }
     }
 

@@ -75,8 +75,12 @@ impl Model {
         }
         let taken: Vec<_> = plan.rates.iter().map(|_| Arc::default()).collect();
         for (every, taken) in plan.rates.iter().zip(&taken) {
-            let rate =
-                Rate { now: now.clone(), every: *every, free_at: AtomicU64::new(0), taken: Arc::clone(taken) };
+            let rate = Rate {
+                now: now.clone(),
+                every: *every,
+                free_at: AtomicU64::new(0),
+                taken: Arc::clone(taken),
+            };
             turnstile.make(Scarce::Permits(Arc::new(rate)));
         }
         Model { plan, turnstile, slots, now, taken, come: 0, running: BTreeMap::new(), started: Vec::new() }

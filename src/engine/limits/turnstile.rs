@@ -17,6 +17,7 @@ use std::mem;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::clock;
 use crate::error::LimiterError;
 use crate::limit::{MakeMeter, Scarce};
 use crate::listeners::Listener;
@@ -37,6 +38,9 @@ const PATIENCE: u8 = 8;
 
 /// After this many waits for a rate that others use, too, an item takes its permit and waits with it.
 const TRIES: u8 = 2;
+
+/// How many more items than there are workers may have permits ahead, of a rate that can tell how long they take.
+const MORE_RESERVED: usize = 3;
 
 /// An item, with what it needs.
 #[derive(Debug)]
@@ -276,14 +280,16 @@ impl Turnstile<'_> {
             let Scarce::Permits(limiter) = &meter.scarce else { continue };
             let due = match demand.reserved {
                 Some(due) => due,
-                None if meter.reserved >= self.most_reserved => {
-                    return Ok(Verdict::Lacks(demand.meter, None));
-                }
                 None => {
+                    // Of a rate that can tell, few are reserved, and the next may be while they wait for another limit.
+                    let more = if ask(|| Ok(limiter.wait_for(1)))?.is_some() { MORE_RESERVED } else { 0 };
+                    if meter.reserved >= self.most_reserved + more {
+                        return Ok(Verdict::Lacks(demand.meter, None));
+                    }
                     let wait = ask(|| limiter.reserve_many(demand.cost))?;
                     meter.reserved += 1;
                     // The limiter has counted from a time that is not before the one that was read for this look.
-                    if wait.is_zero() { now } else { self.began.elapsed().saturating_add(wait) }
+                    if wait.is_zero() { now } else { clock::since(self.began).saturating_add(wait) }
                 }
             };
             demand.reserved = Some(due);
@@ -369,6 +375,9 @@ impl Turnstile<'_> {
                 let line = &mut self.meters.get_mut(demand.meter).line;
                 let was_first = line.first() == Some(&turn);
                 line.remove(&turn);
+                if was_first {
+                    self.set_timer(demand.meter, None);
+                }
                 self.set_ready(demand.meter, was_ready || was_first);
             }
         }
