@@ -2,6 +2,7 @@
 
 use std::error::Error;
 use std::fmt;
+use std::iter;
 
 use crate::panic::Panic;
 
@@ -129,6 +130,22 @@ impl serde::Serialize for LimiterError {
     }
 }
 
+/// An error with its causes: `row 3: connection reset`. Causes that the text has at its end already are not told again.
+pub(crate) struct Chain<'e>(pub(crate) &'e (dyn Error + 'static));
+
+impl fmt::Display for Chain<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut text = self.0.to_string();
+        for cause in iter::successors(self.0.source(), |cause| (**cause).source()) {
+            let cause = cause.to_string();
+            if !text.ends_with(&cause) {
+                text = format!("{text}: {cause}");
+            }
+        }
+        f.write_str(&text)
+    }
+}
+
 /// What an item came to: its value, or why it has none.
 ///
 /// ```
@@ -154,6 +171,10 @@ pub type Outcome<T, E> = Result<T, ItemError<E>>;
 ///
 /// `Skipped` and `Interrupted` items are undecided: the batch stopped before they were. All other variants count as
 /// failures. With retries, the error is that of the last attempt.
+///
+/// The text of a failure is what `{:#}` makes of the error. With the errors of crates such as `anyhow` and `eyre` that is
+/// the error with its causes, `item 401: HTTP 404`; with all others it is their own text. [`BatchError`](crate::BatchError)
+/// tells the causes of every error.
 ///
 /// ```
 /// use batch_executor::{BatchExecutor, ItemError};
@@ -209,9 +230,9 @@ impl<E> ItemError<E> {
 impl<E: fmt::Display> fmt::Display for ItemError<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            ItemError::Failed(error) => error.fmt(f),
+            ItemError::Failed(error) => write!(f, "{error:#}"),
             ItemError::Panicked(panic) => write!(f, "panicked: {panic}"),
-            ItemError::RateLimiter(error) => write!(f, "no permit from the rate limiter: {error}"),
+            ItemError::RateLimiter(error) => write!(f, "no permit from the rate limiter: {}", Chain(error)),
             ItemError::Skipped => f.write_str("skipped: the batch stopped before this item started"),
             ItemError::Interrupted(None) => {
                 f.write_str("interrupted: the batch stopped before this item was done")
@@ -219,7 +240,7 @@ impl<E: fmt::Display> fmt::Display for ItemError<E> {
             ItemError::Interrupted(Some(error)) => {
                 write!(
                     f,
-                    "interrupted: the batch stopped before the next attempt; the last one failed: {error}"
+                    "interrupted: the batch stopped before the next attempt; the last one failed: {error:#}"
                 )
             }
             ItemError::FailedEarlier(text) => f.write_str(text),

@@ -314,7 +314,7 @@ impl<I, T, E> BatchResult<I, T, E> {
         E: fmt::Display,
     {
         let error = |index: usize| match self.outcomes.as_slice().get(index)? {
-            Err(ItemError::Failed(error)) => Some(error.to_string()),
+            Err(ItemError::Failed(error)) => Some(format!("{error:#}")),
             _ => None,
         };
         Some(self.timeline()?.clone().with_notes(error))

@@ -6,7 +6,7 @@
 
 mod common;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -54,6 +54,12 @@ fn number(count: usize) -> f64 {
 fn lines(path: &Path) -> Vec<serde_json::Value> {
     let text = fs::read_to_string(path).unwrap();
     text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+/// The lines as they were before they had checksums.
+fn without_checksums(path: &Path) -> String {
+    let text = fs::read_to_string(path).unwrap();
+    text.lines().map(|line| format!("{}}}\n", line.rsplit_once(r#","sum":""#).unwrap().0)).collect()
 }
 
 /// Fails at first for every third.
@@ -599,7 +605,7 @@ fn within_a_file_the_last_line_counts_whatever_the_clock_said() {
         ran_to_its_end(batch).succeeded()
     };
     assert_eq!((run(true), run(false)), (0, 2));
-    let text = fs::read_to_string(&path).unwrap();
+    let text = without_checksums(&path);
     let later = |line: &str| {
         if line.contains("failed") { line.replace(r#""at":1"#, r#""at":9"#) } else { line.to_owned() }
     };
@@ -616,7 +622,7 @@ fn what_cannot_be_in_a_journal_is_seen_when_it_is_merged() {
     let result = collecting(1).batch([0, 2]).journal(&journal).run(|n| Ok::<usize, String>(*n));
     assert!(ran_to_its_end(result).is_success());
     drop(journal);
-    let text = fs::read_to_string(&path).unwrap();
+    let text = without_checksums(&path);
     for (from, to, words) in [
         (r#""index":2"#, r#""index":1"#, "line 3 is damaged: item 1 is not of shard 0/2"),
         (r#""index":2"#, r#""index":6"#, "line 3 is damaged: there is no item 6, there are 4"),
@@ -665,4 +671,235 @@ fn the_time_that_a_line_takes_is_no_time_of_the_next_item() {
         let busy = stats.elapsed.mul_f64(stats.utilisation * number(stats.workers));
         assert!(busy < Duration::from_millis(50), "no-ops ran for {busy:?}, beside lines of 200 ms\n{stats}");
     }
+}
+
+/// The journal of a program of 2026-11-28, and one with checksums: whatever changes, they are read.
+#[test]
+fn journals_of_earlier_programs_are_still_read() {
+    let folder = Folder::new();
+    for name in ["without_checksums", "with_checksums"] {
+        let kept = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/journals/{name}.jsonl"));
+        let path = folder.file(name);
+        fs::copy(&kept, &path).unwrap();
+        let items = ["a.txt", "b \"quoted\".txt", "c\nline.txt", "d.txt", "\u{fc}.txt", "f.txt"];
+        let journal = Journal::open(&path, Plan::of(items).unwrap()).unwrap().retry_failed(false);
+        assert_eq!(journal.done(), 3, "{name}");
+        let ran = Census::of(6);
+        let executor = collecting(1);
+        let result = executor.batch(items).journal(&journal).run_with(|item, cx| {
+            ran.count(cx.index());
+            Ok::<_, String>(BTreeMap::from([("bytes".to_owned(), number(item.len()))]))
+        });
+        assert_eq!(ran.ran(), [4], "{name}: the one that got no permit");
+        let bytes = |index: usize| result.outcomes()[index].as_ref().unwrap()["bytes"];
+        assert_eq!([bytes(0), bytes(1), bytes(5)], [5.0 / 3.0, 14.0 / 3.0, 5.0 / 3.0], "{name}");
+        let texts: Vec<String> = result.failures().map(|failure| failure.to_string()).collect();
+        assert_eq!(texts, ["item 2: no such file", "item 3: panicked: out of range"], "{name}");
+        assert_eq!((result.attempts(1), result.attempts(2)), (2, 2), "{name}");
+        drop(journal);
+        let (before, after) = (fs::read_to_string(&kept).unwrap(), fs::read_to_string(&path).unwrap());
+        assert!(after.starts_with(&before) && after.lines().count() == 8, "{name}: {after}");
+        let merged = Journal::merge::<String, BTreeMap<String, f64>>([&path]).unwrap();
+        assert_eq!((merged.result.succeeded(), merged.result.failed(), merged.missing.len()), (4, 2, 0));
+    }
+}
+
+/// A line is what the journal in the repository says: names of fields, and the checksum.
+#[test]
+fn the_fields_of_a_line_have_the_names_that_they_had() {
+    let folder = Folder::new();
+    let path = folder.file("j");
+    let journal = Journal::open(&path, Plan::of(["a.txt"]).unwrap()).unwrap();
+    let result = stopping(1).batch(["a.txt"]).journal(&journal).run(|text| Ok::<_, String>(text.len()));
+    assert!(ran_to_its_end(result).is_success());
+    let kept = include_str!("journals/with_checksums.jsonl").lines().take(2);
+    let names = |line: &str| -> Vec<String> {
+        // In their order: a map of this crate would sort them.
+        line.split(",\"")
+            .map(|field| field.split('"').find(|text| text.len() > 1).unwrap().to_owned())
+            .collect()
+    };
+    let text = fs::read_to_string(&path).unwrap();
+    assert!(text.lines().map(names).eq(kept.map(names)), "{text}");
+    let [header, line] = &lines(&path)[..] else { panic!("{text}") };
+    assert_eq!((&header["kind"], &header["version"]), (&"batch-executor journal".into(), &1.into()));
+    assert_eq!((&line["id"], &line["outcome"]["value"]), (&"a.txt".into(), &5.into()));
+}
+
+/// Two maps with the same entries, in another order.
+fn in_two_orders() -> [HashMap<String, u32>; 2] {
+    let entries = || (0..20).map(|n| (format!("key {n}"), n));
+    let one: HashMap<_, _> = entries().collect();
+    loop {
+        let other: HashMap<_, _> = entries().collect();
+        if !one.keys().eq(other.keys()) {
+            return [one, other];
+        }
+    }
+}
+
+/// P7
+#[test]
+fn items_with_maps_are_the_same_in_each_run() {
+    #[derive(serde::Serialize, Clone)]
+    struct Request {
+        url: &'static str,
+        headers: HashMap<String, u32>,
+    }
+    let folder = Folder::new();
+    for (number, plan) in [Plan::of::<Request>, |_| Ok(Plan::named("requests"))].into_iter().enumerate() {
+        let path = folder.file(&number.to_string());
+        for (run, headers) in in_two_orders().into_iter().enumerate() {
+            let items = [
+                Request { url: "/a", headers: headers.clone() },
+                Request { url: "/b", headers: HashMap::new() },
+            ];
+            let journal = Journal::open(&path, plan(items.to_vec()).unwrap()).unwrap();
+            let result = stopping(1).batch(items).journal(&journal).run(|request| {
+                assert_eq!(run, 0, "all is done");
+                Ok::<_, String>(request.url.len())
+            });
+            assert!(ran_to_its_end(result).is_success());
+        }
+        assert_eq!(lines(&path)[1]["id"]["url"], "/a");
+    }
+}
+
+/// P7: nothing in JSON tells a set from a list, whose order is data.
+#[test]
+fn items_with_sets_are_refused_with_the_way_out_which_is_one() {
+    let folder = Folder::new();
+    let path = folder.file("j");
+    let sets = in_two_orders().map(|map| map.into_keys().collect::<Vec<_>>());
+    drop(Journal::open(&path, Plan::of([&sets[0]]).unwrap()).unwrap());
+    let words = Journal::open(&path, Plan::of([&sets[1]]).unwrap()).unwrap_err().to_string();
+    assert!(words.contains("it was begun for other items") && words.contains("HashSet"), "{words}");
+    assert!(words.contains("Plan::named"), "{words}");
+
+    let named = folder.file("named");
+    for run in 0..2 {
+        // Another order in each run, in practice.
+        let items = [(0..50).collect::<HashSet<u32>>(), (0..70).collect()];
+        let journal = Journal::open(&named, Plan::named("sets")).unwrap();
+        let result = stopping(1).batch(items).journal(&journal).run(|set| {
+            assert_eq!(run, 0, "all is done");
+            Ok::<_, String>(set.len())
+        });
+        assert_eq!(result.into_values().unwrap(), [50, 70]);
+    }
+    let journal = Journal::open(&named, Plan::named("sets")).unwrap();
+    let (_, partial) = stopped(stopping(1).batch([[1, 2]]).journal(&journal).run(|_| Ok::<usize, String>(0)));
+    assert!(partial.journal_error().unwrap().contains("when it was recorded"), "another item is seen");
+}
+
+#[test]
+fn a_list_that_has_changed_is_refused_with_the_way_out() {
+    let words = conflict(Plan::of(0..9).unwrap(), Plan::of(0..10).unwrap());
+    assert!(words.ends_with("; for a list that changes from run to run there is Plan::named"), "{words}");
+}
+
+/// Old journals have the fingerprint of the items as they were written, fields of structs in their order.
+#[test]
+fn a_plan_from_before_keys_were_sorted_is_the_same_plan() {
+    #[derive(serde::Serialize)]
+    struct Item {
+        url: &'static str,
+        id: u32,
+    }
+    let folder = Folder::new();
+    let path = folder.file("j");
+    // What the program of 2026-11-28 wrote for these two.
+    fs::write(&path, include_str!("journals/of_structs.jsonl")).unwrap();
+    let items = [Item { url: "/a", id: 1 }, Item { url: "/b", id: 2 }];
+    let journal = Journal::open(&path, Plan::of(&items).unwrap()).unwrap();
+    assert_eq!(journal.done(), 1);
+    let result = stopping(1).batch(&items).journal(&journal).run(|item| Ok::<_, String>(item.id));
+    assert_eq!(result.into_values().unwrap(), [1, 2]);
+    assert_eq!(lines(&path).len(), 3);
+}
+
+#[test]
+fn damage_that_is_valid_json_is_seen() {
+    let folder = Folder::new();
+    let path = folder.file("j");
+    let result = stopping(1).batch(0..3_usize).journal(&open(&path, 3)).run(|n| Ok::<_, String>(n + 100));
+    assert!(ran_to_its_end(result).is_success());
+    let whole = fs::read_to_string(&path).unwrap();
+    for (from, to, line) in [
+        (r#""value":101"#, r#""value":107"#, "line 3 is damaged: its checksum is "),
+        (r#""attempts":1,"at":1"#, r#""attempts":2,"at":1"#, "line 2 is damaged: its checksum is "),
+        (r#""sum":""#, r#""sun":""#, "line 1 is damaged: it has no whole checksum"),
+        (r#""sum":""#, r#""sum":"0"#, "line 1 is damaged: it has no whole checksum"),
+        (r#""items":3"#, r#""items":4"#, "line 1 is damaged: its checksum is "),
+    ] {
+        let damaged = whole.replacen(from, to, 1);
+        assert_ne!(damaged, whole);
+        fs::write(&path, &damaged).unwrap();
+        let words = Journal::open(&path, Plan::of(0..3).unwrap()).unwrap_err().to_string();
+        let merged = Journal::merge::<usize, usize>([&path]).unwrap_err().to_string();
+        assert!(words.contains(line) && merged.contains(line), "{words}\n{merged}");
+        assert_eq!(fs::read_to_string(&path).unwrap(), damaged);
+    }
+    let bare = whole.lines().enumerate().map(|(number, line)| match number {
+        2 => format!("{}}}\n", line.rsplit_once(r#","sum":""#).unwrap().0),
+        _ => format!("{line}\n"),
+    });
+    fs::write(&path, bare.collect::<String>()).unwrap();
+    let words = Journal::open(&path, Plan::of(0..3).unwrap()).unwrap_err().to_string();
+    assert!(words.ends_with("line 3 is damaged: it has no checksum"), "{words}");
+}
+
+#[test]
+fn a_name_that_is_too_long_is_refused_before_there_is_a_file() {
+    let folder = Folder::new();
+    for (length, fits) in [(0, true), (512, true), (513, false), (2 << 20, false)] {
+        let path = folder.file(&length.to_string());
+        for _ in 0..2 {
+            let opened = Journal::open(&path, Plan::named("\u{1}".repeat(length)));
+            assert_eq!((opened.is_ok(), path.exists()), (fits, fits), "{length}");
+            let words = format!("the name of the plan has {length} bytes; it may have at most 512");
+            assert!(opened.map_or_else(|error| error.to_string().ends_with(&words), |_| true));
+        }
+    }
+}
+
+#[test]
+fn a_number_in_a_file_takes_no_memory() {
+    let folder = Folder::new();
+    let path = folder.file("j");
+    let journal = Journal::open(&path, Plan::named("few")).unwrap();
+    assert!(
+        ran_to_its_end(stopping(1).batch(0..3).journal(&journal).run(|n| Ok::<usize, String>(*n)))
+            .is_success()
+    );
+    drop(journal);
+    let text = without_checksums(&path);
+    for index in ["999999999999", "18446744073709551615"] {
+        fs::write(&path, text.replace(r#""index":2"#, &format!(r#""index":{index}"#))).unwrap();
+        let words = Journal::merge::<usize, usize>([&path]).unwrap_err().to_string();
+        assert!(words.contains("only 3 are recorded"), "{words}");
+    }
+    fs::write(&path, text.replace(r#""items":null"#, r#""items":999999999999"#)).unwrap();
+    let words = Journal::merge::<usize, usize>([&path]).unwrap_err().to_string();
+    assert!(words.contains("there are 999999999999 items, of which only 3 are recorded"), "{words}");
+    fs::write(&path, text.replace(r#""index":2"#, r#""index":1000000"#)).unwrap();
+    assert_eq!(Journal::merge::<usize, usize>([&path]).unwrap().missing.len(), 999_998, "that may be");
+}
+
+#[test]
+fn errors_are_recorded_with_their_causes() {
+    let folder = Folder::new();
+    let path = folder.file("j");
+    let run = || {
+        let journal = open(&path, 2).retry_failed(false);
+        ran_to_its_end(collecting(1).batch(0..2_usize).journal(&journal).run(|n| match n {
+            0 => Err(anyhow::anyhow!("HTTP 404").context("item 401")),
+            n => Ok(*n),
+        }))
+    };
+    for _ in 0..2 {
+        let texts: Vec<String> = run().failures().map(|failure| failure.to_string()).collect();
+        assert_eq!(texts, ["item 0: item 401: HTTP 404"]);
+    }
+    assert_eq!(lines(&path)[1]["outcome"]["failed"], "item 401: HTTP 404");
 }

@@ -639,24 +639,110 @@ fn a_write_that_falls_short_leaves_a_torn_tail() {
     }
 }
 
-/// F63: a run does not see that the disk says it has written three bytes and has not, but the run that opens the journal next does.
+/// F63: a disk that says it has written three bytes and has not.
 #[test]
-fn a_write_that_lies_is_seen_when_the_journal_is_opened_next() {
-    const TEST: &str = "a_write_that_lies_is_seen_when_the_journal_is_opened_next";
+fn a_write_that_lies_stops_the_batch_and_leaves_what_was_written_before() {
+    const TEST: &str = "a_write_that_lies_stops_the_batch_and_leaves_what_was_written_before";
     if told_to().is_some() {
         return run_on_a_failing_disk();
     }
     if !has_strace(TEST) {
         return;
     }
-    for k in [1, 2, 20, 41] {
+    for (k, words) in [(1, "refused"), (2, "stopped"), (20, "stopped"), (41, "stopped")] {
         let place = Place::new("lies", 40);
         let (printed, _) = injected(&place, TEST, &format!("write:retval=3:when={k}"));
-        assert!(printed.contains("ended well"), "{printed}");
+        assert!(printed.contains(&format!("{words}: journal ")), "{printed}");
+        let problem = place.behind_name(&printed);
+        assert!(
+            problem.starts_with("cannot write it: it was cut while it was written: it has "),
+            "{printed}"
+        );
+        assert_eq!(place.ran().len(), k - 1, "items that ran");
+        // The rest of that line follows without its first three bytes.
         let (bytes, words) = (place.bytes(), place.refusal());
         let expected = if k == 1 { "it is no journal".into() } else { format!("line {k} is damaged: ") };
         assert!(words.starts_with(&expected), "{words}");
         assert_eq!(place.bytes(), bytes);
+    }
+}
+
+/// P10: whatever another program does to the file, the batch stops with the next line, or at its end.
+#[test]
+fn a_file_that_is_cut_or_written_by_another_program_stops_the_batch() {
+    let cut =
+        |path: &Path, length| OpenOptions::new().write(true).open(path).unwrap().set_len(length).unwrap();
+    let add = |path: &Path| OpenOptions::new().append(true).open(path).unwrap().write_all(b"mine\n").unwrap();
+    for (at, is_cut, expected) in [
+        (5, true, "cannot write it: it was cut while it was written: it has "),
+        (5, false, "cannot write it: another program writes to it: it has "),
+        (19, true, "cannot write it: it was cut while it was written: it has "),
+        (20, true, "cannot sync it: it was cut while it was written: it has 0 bytes, and should have "),
+        (20, false, "cannot sync it: another program writes to it: it has "),
+    ] {
+        let place = Place::new("cut", 20);
+        let change = || if is_cut { cut(&place.journal(), 0) } else { add(&place.journal()) };
+        let journal = place.open().unwrap().retry_failed(false);
+        let executor = collecting(1);
+        let batch = executor.batch(0..20).journal(&journal).on_progress(|progress| {
+            if at == 20 && progress.completed == 20 {
+                change();
+            }
+        });
+        let result = batch.run(|&n| {
+            if n == at {
+                change();
+            }
+            outcome(n)
+        });
+        let words = result.journal_error().unwrap_or_else(|| panic!("{at}: {result}"));
+        assert!(place.behind_name(words).starts_with(expected), "{at}: {words}");
+        assert_eq!(result.stopped(), Some(StopReason::Journal));
+        assert_eq!(result.total() - result.skipped(), (at + 1).min(20), "the next does not start");
+    }
+}
+
+/// P10: removed or replaced when all is written and synced.
+#[test]
+fn a_file_that_is_gone_at_the_end_stops_the_batch() {
+    for other in [None, Some("mine\n")] {
+        let place = Place::new("gone-at-the-end", 20);
+        let journal = place.open().unwrap().sync_every(1);
+        let executor = collecting(1);
+        let batch = executor.batch(0..20).journal(&journal).on_progress(|progress| {
+            if progress.completed == 20 {
+                fs::remove_file(place.journal()).unwrap();
+                if let Some(other) = other {
+                    fs::write(place.journal(), other).unwrap();
+                }
+            }
+        });
+        let result = batch.run(|&n| Ok::<_, String>(n));
+        assert_eq!((result.stopped(), result.succeeded()), (Some(StopReason::Journal), 20));
+        let error = result.into_result().unwrap_err().to_string();
+        assert!(place.behind_name(&error).starts_with("cannot sync it: "), "{error}");
+    }
+}
+
+/// F63: that there is a file is nothing if its name is lost with the power.
+#[test]
+fn the_folder_of_a_new_journal_is_synced_and_that_of_an_old_one_is_not() {
+    const TEST: &str = "the_folder_of_a_new_journal_is_synced_and_that_of_an_old_one_is_not";
+    if told_to().is_some() {
+        return run_on_a_failing_disk();
+    }
+    if !has_strace(TEST) {
+        return;
+    }
+    let place = Place::new("folder", 3);
+    for syncs in [1, 0] {
+        let trace = place.folder.join("trace");
+        let [folder, out] = [&place.folder, &trace].map(|path| path.to_str().unwrap());
+        let behind = ["strace", "-f", "-o", out, "-P", folder, "-e", "trace=fsync"];
+        let (status, printed) = ended(place.child(&behind, TEST, "run"));
+        assert!(status.success() && printed.contains("ended well"), "{printed}");
+        let trace = fs::read_to_string(trace).unwrap();
+        assert_eq!(trace.matches("fsync(").count(), syncs, "{trace}");
     }
 }
 

@@ -1,5 +1,6 @@
 //! A file to which lines are appended, and from which they are read: locked, so that there is one writer.
 
+use std::cmp::Ordering;
 use std::fmt::Debug;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -14,12 +15,16 @@ use super::error::JournalError;
 
 /// What a journal needs of a file. Apart, so that a test can have one that fails.
 pub(super) trait Disk: Debug + Send + Sync {
-    fn append(&self, bytes: &[u8]) -> io::Result<()>;
+    /// Appends to a file that ends at this offset. An error if it ends elsewhere.
+    fn append(&self, end: u64, bytes: &[u8]) -> io::Result<()>;
 
     fn read(&self, offset: u64, length: usize) -> io::Result<Vec<u8>>;
 
     /// What was appended before stays, whatever happens to the machine.
     fn sync(&self) -> io::Result<()>;
+
+    /// Whether what was written is where it will be looked for: the file has its name, and this length.
+    fn check(&self, length: u64) -> io::Result<()>;
 
     /// Cuts off what is behind the first so many bytes.
     fn cut(&self, length: u64) -> io::Result<()>;
@@ -87,6 +92,19 @@ impl FileDisk {
     }
 }
 
+/// Whether a file that should have `expected` bytes has so many.
+fn check_end(there: u64, expected: u64) -> io::Result<()> {
+    match there.cmp(&expected) {
+        Ordering::Equal => Ok(()),
+        Ordering::Less => Err(io::Error::other(format!(
+            "it was cut while it was written: it has {there} bytes, and should have {expected}"
+        ))),
+        Ordering::Greater => Err(io::Error::other(format!(
+            "another program writes to it: it has {there} bytes, and should have {expected}"
+        ))),
+    }
+}
+
 /// A process that was started meanwhile has the same file open until it is another program, and would keep the lock for so long; one that was
 /// forked, for its life. It is for its owner to give it up.
 impl Drop for FileDisk {
@@ -98,8 +116,11 @@ impl Drop for FileDisk {
 }
 
 impl Disk for FileDisk {
-    fn append(&self, bytes: &[u8]) -> io::Result<()> {
-        self.file.lock().write_all(bytes)
+    fn append(&self, end: u64, bytes: &[u8]) -> io::Result<()> {
+        let mut file = self.file.lock();
+        file.write_all(bytes)?;
+        // Appending moves it to the end of the file, wherever that is.
+        check_end(file.stream_position()?, end + bytes.len() as u64)
     }
 
     fn read(&self, offset: u64, length: usize) -> io::Result<Vec<u8>> {
@@ -111,8 +132,12 @@ impl Disk for FileDisk {
     }
 
     fn sync(&self) -> io::Result<()> {
-        self.synced.sync_data()?;
-        self.check_place()
+        self.synced.sync_data()
+    }
+
+    fn check(&self, length: u64) -> io::Result<()> {
+        self.check_place()?;
+        check_end(self.synced.metadata()?.len(), length)
     }
 
     fn cut(&self, length: u64) -> io::Result<()> {
@@ -157,12 +182,26 @@ mod tests {
         fs::rename(&path, &moved).unwrap();
         fs::write(&path, "another's").unwrap();
         let text = io::read_to_string(disk.reader().unwrap());
-        disk.append(b" again").unwrap();
+        disk.append(4, b" again").unwrap();
         assert_eq!(
             (text.unwrap(), fs::read_to_string(&moved).unwrap()),
             ("mine".into(), "mine again".into())
         );
         fs::remove_file(path).unwrap();
         fs::remove_file(moved).unwrap();
+    }
+    #[test]
+    fn a_file_that_ends_elsewhere_than_it_should_is_seen() {
+        let path = std::env::temp_dir().join(format!("disk-end-{}", process::id()));
+        let disk = FileDisk::open(&path).unwrap();
+        disk.append(0, b"0123456789").unwrap();
+        disk.check(10).unwrap();
+        disk.cut(4).unwrap();
+        let cut = "it was cut while it was written: it has 4 bytes, and should have 10";
+        assert_eq!(disk.check(10).unwrap_err().to_string(), cut);
+        assert_eq!(disk.append(10, b"x").unwrap_err().to_string(), cut.replace("4", "5").replace("10", "11"));
+        let grown = "another program writes to it: it has 5 bytes, and should have 3";
+        assert_eq!(disk.check(3).unwrap_err().to_string(), grown);
+        fs::remove_file(path).unwrap();
     }
 }

@@ -74,12 +74,8 @@ impl JournalError {
         move |error| JournalError::Io { path: path.to_owned(), what, error }
     }
 
-    /// In the first line, it is no journal's.
     pub(super) fn damaged(path: &Path, line: usize, problem: String) -> Self {
-        match line {
-            1 => JournalError::other(path, "it is no journal"),
-            _ => JournalError::Damaged { path: path.to_owned(), line, problem },
-        }
+        JournalError::Damaged { path: path.to_owned(), line, problem }
     }
 
     pub(super) fn other(path: &Path, problem: impl Into<String>) -> Self {

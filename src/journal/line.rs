@@ -1,7 +1,10 @@
-//! The lines of a journal, as they are written and read.
+//! The lines of a journal, as they are written and read: JSON, with a checksum as the last field.
+
+use std::hash::Hasher;
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
+use siphasher::sip::SipHasher13;
 
 /// Of the file. A file of another version is refused.
 const VERSION: u32 = 1;
@@ -69,6 +72,12 @@ impl Header {
         Some(problem)
     }
 
+    /// Whether only the items differ, if anything does.
+    pub(super) fn is_like(&self, expected: &Header) -> bool {
+        let Header { plan, items, .. } = expected;
+        *expected == Header { plan: plan.clone(), items: *items, ..self.clone() }
+    }
+
     fn plan_and_items(&self) -> String {
         let items = self.items.map(|items| format!(" ({items} items)"));
         format!("{}{}", self.plan, items.unwrap_or_default())
@@ -102,10 +111,44 @@ pub(super) struct Line<'l, V> {
 /// A line as it is read: its value is JSON still.
 pub(super) type RawLine<'l> = Line<'l, &'l RawValue>;
 
-/// With a line end behind it and none inside: between the tokens of a value that is raw JSON there may be some.
+/// With a checksum, a line end behind it and none inside: between the tokens of a value that is raw JSON there may be some.
 pub(super) fn to_bytes(line: &impl Serialize) -> Result<Vec<u8>, serde_json::Error> {
     let mut bytes = serde_json::to_vec(line)?;
     bytes.iter_mut().filter(|byte| **byte == b'\n').for_each(|byte| *byte = b' ');
-    bytes.push(b'\n');
+    let sum = checksum(&bytes[..bytes.len() - 1]);
+    bytes.pop(); // the end of the object
+    bytes.extend_from_slice(format!("{SUM}{sum:08x}{END}\n").as_bytes());
     Ok(bytes)
+}
+
+/// What stands before the checksum, and behind it.
+const SUM: &str = r#","sum":""#;
+const END: &str = "\"}";
+
+/// Damage that is valid JSON is seen by it.
+fn checksum(text: &[u8]) -> u32 {
+    let mut hasher = SipHasher13::new();
+    hasher.write(text);
+    (hasher.finish() >> 32) as u32
+}
+
+/// Whether the line has a checksum, which lines of old journals have not. An error if it is not that of the line.
+pub(super) fn check_sum(line: &[u8]) -> Result<bool, String> {
+    // Without one, a line ends in a number or in a second bracket.
+    let Some(line) = line.trim_ascii_end().strip_suffix(END.as_bytes()) else { return Ok(false) };
+    let text = line.len().checked_sub(SUM.len() + 8).map(|end| &line[..end]);
+    let text = text
+        .filter(|text| line[text.len()..].starts_with(SUM.as_bytes()))
+        .ok_or("it has no whole checksum")?;
+    let (written, sum) = (&line[line.len() - 8..], format!("{:08x}", checksum(text)));
+    if written == sum.as_bytes() {
+        return Ok(true);
+    }
+    Err(format!("its checksum is {}, and that of its text is {sum}", String::from_utf8_lossy(written)))
+}
+
+/// The line of an item, if it is what was written.
+pub(super) fn parse(bytes: &[u8]) -> Result<RawLine<'_>, String> {
+    check_sum(bytes)?;
+    serde_json::from_slice(bytes).map_err(|error| error.to_string())
 }

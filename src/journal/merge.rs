@@ -25,7 +25,7 @@ pub struct Merged<I, T> {
     /// [`ItemError::FailedEarlier`].
     pub result: BatchResult<I, T, String>,
     /// The indices of items that are in none, in order: of shards that are missing, or have not come so far. With a
-    /// [named plan](crate::Plan::named) nobody knows how many items there are, so those behind the last that was recorded are not among them.
+    /// [named plan](crate::Plan::named) the number of items is not known, so those behind the last that was recorded are not among them.
     pub missing: Vec<usize>,
 }
 
@@ -50,7 +50,8 @@ impl Journal {
     /// # Errors
     ///
     /// [`JournalError`], if a file cannot be read, is damaged further up, or belongs to another run than the first: other items, or another
-    /// number of shards. Also if an id or a value in it is no `I` or `T`, or two items have the same id.
+    /// number of shards. Also if an id or a value in it is no `I` or `T`, or two items have the same id; and if 16 million
+    /// items would be missing and 64 times as many as are recorded, since then a number in a file is wrong.
     ///
     /// ```
     /// use batch_executor::{BatchExecutor, Journal, Plan, Shard};
@@ -80,11 +81,10 @@ impl Journal {
         let (mut first, mut found) = (None, FoundByIndex::new());
         for path in paths {
             add(path.as_ref(), &mut first, &mut found)?;
+            check_count(path.as_ref(), first.as_ref(), &found)?;
         }
         check_twins(&found)?;
-        let items = first.and_then(|header: Header| header.items);
-        let count =
-            items.or_else(|| found.keys().next_back().map(|last| last.saturating_add(1))).unwrap_or(0);
+        let count = count(first.as_ref(), &found);
         let missing = (0..count).filter(|index| !found.contains_key(index)).collect();
         Ok(Merged { result: result(found), missing })
     }
@@ -115,6 +115,31 @@ fn add<I: DeserializeOwned, T: DeserializeOwned>(
         }
     }
     Ok(())
+}
+
+/// How many items there are, as the files say.
+fn count<I, T>(first: Option<&Header>, found: &FoundByIndex<I, T>) -> usize {
+    let after_last = || found.keys().next_back().map(|last| last.saturating_add(1));
+    first.and_then(|header| header.items).or_else(after_last).unwrap_or(0)
+}
+
+/// As many may be missing, however few are recorded; and so many for each that is.
+const MOST_MISSING: usize = 1 << 24;
+const MOST_MISSING_FOR_EACH: usize = 64;
+
+/// Whether the missing items may be listed: a number in a file, be it wrong, must not take all memory.
+fn check_count<I, T>(
+    path: &Path,
+    first: Option<&Header>,
+    found: &FoundByIndex<I, T>,
+) -> Result<(), JournalError> {
+    let (count, recorded) = (count(first, found), found.len());
+    if count - recorded.min(count) <= recorded.saturating_mul(MOST_MISSING_FOR_EACH).max(MOST_MISSING) {
+        return Ok(());
+    }
+    let problem =
+        format!("by it there are {count} items, of which only {recorded} are recorded: that cannot be");
+    Err(JournalError::other(path, problem))
 }
 
 /// Whether a file without a whole line is one that a journal begins with.

@@ -2,6 +2,7 @@
 
 mod disk;
 mod error;
+mod id;
 mod journaled;
 mod line;
 mod merge;

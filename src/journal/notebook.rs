@@ -10,14 +10,14 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 
-use crate::error::ItemError;
+use crate::error::{Chain, ItemError};
 use crate::journal_hook::{JournalFailure, Recalled};
 use crate::sync::Mutex;
 use crate::sync::atomic::{AtomicBool, Ordering};
 
 use super::disk::{Disk, FileDisk};
 use super::error::JournalError;
-use super::line::{Header, Kept, Line, RawLine, to_bytes};
+use super::line::{Header, Kept, Line, RawLine, parse, to_bytes};
 use super::plan::{Ids, Items, Plan};
 use super::recovery::{Contents, Entry, Tail};
 use super::writer::Writer;
@@ -80,6 +80,7 @@ impl Journal {
     /// is damaged. The file is then as it was. If the disk fails while a torn line is cut off, all whole lines are as they were.
     pub fn open(path: impl AsRef<Path>, plan: Plan) -> Result<Self, JournalError> {
         let path = path.as_ref();
+        plan.check_name().map_err(|problem| JournalError::other(path, problem))?;
         let disk = FileDisk::open(path)?;
         let reader = disk.reader().map_err(JournalError::io(path, "read it"))?;
         let contents = contents(path, &plan, BufReader::new(reader))?;
@@ -223,13 +224,15 @@ impl Journal {
         let index = self.check_id(position, id)?;
         let Some(entry) = self.entries.lock().get(&index).copied() else { return Ok(None) };
         let bytes = self.writer.read(entry.offset, entry.length)?;
-        let damaged = |error: serde_json::Error| self.halt(format!("what it has of item {index}: {error}"));
-        let line: RawLine<'_> = serde_json::from_slice(&bytes).map_err(damaged)?;
-        if line.id.get() != id {
+        let damaged = |problem: String| self.halt(format!("what it has of item {index}: {problem}"));
+        let line = parse(&bytes).map_err(damaged)?;
+        if !self.plan.is_same(line.id.get(), id) {
             return Err(self.halt(format!("item {index} is {id}, and was {} when it was recorded", line.id)));
         }
         let outcome = match line.outcome {
-            Kept::Value(value) => Ok(serde_json::from_str(value.get()).map_err(damaged)?),
+            Kept::Value(value) => {
+                Ok(serde_json::from_str(value.get()).map_err(|error| damaged(error.to_string()))?)
+            }
             Kept::Failed(text) if !self.retries_failed => Err(ItemError::FailedEarlier(text)),
             Kept::Panicked(text) if !self.retries_failed => Err(recorded_panic(&text)),
             _ => return Ok(None),
@@ -283,14 +286,14 @@ impl fmt::Debug for Journal {
 fn contents(path: &Path, plan: &Plan, file: impl io::BufRead) -> Result<Contents, JournalError> {
     let expected = plan.header();
     let check = |header: &Header, line: &RawLine<'_>| {
-        match header.differs_from(&expected) {
+        match plan.differs_from(header) {
             None => header.check(line.index).and_then(|()| plan.check(line.index, line.id.get())),
             Some(_) => Ok(()), // it is refused for that
         }
     };
     let contents = Contents::read(path, file, check)?;
     let problem = match (&contents.header, &contents.tail) {
-        (Some(header), _) => header.differs_from(&expected),
+        (Some(header), _) => plan.differs_from(header),
         // All that a crash can leave of a journal without a whole line is the beginning of its first.
         (None, Tail::Torn(torn)) if !to_bytes(&expected).is_ok_and(|line| line.starts_with(torn)) => {
             Some("it is no journal".to_owned())
@@ -304,9 +307,10 @@ fn contents(path: &Path, plan: &Plan, file: impl io::BufRead) -> Result<Contents
 fn kept<V, E: fmt::Display>(outcome: Result<V, &ItemError<E>>) -> Option<Kept<V>> {
     match outcome {
         Ok(value) => Some(Kept::Value(value)),
-        Err(ItemError::Failed(error)) => Some(Kept::Failed(error.to_string())),
+        // With its causes, where the type of the error tells them that way.
+        Err(ItemError::Failed(error)) => Some(Kept::Failed(format!("{error:#}"))),
         Err(ItemError::Panicked(panic)) => Some(Kept::Panicked(panic.message().to_owned())),
-        Err(ItemError::RateLimiter(error)) => Some(Kept::Refused(error.to_string())),
+        Err(ItemError::RateLimiter(error)) => Some(Kept::Refused(Chain(error).to_string())),
         Err(ItemError::FailedEarlier(_) | ItemError::Skipped | ItemError::Interrupted(_)) => None,
     }
 }
@@ -340,9 +344,12 @@ fn mend(path: &Path, disk: &dyn Disk, plan: &Plan, contents: &Contents) -> Resul
         }
         (Some(_), Tail::Nothing) => (contents.length, Vec::new()),
     };
-    disk.append(&missing).map_err(JournalError::io(path, "write it"))?;
-    disk.sync().map_err(JournalError::io(path, "sync it"))?;
-    Ok(there + missing.len() as u64)
+    let end = there + missing.len() as u64;
+    if !missing.is_empty() {
+        disk.append(there, &missing).map_err(JournalError::io(path, "write it"))?;
+    }
+    disk.sync().and_then(|()| disk.check(end)).map_err(JournalError::io(path, "sync it"))?;
+    Ok(end)
 }
 
 /// Seconds since 1970.

@@ -11,7 +11,11 @@ use siphasher::sip128::{Hasher128, SipHasher};
 use crate::shard::Shard;
 
 use super::error::JournalError;
+use super::id::{are_permuted, canonical};
 use super::line::Header;
+
+/// A name is in the first line of the file, which is read whole.
+const LONGEST_NAME: usize = 512;
 
 /// What a run is to do: a fingerprint of its items, and which shard of them it takes. A [`Journal`](crate::Journal) that was
 /// begun with one plan is refused with another.
@@ -35,13 +39,24 @@ pub struct Plan {
 #[derive(Debug, Clone)]
 pub(super) enum Items {
     /// Known by the hashes of their ids, in order.
-    Known { fingerprint: String, hashes: Vec<u64> },
+    Known {
+        fingerprint: String,
+        /// What it was before the keys of maps were sorted, where that differs: old journals have it.
+        unsorted: Option<String>,
+        hashes: Vec<u64>,
+        /// Whether any id has a list in it, which may be a set.
+        has_lists: bool,
+    },
     /// Not known before they come.
     Named(String),
 }
 
 impl Plan {
     /// The plan to run these items, in this order; their ids are what they are as JSON. All items, also those of other shards.
+    ///
+    /// The keys of maps are sorted first, since those of a `HashMap` come in another order in each run. The elements of a
+    /// list stay in their order, which is data, and so do those of a set: nothing in JSON tells the two apart. Take a
+    /// `BTreeSet`, or [`Plan::named`].
     ///
     /// Takes 8 bytes an item for as long as there is the journal, and some 50 until this returns.
     ///
@@ -50,17 +65,20 @@ impl Plan {
     /// [`JournalError::DuplicateId`], or [`JournalError::Id`] for an item that cannot be written as JSON, such as a path that is not
     /// UTF-8: make the plan of texts then, and give the batch the same by [`journal_as`](crate::Batch::journal_as).
     pub fn of<I: Serialize>(items: impl IntoIterator<Item = I>) -> Result<Self, JournalError> {
-        let (mut ids, mut whole, mut hashes) = (Ids::default(), SipHasher::new(), Vec::new());
+        let (mut ids, mut hashes, mut has_lists) = (Ids::default(), Vec::new(), false);
+        let (mut sorted, mut unsorted) = (SipHasher::new(), SipHasher::new());
         for (index, item) in items.into_iter().enumerate() {
             let id = id_of(index, &item)?;
             ids.add(index, &id)?;
-            whole.write(&(id.len() as u64).to_le_bytes());
-            whole.write(id.as_bytes());
+            add_to(&mut sorted, &canonical(&id));
+            add_to(&mut unsorted, &id);
             hashes.push(hash(&id).0);
+            has_lists |= may_have_a_set(&id);
         }
-        let whole = whole.finish128();
-        let fingerprint = format!("{:016x}{:016x}", whole.h1, whole.h2);
-        Ok(Plan { items: Items::Known { fingerprint, hashes }, shard: Shard::default() })
+        let (fingerprint, unsorted) = (text_of(&sorted), text_of(&unsorted));
+        let unsorted = Some(unsorted).filter(|unsorted| *unsorted != fingerprint);
+        let items = Items::Known { fingerprint, unsorted, hashes, has_lists };
+        Ok(Plan { items, shard: Shard::default() })
     }
 
     /// A plan whose items are not looked at: the name stands for them. For items that are not known before they come, as in an endless
@@ -69,6 +87,9 @@ impl Plan {
     /// That an item has the id that was recorded at its index, and that no two have the same, is seen as they come (in a stream, for some
     /// 50 bytes in memory each). What only a list of all items could tell is not seen: that some are missing at the end, in a batch or in
     /// [`Merged::missing`](crate::Merged::missing), and that a shard was given all items instead of [its own](Shard::select).
+    /// Ids that differ only in the order of the elements of a list are those of the same item, since they may be sets.
+    ///
+    /// A name has at most 512 bytes: [`Journal::open`](crate::Journal::open) refuses a longer one.
     ///
     /// ```
     /// use batch_executor::{BatchExecutor, Journal, Plan};
@@ -115,7 +136,8 @@ impl Plan {
     pub(super) fn check(&self, index: usize, id: &str) -> Result<(), String> {
         match &self.items {
             Items::Known { hashes, .. } if hashes.get(index) != Some(&hash(id).0) => {
-                Err(format!("item {index} is {id}, which the plan does not have there"))
+                let hint = if may_have_a_set(id) { SETS } else { "" };
+                Err(format!("item {index} is {id}, which the plan does not have there{hint}"))
             }
             _ => Ok(()),
         }
@@ -126,6 +148,61 @@ impl Plan {
         let (Items::Known { fingerprint: name, .. } | Items::Named(name)) = &self.items;
         Header::new(name.clone(), self.total(), self.shard.index(), self.shard.count())
     }
+
+    /// Whether its header can be a line of the file.
+    pub(super) fn check_name(&self) -> Result<(), String> {
+        match &self.items {
+            Items::Named(name) if name.len() > LONGEST_NAME => Err(format!(
+                "the name of the plan has {} bytes; it may have at most {LONGEST_NAME}",
+                name.len()
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    /// Why a file that begins with this line is not one of this plan; nothing if it is.
+    pub(super) fn differs_from(&self, header: &Header) -> Option<String> {
+        let mut expected = self.header();
+        if let Items::Known { unsorted: Some(unsorted), .. } = &self.items {
+            if *unsorted == header.plan {
+                expected.plan.clone_from(unsorted);
+            }
+        }
+        let problem = header.differs_from(&expected)?;
+        let is_other_list = header.is_like(&expected);
+        let hint = match &self.items {
+            Items::Known { has_lists: true, .. } if is_other_list && header.items == expected.items => SETS,
+            Items::Known { .. } if is_other_list => CHANGES,
+            _ => "",
+        };
+        Some(problem + hint)
+    }
+
+    /// Whether an item that was recorded with one id is the one that has the other now.
+    pub(super) fn is_same(&self, recorded: &str, id: &str) -> bool {
+        let is_permuted = || matches!(self.items, Items::Named(_)) && are_permuted(recorded, id);
+        recorded == id || canonical(recorded) == canonical(id) || is_permuted()
+    }
+}
+
+/// The ways out, behind a refusal.
+const CHANGES: &str = "; for a list that changes from run to run there is Plan::named";
+const SETS: &str = "; if it has a set in it, such as a HashSet, the order of that differs from run to run, and cannot be \
+                    sorted here, since it may be data: use a BTreeSet, or Plan::named";
+
+/// Whether the id has a list in it. Sets are lists as JSON.
+fn may_have_a_set(id: &str) -> bool {
+    !id.starts_with('"') && id.contains('[')
+}
+
+fn add_to(whole: &mut SipHasher, id: &str) {
+    whole.write(&(id.len() as u64).to_le_bytes());
+    whole.write(id.as_bytes());
+}
+
+fn text_of(whole: &SipHasher) -> String {
+    let whole = whole.finish128();
+    format!("{:016x}{:016x}", whole.h1, whole.h2)
 }
 
 /// Ids that have been seen, by hashes of 128 bits, of which no two are the same in practice.
@@ -154,10 +231,10 @@ pub(super) fn id_of(index: usize, item: &impl Serialize) -> Result<String, Journ
     Ok(id.replace('\n', " ")) // between the tokens of raw JSON there may be some
 }
 
-/// `SipHash` with 128 bits, whose results do not change from one version of Rust to the next.
+/// Of the id with its keys in order: `SipHash` with 128 bits, whose results do not change from one version of Rust to the next.
 fn hash(id: &str) -> (u64, u64) {
     let mut hasher = SipHasher::new();
-    hasher.write(id.as_bytes());
+    hasher.write(canonical(id).as_bytes());
     let hash = hasher.finish128();
     (hash.h1, hash.h2)
 }

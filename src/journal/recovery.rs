@@ -5,7 +5,7 @@ use std::io::{BufRead, Read};
 use std::path::Path;
 
 use super::error::JournalError;
-use super::line::{Header, Kept, RawLine};
+use super::line::{Header, Kept, RawLine, check_sum};
 
 /// Longer than any header: what has no line end before is no journal, however long it goes on.
 const LONGEST_HEADER: u64 = 1 << 20;
@@ -23,6 +23,8 @@ pub(super) struct Entry {
 pub(super) struct Contents {
     /// None if there is not even a whole first line.
     pub(super) header: Option<Header>,
+    /// Whether the first line has a checksum: then all lines have one.
+    has_sums: bool,
     /// By the index of the item; of several lines for one, the last.
     pub(super) entries: HashMap<usize, Entry>,
     /// How many bytes of whole lines there are.
@@ -65,6 +67,9 @@ impl Contents {
                     contents.tail = Tail::Torn(bytes);
                     break;
                 }
+                Err(_) if contents.header.is_none() => {
+                    return Err(JournalError::other(path, "it is no journal"));
+                }
                 Err(problem) => return Err(JournalError::damaged(path, number, problem)),
             }
             contents.length += bytes.len() as u64;
@@ -81,10 +86,17 @@ impl Contents {
         each: &mut impl FnMut(&Header, &RawLine<'_>) -> Result<(), String>,
     ) -> Result<(), String> {
         let Some(header) = &self.header else {
-            self.header = Some(serde_json::from_slice(bytes).map_err(|error| error.to_string())?);
+            let header: Header = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
+            if header.is_of_this_version() {
+                self.has_sums = check_sum(bytes)?;
+            }
+            self.header = Some(header);
             return Ok(());
         };
         let line: RawLine<'_> = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
+        if !check_sum(bytes)? && self.has_sums {
+            return Err("it has no checksum".to_owned());
+        }
         each(header, &line)?;
         let has_value = matches!(line.outcome, Kept::Value(_));
         self.entries.insert(line.index, Entry { offset: self.length, length: bytes.len(), has_value });

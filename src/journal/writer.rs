@@ -94,7 +94,7 @@ impl Writer {
         let now = Instant::now();
         let mut state = self.state.lock();
         self.check()?;
-        self.disk.append(line).map_err(|error| self.fail("write it", error))?;
+        self.disk.append(state.end, line).map_err(|error| self.fail("write it", error))?;
         let offset = state.end;
         state.end += line.len() as u64;
         let is_late = now >= state.due;
@@ -124,13 +124,22 @@ impl Writer {
         }
         let appended = self.appended.load(Ordering::Acquire);
         self.disk.sync().map_err(|error| self.fail("sync it", error))?;
+        self.check_file()?;
         self.synced.store(appended, Ordering::Relaxed);
         Ok(())
     }
 
-    /// Syncs what is not synced.
+    /// Syncs what is not synced. Also if there is nothing, the file has to be there.
     pub(super) fn finish(&self) -> Result<(), JournalFailure> {
-        self.sync_up_to(self.appended.load(Ordering::Acquire))
+        self.sync_up_to(self.appended.load(Ordering::Acquire))?;
+        self.check_file()
+    }
+
+    /// Whether the file has what was written, under its name.
+    fn check_file(&self) -> Result<(), JournalFailure> {
+        let state = self.state.lock();
+        self.check()?;
+        self.disk.check(state.end).map_err(|error| self.fail("sync it", error))
     }
 
     pub(super) fn read(&self, offset: u64, length: usize) -> Result<Vec<u8>, JournalFailure> {
@@ -175,7 +184,7 @@ mod tests {
     }
 
     impl Disk for Faulty {
-        fn append(&self, bytes: &[u8]) -> io::Result<()> {
+        fn append(&self, _: u64, bytes: &[u8]) -> io::Result<()> {
             let mut image = self.image.lock();
             image.appends += 1;
             if let Some((_, written)) = self.append_fails.filter(|(call, _)| *call == image.appends) {
@@ -197,6 +206,11 @@ mod tests {
                 return Err(io::Error::other("the disk is on fire"));
             }
             image.durable = image.live.clone();
+            Ok(())
+        }
+
+        fn check(&self, length: u64) -> io::Result<()> {
+            assert_eq!(self.image.lock().live.len() as u64, length);
             Ok(())
         }
 

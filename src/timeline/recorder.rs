@@ -5,7 +5,7 @@ use std::mem;
 use std::time::Duration;
 
 use crate::clock;
-use crate::error::ItemError;
+use crate::error::{Chain, ItemError};
 use crate::panic::{self, Panic};
 use crate::sync::{Instant, Mutex};
 use crate::timeline::span::{Attempt, Ending, Texts, Times, nanos, shortened};
@@ -242,7 +242,7 @@ impl End {
     pub(crate) fn of<E>(error: &ItemError<E>) -> Self {
         let (ending, note) = match error {
             ItemError::Panicked(panic) => (Ending::Panicked, Some(panic.message().to_owned())),
-            ItemError::RateLimiter(error) => (Ending::Refused, Some(error.to_string())),
+            ItemError::RateLimiter(error) => (Ending::Refused, Some(Chain(error).to_string())),
             ItemError::Interrupted(_) => (Ending::Retried, None),
             ItemError::Failed(_) | ItemError::FailedEarlier(_) | ItemError::Skipped => (Ending::Failed, None),
         };
