@@ -157,6 +157,11 @@ pub(crate) fn since(time: Instant) -> Duration {
     now().saturating_duration_since(time)
 }
 
+/// Whether that is a clock for tests.
+pub(crate) fn is_test() -> bool {
+    CLOCKS.with_borrow(|clocks| !clocks.is_empty())
+}
+
 /// Sleeps by that clock.
 pub(crate) fn sleep(time: Duration) {
     match CLOCKS.with_borrow(|clocks| clocks.last().cloned()) {

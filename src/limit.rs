@@ -370,7 +370,7 @@ impl Concurrency {
     /// ends. With 0, nothing that needs a slot starts until there are more.
     pub fn set(&self, slots: u64) {
         self.shared.slots.lock().limit = slots;
-        self.shared.listeners.tell();
+        self.shared.listeners.tell(false);
     }
 
     /// How many slots are in use now.
@@ -405,7 +405,7 @@ impl Concurrency {
             state.in_use = state.in_use.saturating_sub(slots);
         }
         if self.is_shared() {
-            self.shared.listeners.tell();
+            self.shared.listeners.tell(false);
         }
     }
 

@@ -7,13 +7,13 @@ use crate::sync::Mutex;
 
 /// A batch that waits.
 pub(crate) trait OnChange: Send + Sync {
-    /// What it waits for may be there now.
-    fn changed(&self);
+    /// What it waits for may be there now; also whether a pause was ended.
+    fn changed(&self, is_resumed: bool);
 }
 
 /// One of them. It does not keep the batch.
 #[derive(Clone)]
-pub struct Listener(Weak<dyn OnChange>);
+pub(crate) struct Listener(Weak<dyn OnChange>);
 
 impl Listener {
     pub(crate) fn new<B: OnChange + 'static>(batch: &Arc<B>) -> Self {
@@ -55,11 +55,11 @@ impl Listeners {
     }
 
     /// Tells all of them, and holds no lock meanwhile.
-    pub(crate) fn tell(&self) {
+    pub(crate) fn tell(&self, is_resumed: bool) {
         let listeners: Vec<Arc<dyn OnChange>> =
             self.state.lock().listeners.iter().filter_map(|listener| listener.0.upgrade()).collect();
         for listener in listeners {
-            listener.changed();
+            listener.changed(is_resumed);
         }
     }
 }
@@ -73,7 +73,7 @@ mod tests {
     struct Heard(AtomicUsize);
 
     impl OnChange for Heard {
-        fn changed(&self) {
+        fn changed(&self, _: bool) {
             self.0.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -83,7 +83,7 @@ mod tests {
         let (listeners, heard) = (Listeners::default(), Arc::new(Heard::default()));
         listeners.add(Listener::new(&heard));
         listeners.add(Listener::new(&heard));
-        listeners.tell();
+        listeners.tell(false);
         assert_eq!(heard.0.load(Ordering::Relaxed), 1);
     }
 
@@ -94,6 +94,6 @@ mod tests {
             listeners.add(Listener::new(&Arc::new(Heard::default())));
         }
         assert!(listeners.state.lock().listeners.len() <= 8);
-        listeners.tell();
+        listeners.tell(false);
     }
 }

@@ -11,7 +11,8 @@ use crate::batch_error::StopReason;
 use crate::error::{ItemError, LimiterError};
 use crate::executor::BatchExecutor;
 use crate::panic;
-use crate::rate_limit::{RateLimit, RateLimiter, limiter_fn};
+use crate::rate_limit::{RateLimit, RateLimiter, Ticket, limiter_fn};
+use crate::sync::Instant;
 use crate::sync::atomic::{AtomicUsize, Ordering};
 use crate::sync::model::{Borrowed, check, check_long, let_time_pass, refuse_threads_after};
 use crate::sync::thread;
@@ -173,6 +174,61 @@ fn permits_are_given_once() {
         let mut waits = [mine, taker.join().unwrap()];
         waits.sort();
         assert_eq!(waits, [Duration::ZERO, Duration::from_secs(1)]);
+    });
+}
+
+/// How long it is until these permits may be used, when all is said.
+fn lefts(limit: &RateLimit, permits: &[Ticket]) -> Vec<Duration> {
+    let mut lefts: Vec<Duration> = permits.iter().map(|permit| limit.left(*permit, Instant::now())).collect();
+    lefts.sort();
+    lefts
+}
+
+#[test]
+fn permits_are_given_once_whatever_pauses_and_resumes() {
+    check(|| {
+        let limit = Arc::new(RateLimit::every(Duration::from_secs(1)));
+        let take = |limit: &RateLimit| limit.reserve().unwrap();
+        let (taker, pauser) = (Arc::clone(&limit), Arc::clone(&limit));
+        let taker = thread::spawn(move || take(&taker));
+        let pauser = thread::spawn(move || {
+            pauser.pause(Duration::from_secs(9));
+            pauser.resume();
+        });
+        let (mine, _) = limit.take(Instant::now(), 1);
+        let other = taker.join().unwrap();
+        pauser.join().unwrap();
+        let (last, _) = limit.take(Instant::now(), 1);
+        // That of the other thread is one of these, however long it was told to wait.
+        assert!([0, 1, 9, 10].map(Duration::from_secs).contains(&other), "{other:?}");
+        let lefts = lefts(&limit, &[mine, last]);
+        assert_eq!(lefts[1], Duration::from_secs(2), "two were given before");
+        assert!(lefts[0] <= Duration::from_secs(1));
+    });
+}
+
+/// Time stands still, so each wait ends by the notification or never.
+#[test]
+fn those_that_wait_for_a_permit_hear_of_the_end_of_a_pause() {
+    check(|| {
+        let limit = Arc::new(RateLimit::per_second(1_000));
+        limit.pause(Duration::MAX);
+        let waiter = Arc::clone(&limit);
+        let waiter = thread::spawn(move || waiter.acquire().unwrap());
+        limit.resume();
+        waiter.join().unwrap();
+    });
+}
+
+#[test]
+fn a_batch_that_waits_for_a_permit_hears_of_the_end_of_a_pause() {
+    check_long(|| {
+        let limit = Arc::new(RateLimit::per_second(1_000));
+        limit.pause(Duration::MAX);
+        let executor = BatchExecutor::builder().workers(1).rate_limiter(Arc::clone(&limit)).build().unwrap();
+        let resumer = thread::spawn(move || limit.resume());
+        assert!(executor.run(0..1, |_| Ok::<_, ()>(())).is_success());
+        resumer.join().unwrap();
     });
 }
 

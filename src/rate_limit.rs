@@ -1,13 +1,18 @@
 //! When the next item may start: limiters answer that question, and never wait themselves.
 
+mod gate;
+
+use std::fmt;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use crate::clock;
 use crate::error::{ConfigError, LimiterError};
 use crate::listeners::{Listener, Listeners};
-use crate::sync::Instant;
-use crate::sync::atomic::{AtomicU64, Ordering};
+use crate::sync::{Condvar, Instant, Mutex};
+
+use gate::Gate;
+pub(crate) use gate::Ticket;
 
 /// Gives permits to start items.
 ///
@@ -50,6 +55,30 @@ pub trait RateLimiter: Send + Sync {
     /// [`ItemError::RateLimiter`](crate::ItemError::RateLimiter).
     fn reserve(&self) -> Result<Duration, LimiterError>;
 
+    /// Takes so many permits, and says how long it is until all of them may be used: for something that costs more than
+    /// one. Returns at once. The default reserves one by one, which takes as many calls of
+    /// [`reserve`](RateLimiter::reserve).
+    ///
+    /// With 0 permits there is nothing to wait for.
+    ///
+    /// # Errors
+    ///
+    /// When there are no more permits to be had. Those that the default has taken until then are lost.
+    ///
+    /// ```
+    /// use batch_executor::{RateLimit, RateLimiter};
+    /// use std::time::Duration;
+    ///
+    /// let tokens = RateLimit::per_minute(60_000);
+    /// assert_eq!(tokens.reserve()?, Duration::ZERO);
+    /// let wait = tokens.reserve_many(2_000)?;                    // for a prompt of 2,000 tokens
+    /// assert!(wait > Duration::from_millis(1_900) && wait <= Duration::from_secs(2));
+    /// # Ok::<(), batch_executor::LimiterError>(())
+    /// ```
+    fn reserve_many(&self, permits: u64) -> Result<Duration, LimiterError> {
+        (0..permits).try_fold(Duration::ZERO, |wait, _| Ok(wait.max(self.reserve()?)))
+    }
+
     /// Takes the next permit and sleeps until it may be used. For use outside an executor.
     ///
     /// # Errors
@@ -90,31 +119,26 @@ pub trait RateLimiter: Send + Sync {
     /// ```
     fn pause(&self, _: Duration) {}
 
-    /// TODO by the other branch.
-    fn reserve_many(&self, permits: u64) -> Result<Duration, LimiterError> {
-        let mut wait = Duration::ZERO;
-        for _ in 0..permits {
-            wait = wait.max(self.reserve()?);
-        }
-        Ok(wait)
-    }
-
-    /// How long these permits would have to be waited for, without taking them; `None` if the limiter cannot tell.
+    /// Ends a [`pause`](RateLimiter::pause). The default does nothing.
     ///
-    /// A batch with several limits asks that first, so that an item takes its permits of all of them at the same time, and
-    /// none before.
-    fn wait_for(&self, _permits: u64) -> Option<Duration> {
+    /// ```
+    /// use batch_executor::{RateLimit, RateLimiter};
+    /// use std::time::Duration;
+    ///
+    /// let limit = RateLimit::per_second(50);
+    /// limit.pause(Duration::MAX);                                 // a Retry-After that cannot be meant
+    /// assert!(limit.reserve()? > Duration::from_secs(60));
+    /// limit.resume();
+    /// assert!(limit.reserve()? <= Duration::from_millis(20));     // the one behind it
+    /// # Ok::<(), batch_executor::LimiterError>(())
+    /// ```
+    fn resume(&self) {}
+
+    /// The [`RateLimit`] that this is, or points to: an executor hears of its changes while it waits.
+    #[doc(hidden)]
+    fn as_rate_limit(&self) -> Option<&RateLimit> {
         None
     }
-
-    /// Whether a new limiter in the place of this one would give the same answers. A [`Limit::per_key`](crate::Limit::per_key)
-    /// drops the limiters of keys that are not used any more, if they say so.
-    fn is_unused(&self) -> bool {
-        false
-    }
-
-    #[doc(hidden)]
-    fn listen(&self, _: Listener) {}
 }
 
 macro_rules! limits_through_its_pointer {
@@ -123,23 +147,20 @@ macro_rules! limits_through_its_pointer {
             fn reserve(&self) -> Result<Duration, LimiterError> {
                 (**self).reserve()
             }
+            fn reserve_many(&self, permits: u64) -> Result<Duration, LimiterError> {
+                (**self).reserve_many(permits)
+            }
             fn acquire(&self) -> Result<(), LimiterError> {
                 (**self).acquire()
             }
             fn pause(&self, time: Duration) {
                 (**self).pause(time);
             }
-            fn reserve_many(&self, permits: u64) -> Result<Duration, LimiterError> {
-                (**self).reserve_many(permits)
+            fn resume(&self) {
+                (**self).resume();
             }
-            fn wait_for(&self, permits: u64) -> Option<Duration> {
-                (**self).wait_for(permits)
-            }
-            fn is_unused(&self) -> bool {
-                (**self).is_unused()
-            }
-            fn listen(&self, listener: Listener) {
-                (**self).listen(listener);
+            fn as_rate_limit(&self) -> Option<&RateLimit> {
+                (**self).as_rate_limit()
             }
         }
     )*};
@@ -177,8 +198,14 @@ impl<F: Fn() -> Result<Duration, LimiterError> + Send + Sync> RateLimiter for Li
 /// one is there at once. [`burst`](RateLimit::burst) lets some pass together. In any span of time, permits never number
 /// more than the span divided by the interval, plus the burst.
 ///
-/// The algorithm is the generic cell rate algorithm (ITU-T I.371), kept in one atomic number; intervals are rounded up
-/// to a whole nanosecond. `reserve` costs one clock reading and one atomic exchange, and takes no lock.
+/// The algorithm is the generic cell rate algorithm (ITU-T I.371); intervals are rounded up to a whole nanosecond.
+/// `reserve` costs one reading of the clock and a lock that is held for some nanoseconds, and `reserve_many` no more,
+/// however many permits it takes.
+///
+/// The rate may change while permits are waited for ([`set`](RateLimit::set)), and a pause may end early
+/// ([`resume`](RateLimiter::resume)). Executors and [`acquire`](RateLimiter::acquire) hear of it while they wait. Whoever
+/// waits for what [`reserve`](RateLimiter::reserve) said waits that long; the permit counts as given either way, so none is
+/// given twice.
 ///
 /// What is limited is when items *start*. A server may see requests that were held up on their way together with those
 /// behind them, so leave its own limit some room: in one period it can see the rate, the burst, and one for each worker.
@@ -196,17 +223,34 @@ impl<F: Fn() -> Result<Duration, LimiterError> + Send + Sync> RateLimiter for Li
 /// assert!(limit.reserve()? > Duration::from_millis(900));    // then one a second
 /// # Ok::<(), batch_executor::LimiterError>(())
 /// ```
-#[derive(Debug)]
 pub struct RateLimit {
+    pace: Mutex<Pace>,
+    /// When it was used first, by the clock that it goes by.
+    start: OnceLock<Instant>,
+    /// Those that wait in `acquire` sleep here, until permits come at other times than before.
+    changed: Condvar,
+    /// The batches that wait for it.
+    batches: Listeners,
+}
+
+#[derive(Debug)]
+struct Pace {
     /// So many in each `per`, as it was asked for: a share of it is worked out from these, and not from their quotient.
     permits: u32,
     per: Duration,
-    burst: u32,
     gate: Gate,
-    /// When it was used first, by the clock that it goes by.
-    start: OnceLock<Instant>,
-    /// Batches that wait for it.
-    listeners: Listeners,
+}
+
+impl Pace {
+    fn new(permits: u32, per: Duration) -> Result<Self, ConfigError> {
+        if permits == 0 {
+            return Err(ConfigError::ZeroPermits);
+        }
+        if per.is_zero() {
+            return Err(ConfigError::ZeroPeriod);
+        }
+        Ok(Pace { permits, per, gate: Gate::new(interval(permits, per)) })
+    }
 }
 
 impl RateLimit {
@@ -225,20 +269,12 @@ impl RateLimit {
     /// # Ok::<(), ConfigError>(())
     /// ```
     pub fn new(permits: u32, per: Duration) -> Result<Self, ConfigError> {
-        if permits == 0 {
-            return Err(ConfigError::ZeroPermits);
-        }
-        if per.is_zero() {
-            return Err(ConfigError::ZeroPeriod);
-        }
-        let gate = Gate::new(interval(permits, per));
+        let pace = Mutex::new(Pace::new(permits, per)?);
         Ok(RateLimit {
-            permits,
-            per,
-            burst: 1,
-            gate,
+            pace,
             start: OnceLock::new(),
-            listeners: Listeners::default(),
+            changed: Condvar::default(),
+            batches: Listeners::default(),
         })
     }
 
@@ -284,8 +320,7 @@ impl RateLimit {
     #[track_caller]
     pub fn burst(mut self, permits: u32) -> Self {
         assert!(permits > 0, "a burst of 0 permits would never let anything start");
-        self.burst = permits;
-        self.gate.slack = self.gate.interval.saturating_mul(u64::from(permits - 1)).min(LONGEST_SLACK);
+        self.pace.get_mut().gate.burst = permits;
         self
     }
 
@@ -322,13 +357,46 @@ impl RateLimit {
     pub fn split(mut self, count: usize) -> Self {
         assert!(count > 0, "a rate limit has no share for one of 0 machines");
         let count = u32::try_from(count).unwrap_or(u32::MAX);
-        match self.permits / count {
-            0 => self.per = self.per.saturating_mul(count),
-            share => self.permits = share,
+        let Pace { permits, per, gate } = self.pace.get_mut();
+        match *permits / count {
+            0 => *per = per.saturating_mul(count),
+            share => *permits = share,
         }
-        self.gate.interval = interval(self.permits, self.per);
-        let burst = self.burst / count;
-        self.burst(burst.max(1))
+        (gate.interval, gate.burst) = (interval(*permits, *per), (gate.burst / count).max(1));
+        self
+    }
+
+    /// Gives so many permits in every period of this length from now on. The [burst](RateLimit::burst) stays.
+    ///
+    /// Permits that are waited for come at the new rate, in their order, and the first of them after its share of the new
+    /// interval: half an interval that was left is half of the new one. Executors and [`acquire`](RateLimiter::acquire)
+    /// hear of it at once. A pause stays as long as it is.
+    ///
+    /// Of a limit that was [split](RateLimit::split), this is the rate of the share.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError::ZeroPermits`] or [`ConfigError::ZeroPeriod`]; the rate is then as it was.
+    ///
+    /// ```
+    /// use batch_executor::{RateLimit, RateLimiter};
+    /// use std::time::Duration;
+    ///
+    /// let limit = RateLimit::per_minute(1);
+    /// limit.reserve()?;
+    /// limit.set(1_000, Duration::from_secs(1))?;                  // what the server's headers say by now
+    /// assert!(limit.reserve()? <= Duration::from_millis(1));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn set(&self, permits: u32, per: Duration) -> Result<(), ConfigError> {
+        let Pace { gate: Gate { interval, .. }, .. } = Pace::new(permits, per)?;
+        let now = self.nanos(clock::now());
+        let mut pace = self.pace.lock();
+        (pace.permits, pace.per) = (permits, per);
+        pace.gate.set(now, interval);
+        drop(pace);
+        self.tell(false);
+        Ok(())
     }
 
     #[track_caller]
@@ -339,32 +407,104 @@ impl RateLimit {
         }
     }
 
-    fn now(&self) -> u64 {
-        nanos(clock::since(*self.start.get_or_init(clock::now)))
+    fn nanos(&self, time: Instant) -> u64 {
+        nanos(time.saturating_duration_since(*self.start.get_or_init(|| time)))
+    }
+
+    /// Takes so many permits, at least 1: the last of them, and how long it is until that may be used.
+    pub(crate) fn take(&self, now: Instant, permits: u64) -> (Ticket, Duration) {
+        let now = self.nanos(now);
+        let mut pace = self.pace.lock();
+        let ticket = pace.gate.take(now, permits);
+        (ticket, Duration::from_nanos(pace.gate.left(ticket, now)))
+    }
+
+    /// How long it is until this permit may be used, which may have changed since it was taken.
+    pub(crate) fn left(&self, ticket: Ticket, now: Instant) -> Duration {
+        Duration::from_nanos(self.pace.lock().gate.left(ticket, self.nanos(now)))
+    }
+
+    /// How long it is until these permits may be used at once, if they are taken then; if they are more than the burst, until
+    /// that is there.
+    pub(crate) fn wait_for(&self, permits: u64, now: Instant) -> Duration {
+        Duration::from_nanos(self.pace.lock().gate.wait_for(permits, self.nanos(now)))
+    }
+
+    /// Whether a new limit would give the same permits.
+    pub(crate) fn is_unused(&self, now: Instant) -> bool {
+        self.pace.lock().gate.is_unused(self.nanos(now))
+    }
+
+    /// Has all that wait look again.
+    fn tell(&self, is_resumed: bool) {
+        self.changed.notify_all();
+        self.batches.tell(is_resumed);
+    }
+
+    /// The batch hears of changes.
+    pub(crate) fn listen(&self, batch: Listener) {
+        self.batches.add(batch);
+    }
+}
+
+impl fmt::Debug for RateLimit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Pace { permits, per, gate } = &*self.pace.lock();
+        f.debug_struct("RateLimit")
+            .field("permits", permits)
+            .field("per", per)
+            .field("burst", &gate.burst)
+            .finish_non_exhaustive()
     }
 }
 
 impl RateLimiter for RateLimit {
     fn reserve(&self) -> Result<Duration, LimiterError> {
-        Ok(Duration::from_nanos(self.gate.reserve(self.now())))
+        self.reserve_many(1)
     }
 
-    fn wait_for(&self, permits: u64) -> Option<Duration> {
-        Some(Duration::from_nanos(self.gate.wait_for(self.now(), permits)))
+    /// As many as there are take no longer than one. More than the [burst](RateLimit::burst) have to come: they may be used
+    /// when the last of them has.
+    fn reserve_many(&self, permits: u64) -> Result<Duration, LimiterError> {
+        Ok(if permits == 0 { Duration::ZERO } else { self.take(clock::now(), permits).1 })
     }
 
-    fn is_unused(&self) -> bool {
-        self.gate.is_unused(self.now())
-    }
-
-    fn listen(&self, listener: Listener) {
-        self.listeners.add(listener);
+    fn acquire(&self) -> Result<(), LimiterError> {
+        if clock::is_test() {
+            clock::sleep(self.reserve()?);
+            return Ok(());
+        }
+        let mut now = self.nanos(clock::now());
+        let mut pace = self.pace.lock();
+        let ticket = pace.gate.take(now, 1);
+        loop {
+            let left = pace.gate.left(ticket, now);
+            if left == 0 {
+                return Ok(());
+            }
+            (pace, _) = self.changed.wait_for(pace, Duration::from_nanos(left));
+            now = self.nanos(clock::now());
+        }
     }
 
     /// Permits asked for from now on come after `time`, evenly spaced and without a burst. Several pauses at once are
     /// one: the longest.
     fn pause(&self, time: Duration) {
-        self.gate.pause(self.now(), nanos(time));
+        let now = self.nanos(clock::now());
+        self.pace.lock().gate.pause(now, nanos(time));
+    }
+
+    /// All pauses end now. Permits that were held back come from now on, in their order and evenly spaced, and those that
+    /// are asked for later come behind them. Executors and [`acquire`](RateLimiter::acquire) that wait go on at once; so
+    /// does a batch that stands still for a [`PauseAll`](crate::RetryDecision::PauseAll) that this limit was told of.
+    fn resume(&self) {
+        let now = self.nanos(clock::now());
+        self.pace.lock().gate.resume(now);
+        self.tell(true);
+    }
+
+    fn as_rate_limit(&self) -> Option<&RateLimit> {
+        Some(self)
     }
 }
 
@@ -377,114 +517,40 @@ fn nanos(time: Duration) -> u64 {
     u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
-/// A burst is cut off here, at 146 years of permits, so that a pause always has room beyond it.
-const LONGEST_SLACK: u64 = u64::MAX / 4;
-
-/// The algorithm, with the clock left out: all times are nanoseconds since any one moment.
-#[derive(Debug)]
-struct Gate {
-    interval: u64,
-    /// How far the schedule may lie in the future and a permit still be free now: the burst, less one, in time.
-    slack: u64,
-    /// When the schedule is free again (the "theoretical arrival time").
-    free_at: AtomicU64,
-}
-
-impl Gate {
-    fn new(interval: u64) -> Self {
-        Gate { interval, slack: 0, free_at: AtomicU64::new(0) }
-    }
-
-    /// Takes the next permit; how long until it may be used. A `now` from the past only makes that longer.
-    fn reserve(&self, now: u64) -> u64 {
-        let next = |free_at: u64| free_at.max(now).saturating_add(self.interval);
-        let mut free_at = self.free_at.load(Ordering::Relaxed);
-        while let Err(moved) =
-            self.free_at.compare_exchange_weak(free_at, next(free_at), Ordering::Relaxed, Ordering::Relaxed)
-        {
-            free_at = moved;
-        }
-        free_at.saturating_sub(self.slack).saturating_sub(now)
-    }
-
-    /// How long it is until these permits may be used at once; if they are more than the burst, until that is there.
-    fn wait_for(&self, now: u64, permits: u64) -> u64 {
-        let before = self.interval.saturating_mul(permits.saturating_sub(1)).min(self.slack);
-        let free_at = self.free_at.load(Ordering::Relaxed).max(now).saturating_add(before);
-        free_at.saturating_sub(self.slack).saturating_sub(now)
-    }
-
-    /// Whether no permit that was taken is felt any more.
-    fn is_unused(&self, now: u64) -> bool {
-        self.free_at.load(Ordering::Relaxed) <= now
-    }
-
-    fn pause(&self, now: u64, time: u64) {
-        let until = now.saturating_add(time).saturating_add(self.slack);
-        self.free_at.fetch_max(until, Ordering::Relaxed);
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::thread;
+
     use super::*;
 
     const SECOND: u64 = 1_000_000_000;
 
-    #[test]
-    fn permits_are_evenly_spaced() {
-        let gate = Gate::new(10);
-        let waits: Vec<u64> = (0..4).map(|_| gate.reserve(100)).collect();
-        assert_eq!(waits, [0, 10, 20, 30]);
+    /// As if asked at the beginning of time.
+    fn reserve(limit: &RateLimit, now: u64) -> u64 {
+        let gate = &mut limit.pace.lock().gate;
+        let ticket = gate.take(now, 1);
+        gate.left(ticket, now)
     }
 
-    #[test]
-    fn time_without_use_saves_no_permits_up() {
-        let gate = Gate::new(10);
-        assert_eq!((gate.reserve(0), gate.reserve(1_000), gate.reserve(1_000)), (0, 0, 10));
-    }
-
-    #[test]
-    fn a_burst_passes_together_and_then_the_rate_holds() {
-        let gate = Gate { slack: 20, ..Gate::new(10) };
-        let waits: Vec<u64> = (0..5).map(|_| gate.reserve(100)).collect();
-        assert_eq!(waits, [0, 0, 0, 10, 20]);
-    }
-
-    #[test]
-    fn in_any_window_there_are_no_more_permits_than_rate_and_burst() {
-        let gate = Gate { slack: 30, ..Gate::new(10) };
-        let mut used: Vec<u64> = (0..200).map(|k| k * k % 700).map(|now| now + gate.reserve(now)).collect();
-        used.sort_unstable();
-        for (first, &from) in used.iter().enumerate() {
-            for (last, &to) in used.iter().enumerate().skip(first) {
-                let permits = (last - first + 1) as u64;
-                assert!(permits <= (to - from) / 10 + 4, "{permits} permits in {from}..={to}");
-            }
-        }
-    }
-
-    #[test]
-    fn a_pause_holds_every_later_permit_back_and_nine_pauses_are_one() {
-        let gate = Gate { slack: 20, ..Gate::new(10) };
-        for _ in 0..9 {
-            gate.pause(100, SECOND);
-        }
-        assert_eq!((gate.reserve(100), gate.reserve(100)), (SECOND, SECOND + 10));
+    fn interval_of(limit: &RateLimit) -> u64 {
+        limit.pace.lock().gate.interval
     }
 
     #[test]
     fn a_burst_of_one_is_none() {
-        let slack = |burst| RateLimit::every(Duration::from_nanos(10)).burst(burst).gate.slack;
-        assert_eq!((slack(1), slack(2), slack(6)), (0, 10, 50));
+        let free = |burst| {
+            let limit = RateLimit::every(Duration::from_nanos(10)).burst(burst);
+            (0..100).take_while(|_| reserve(&limit, 0) == 0).count()
+        };
+        assert_eq!((free(1), free(2), free(6)), (1, 2, 6));
     }
 
     #[test]
     fn times_beyond_the_clock_saturate() {
-        let gate = Gate::new(u64::MAX);
-        assert_eq!((gate.reserve(5), gate.reserve(5)), (0, u64::MAX - 5));
-        gate.pause(u64::MAX, u64::MAX);
-        assert_eq!(gate.reserve(5), u64::MAX - 5);
+        let limit = RateLimit::every(Duration::MAX);
+        assert_eq!((reserve(&limit, 5), reserve(&limit, 5)), (0, u64::MAX - 5));
+        limit.pace.lock().gate.pause(u64::MAX, u64::MAX);
+        assert_eq!(reserve(&limit, 5), u64::MAX - 5);
 
         let limit = RateLimit::every(Duration::MAX);
         limit.pause(Duration::MAX);
@@ -492,22 +558,16 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_that_lags_behind_gives_no_permit_twice() {
-        let gate = Gate::new(10);
-        assert_eq!((gate.reserve(100), gate.reserve(40), gate.reserve(100)), (0, 70, 20));
-    }
-
-    #[test]
     fn an_uneven_rate_is_rounded_down_and_never_up() {
-        assert_eq!(RateLimit::per_second(3).gate.interval, 333_333_334);
-        assert_eq!(RateLimit::per_second(u32::MAX).gate.interval, 1);
-        assert_eq!(RateLimit::per_minute(2).gate.interval, 30 * SECOND);
-        assert_eq!(RateLimit::new(1, Duration::MAX).unwrap().gate.interval, u64::MAX);
+        assert_eq!(interval_of(&RateLimit::per_second(3)), 333_333_334);
+        assert_eq!(interval_of(&RateLimit::per_second(u32::MAX)), 1);
+        assert_eq!(interval_of(&RateLimit::per_minute(2)), 30 * SECOND);
+        assert_eq!(interval_of(&RateLimit::new(1, Duration::MAX).unwrap()), u64::MAX);
     }
 
     /// How many permits there are before this time, in nanoseconds, for whoever takes all that there are.
     fn permits_before(end: u64, limit: &RateLimit) -> usize {
-        (0..1_000).map(|_| limit.gate.reserve(0)).take_while(|wait| *wait < end).count()
+        (0..1_000).map(|_| reserve(limit, 0)).take_while(|wait| *wait < end).count()
     }
 
     #[test]
@@ -534,13 +594,13 @@ mod tests {
             let share = RateLimit::per_second(permits).split(machines);
             let time = SECOND * machines as u64 / u64::from(permits);
             assert_eq!(permits_before(time, &share), 1, "{permits} a second, {machines} machines");
-            assert!(share.gate.interval - time <= 1, "and no later than that");
+            assert!(interval_of(&share) - time <= 1, "and no later than that");
         }
     }
 
     #[test]
     fn a_share_is_rounded_down_in_the_period_of_the_limit() {
-        let interval = |limit: RateLimit| limit.gate.interval;
+        let interval = |limit: RateLimit| interval_of(&limit);
         assert_eq!(interval(RateLimit::per_second(50).split(4)), 83_333_334);
         assert_eq!(interval(RateLimit::per_second(50).split(26)), SECOND);
         assert_eq!(interval(RateLimit::per_minute(3_000).split(26)), (60 * SECOND).div_ceil(115));
@@ -555,7 +615,7 @@ mod tests {
 
     #[test]
     fn a_burst_is_split_too_and_one_set_afterwards_is_the_shares_own() {
-        let free = |limit: RateLimit| (0..1_000).take_while(|_| limit.gate.reserve(0) == 0).count();
+        let free = |limit: RateLimit| (0..1_000).take_while(|_| reserve(&limit, 0) == 0).count();
         assert_eq!(free(RateLimit::per_second(50).burst(9).split(4)), 2);
         assert_eq!(free(RateLimit::per_second(50).burst(3).split(4)), 1);
         assert_eq!(free(RateLimit::per_second(50).split(4).burst(9)), 9);
@@ -565,8 +625,8 @@ mod tests {
     #[test]
     fn a_share_too_small_for_the_clock_saturates() {
         let never = RateLimit::every(Duration::MAX).burst(u32::MAX).split(usize::MAX);
-        assert_eq!((never.gate.reserve(5), never.gate.reserve(5)), (0, u64::MAX - 5));
-        assert_eq!(RateLimit::per_second(1).split(usize::MAX).gate.interval, SECOND * u64::from(u32::MAX));
+        assert_eq!((reserve(&never, 5), reserve(&never, 5)), (0, u64::MAX - 5));
+        assert_eq!(interval_of(&RateLimit::per_second(1).split(usize::MAX)), SECOND * u64::from(u32::MAX));
     }
 
     #[test]
@@ -574,5 +634,70 @@ mod tests {
         let limit = RateLimit::per_second(10);
         limit.pause(Duration::from_secs(9));
         assert!(limit.split(2).reserve().unwrap() > Duration::from_secs(5));
+    }
+
+    #[test]
+    fn nothing_costs_nothing_and_many_cost_as_much_as_one_by_one() {
+        struct OneByOne(RateLimit);
+
+        impl RateLimiter for OneByOne {
+            fn reserve(&self) -> Result<Duration, LimiterError> {
+                self.0.reserve()
+            }
+        }
+
+        let hourly = || RateLimit::every(Duration::from_secs(3_600)).burst(2);
+        let (many, one_by_one) = (hourly(), OneByOne(hourly()));
+        for permits in [0, 2, 0, 1, 5] {
+            let [many, others] = [&many as &dyn RateLimiter, &one_by_one]
+                .map(|limit| limit.reserve_many(permits).unwrap().as_secs().div_ceil(3_600));
+            assert_eq!(many, others, "{permits}");
+        }
+        let forwarded: [Box<dyn RateLimiter>; 2] = [Box::new(&many), Box::new(Arc::new(hourly()))];
+        for limit in forwarded {
+            assert!(limit.reserve_many(u64::MAX).unwrap() > Duration::from_secs(86_400 * 365));
+            limit.pause(Duration::MAX);
+            limit.resume();
+            assert!(limit.as_rate_limit().is_some());
+        }
+    }
+
+    #[test]
+    fn a_limiter_that_has_no_more_refuses_many_too() {
+        let left = Mutex::new(3_u32);
+        let limit = limiter_fn(move || {
+            let mut left = left.lock();
+            *left = left.checked_sub(1).ok_or_else(|| LimiterError::new("used up"))?;
+            Ok(Duration::from_secs(u64::from(*left)))
+        });
+        assert_eq!(limit.reserve_many(2).unwrap(), Duration::from_secs(2), "the longest");
+        assert_eq!(limit.reserve_many(2).unwrap_err().to_string(), "used up");
+        limit.resume();
+    }
+
+    #[test]
+    fn a_rate_of_nothing_is_refused_and_changes_nothing() {
+        let limit = RateLimit::per_second(50);
+        assert_eq!(limit.set(0, Duration::from_secs(1)), Err(ConfigError::ZeroPermits));
+        assert_eq!(limit.set(1, Duration::ZERO), Err(ConfigError::ZeroPeriod));
+        assert_eq!(interval_of(&limit), SECOND / 50);
+        limit.set(10, Duration::from_secs(1)).unwrap();
+        assert_eq!((interval_of(&limit), interval_of(&limit.split(2))), (SECOND / 10, SECOND / 5));
+    }
+
+    /// P9
+    #[test]
+    fn those_that_wait_in_acquire_hear_of_another_rate_and_of_the_end_of_a_pause() {
+        let limit = RateLimit::every(Duration::from_secs(86_400));
+        limit.acquire().unwrap();
+        thread::scope(|scope| {
+            let waits = scope.spawn(|| limit.acquire());
+            limit.set(1_000, Duration::from_secs(1)).unwrap();
+            waits.join().unwrap().unwrap();
+            limit.pause(Duration::MAX);
+            let waits = [(); 3].map(|()| scope.spawn(|| limit.acquire()));
+            limit.resume();
+            waits.into_iter().for_each(|wait| wait.join().unwrap().unwrap());
+        });
     }
 }

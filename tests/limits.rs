@@ -162,14 +162,14 @@ fn a_rate_counts_costs() {
 
 #[test]
 fn an_item_that_costs_nothing_does_not_wait() {
-    let token = CancelToken::new();
+    let (token, ran) = (CancelToken::new(), AtomicUsize::new(0));
     let result = workers(2)
         .batch(0..10u64)
         .limit(Limit::rate(limiter_fn(|| Ok(NEVER))).cost(|n| u64::from(*n < 2)))
         .cancel_on(&token)
-        .run(|n| {
-            if *n == 9 {
-                token.cancel();
+        .run(|_| {
+            if ran.fetch_add(1, Ordering::SeqCst) == 7 {
+                token.cancel(); // all others have begun
             }
             Ok::<_, String>(())
         });

@@ -159,6 +159,7 @@ impl<'j, O: Operation> Worker<'_, 'j, O> {
         delay: Duration,
     ) -> Option<Counts> {
         let is_stopped = !self.job.dispatcher.allows(attempt.index);
+        let is_held = attempt.past.is_held;
         let now = clock::now();
         let due = self.job.dispatcher.since(now).saturating_add(delay);
         attempt.past.error = Some(error);
@@ -167,7 +168,10 @@ impl<'j, O: Operation> Worker<'_, 'j, O> {
         if is_stopped {
             return None;
         }
-        self.job.dispatcher.update(|schedule| schedule.later(due, claim.split_first(1)));
+        self.job.dispatcher.update(|schedule| match claim.split_first(1) {
+            item if is_held => schedule.later_or_resumed(due, item),
+            item => schedule.later(due, item),
+        });
         Some(Counts::default())
     }
 
@@ -259,6 +263,7 @@ impl<'a, O: Operation> Job<'a, O> {
         if decision == RetryDecision::GiveUp {
             return None;
         }
+        attempt.past.is_held = matches!(decision, RetryDecision::PauseAll(_));
         let delays = attempt.past.delays.get_or_insert_with(|| retry.new_delays());
         match decision {
             RetryDecision::PauseAll(time) => {

@@ -212,7 +212,7 @@ impl Engine {
         let _clock = clock::enter(self.clock.as_ref());
         let attempt = || {
             if let Some(limiter) = &self.limiter {
-                clock::sleep(limiter.reserve().map_err(ItemError::RateLimiter)?);
+                limiter.acquire().map_err(ItemError::RateLimiter)?;
             }
             task().map_err(ItemError::Failed)
         };

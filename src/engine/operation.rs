@@ -167,10 +167,12 @@ pub(super) struct Past<'a, E> {
     pub(super) delays: Option<Box<dyn Iterator<Item = Duration> + Send + 'a>>,
     /// Whether the item has asked for a pause.
     pub(super) has_paused: bool,
+    /// Whether it waits for that pause.
+    pub(super) is_held: bool,
 }
 
 impl<E> Default for Past<'_, E> {
     fn default() -> Self {
-        Past { attempts: 0, due: None, error: None, delays: None, has_paused: false }
+        Past { attempts: 0, due: None, error: None, delays: None, has_paused: false, is_held: false }
     }
 }

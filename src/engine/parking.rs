@@ -435,9 +435,15 @@ impl Dispatcher {
 }
 
 impl OnChange for Dispatcher {
-    fn changed(&self) {
+    fn changed(&self, is_resumed: bool) {
         self.limits_changed.store(true, Ordering::Release);
-        self.update(Schedule::limits_changed);
+        self.update(|schedule| {
+            schedule.limits_changed();
+            if is_resumed {
+                schedule.resume();
+            }
+        });
+        self.signal();
     }
 }
 

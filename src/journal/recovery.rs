@@ -63,6 +63,9 @@ impl Contents {
             match contents.add(&bytes, &mut each) {
                 Ok(()) if is_ended => {}
                 Ok(()) => contents.tail = Tail::Unended,
+                Err(problem) if number == 1 && contents.header.is_some() => {
+                    return Err(JournalError::damaged(path, number, problem));
+                }
                 Err(_) if !is_ended => {
                     contents.tail = Tail::Torn(bytes);
                     break;
@@ -87,10 +90,11 @@ impl Contents {
     ) -> Result<(), String> {
         let Some(header) = &self.header else {
             let header: Header = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
-            if header.is_of_this_version() {
+            let is_of_this_version = header.is_of_this_version();
+            self.header = Some(header);
+            if is_of_this_version {
                 self.has_sums = check_sum(bytes)?;
             }
-            self.header = Some(header);
             return Ok(());
         };
         let line: RawLine<'_> = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;

@@ -44,8 +44,8 @@ impl<O: Operation> Worker<'_, '_, O> {
         let dispatcher = self.job.dispatcher;
         let mut turnstile = limits.lock();
         dispatcher.look_at_deadline_at(now);
-        self.prepare(&mut turnstile);
         let at = dispatcher.since(now);
+        self.prepare(&mut turnstile, at);
         loop {
             let may_start = || dispatcher.read(|schedule| schedule.may_start(&self.member, at));
             if turnstile.parked() > 0 && may_start() {
@@ -76,13 +76,13 @@ impl<O: Operation> Worker<'_, '_, O> {
     }
 
     /// Gives back what the last attempt had, and takes notice of what has changed.
-    fn prepare(&mut self, turnstile: &mut Turnstile<'_>) {
+    fn prepare(&mut self, turnstile: &mut Turnstile<'_>, now: Duration) {
         let dispatcher = self.job.dispatcher;
         if let Some(permit) = self.permit.take() {
             turnstile.give_back(permit);
         }
         if dispatcher.limits_changed.swap(false, Ordering::Acquire) {
-            turnstile.changed_outside();
+            turnstile.changed_outside(now);
         }
         let stop_at = dispatcher.stop_at().load(Ordering::Relaxed);
         if stop_at < usize::MAX {
@@ -138,7 +138,10 @@ impl<O: Operation> Job<'_, O> {
     /// The limiters of this attempt hear of a pause.
     pub(in crate::engine) fn pause_limiters(&self, permit: Option<&Permit>, time: Duration) {
         let (Some(limits), Some(permit)) = (&self.limits, permit) else { return };
-        let limiters = limits.lock().limiters(permit);
+        let mut turnstile = limits.lock();
+        turnstile.hear_of_limiters(permit);
+        let limiters = turnstile.limiters(permit);
+        drop(turnstile);
         for limiter in limiters {
             limiter.pause(time);
         }

@@ -3,7 +3,9 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use crate::clock;
 use crate::limit::Scarce;
+use crate::rate_limit::Ticket;
 
 use super::Turn;
 
@@ -12,10 +14,18 @@ use super::Turn;
 pub(super) struct Demand {
     pub(super) meter: usize,
     pub(super) cost: u64,
-    /// When the permit that the item has may be used, if it has one.
-    pub(super) reserved: Option<Duration>,
+    /// The permit that the item has, if it has one.
+    pub(super) reserved: Option<Reserved>,
     /// How often the item has waited for it for as long as it was told.
     pub(super) tries: u8,
+}
+
+/// A permit that was taken, and may be used then.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Reserved {
+    pub(super) due: Duration,
+    /// Its number, where it may become due earlier or later.
+    pub(super) ticket: Option<Ticket>,
 }
 
 impl Demand {
@@ -45,7 +55,9 @@ impl<'a> Meter<'a> {
     pub(super) fn is_unused(&self) -> bool {
         self.users == 0
             && match &self.scarce {
-                Scarce::Permits(limiter) => limiter.is_unused(),
+                Scarce::Permits(limiter) => {
+                    limiter.as_rate_limit().is_some_and(|limit| limit.is_unused(clock::now()))
+                }
                 Scarce::Slots(slots) => !slots.is_shared(),
             }
     }

@@ -2,45 +2,20 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::*;
+use crate::clock::{self, TestClock};
 use crate::error::LimiterError;
 use crate::limit::{Concurrency, MakeMeter, Scarce};
-use crate::rate_limit::RateLimiter;
+use crate::rate_limit::RateLimit;
 use crate::sync::Instant;
 use turnstile::{Permit, Start};
 
 const MS: Duration = Duration::from_millis(1);
-
-/// A rate on a clock of its own: a permit every `every` milliseconds.
-struct Rate {
-    now: Arc<AtomicU64>,
-    every: u64,
-    free_at: AtomicU64,
-    /// When permits were due.
-    taken: Arc<Mutex<Vec<u64>>>,
-}
-
-impl RateLimiter for Rate {
-    fn reserve(&self) -> Result<Duration, LimiterError> {
-        let now = self.now.load(Ordering::Relaxed);
-        let at = self.free_at.load(Ordering::Relaxed).max(now);
-        self.free_at.store(at + self.every, Ordering::Relaxed);
-        self.taken.lock().push(at);
-        Ok(Duration::from_millis(at - now))
-    }
-
-    fn wait_for(&self, permits: u64) -> Option<Duration> {
-        let now = self.now.load(Ordering::Relaxed);
-        let at = self.free_at.load(Ordering::Relaxed).max(now) + self.every * permits.saturating_sub(1);
-        Some(Duration::from_millis(at - now))
-    }
-}
 
 #[derive(Debug, Clone)]
 struct Plan {
@@ -58,36 +33,32 @@ struct Model {
     plan: Plan,
     turnstile: Turnstile<'static>,
     slots: Vec<Concurrency>,
-    now: Arc<AtomicU64>,
-    taken: Vec<Arc<Mutex<Vec<u64>>>>,
+    rates: Vec<Arc<RateLimit>>,
+    clock: TestClock,
     come: usize,
     running: BTreeMap<usize, Permit>,
     started: Vec<usize>,
 }
 
 impl Model {
-    fn new(plan: Plan) -> Self {
-        let now = Arc::new(AtomicU64::new(1));
-        let mut turnstile = Turnstile::new(Instant::now(), 2, None);
+    /// The thread goes by this clock.
+    fn new(plan: Plan, clock: &TestClock) -> Self {
+        let mut turnstile = Turnstile::new(clock::now(), 2, None);
         let slots: Vec<_> = plan.slots.iter().map(|slots| Concurrency::new(*slots)).collect();
         for (number, slots) in slots.iter().enumerate() {
             assert_eq!(turnstile.make(Scarce::Slots(slots.clone())), number);
         }
-        let taken: Vec<_> = plan.rates.iter().map(|_| Arc::default()).collect();
-        for (every, taken) in plan.rates.iter().zip(&taken) {
-            let rate = Rate {
-                now: now.clone(),
-                every: *every,
-                free_at: AtomicU64::new(0),
-                taken: Arc::clone(taken),
-            };
-            turnstile.make(Scarce::Permits(Arc::new(rate)));
+        let rate = |every: &u64| Arc::new(RateLimit::every(Duration::from_millis(*every)));
+        let rates: Vec<_> = plan.rates.iter().map(rate).collect();
+        for rate in &rates {
+            turnstile.make(Scarce::Permits(Arc::new(rate.clone())));
         }
-        Model { plan, turnstile, slots, now, taken, come: 0, running: BTreeMap::new(), started: Vec::new() }
+        let (clock, running, started) = (clock.clone(), BTreeMap::new(), Vec::new());
+        Model { plan, turnstile, slots, rates, clock, come: 0, running, started }
     }
 
     fn now(&self) -> Duration {
-        Duration::from_millis(self.now.load(Ordering::Relaxed))
+        self.clock.elapsed()
     }
 
     fn cost(&self, item: usize, limit: usize) -> u64 {
@@ -120,6 +91,11 @@ impl Model {
             assert!(used <= self.plan.slots[limit] || users == 1, "{used} of limit {limit}");
             assert!(slots.in_use() >= used);
         }
+        for (rate, every) in self.plan.rates.iter().enumerate() {
+            let permits = self.started.iter().filter(|item| self.plan.items[**item].1[rate]).count() as u128;
+            let most = self.now().as_millis() / u128::from(*every) + 1;
+            assert!(permits <= most, "{permits} started of rate {rate} when {most} were due");
+        }
         true
     }
 
@@ -146,9 +122,8 @@ impl Model {
 
     /// Time goes on, up to when something is due, and a little later.
     fn waits(&mut self) {
-        let due = self.turnstile.due().unwrap_or(self.now());
-        let until = u64::try_from(due.as_millis()).unwrap() + 1;
-        self.now.fetch_max(until, Ordering::Relaxed);
+        let left = self.turnstile.due().unwrap_or_default().saturating_sub(self.now());
+        clock::sleep(left.max(MS / 4));
         self.look();
     }
 
@@ -177,9 +152,9 @@ impl Model {
         for (limit, slots) in self.slots.iter().enumerate() {
             assert_eq!(slots.in_use(), 0, "slots of limit {limit} are lost");
         }
-        for (rate, taken) in self.taken.iter().enumerate() {
-            let needed = self.plan.items.iter().filter(|(_, needs)| needs[rate]).count();
-            assert_eq!(taken.lock().len(), needed, "one permit for each start");
+        for (number, rate) in self.rates.iter().enumerate() {
+            let needed = self.plan.items.iter().filter(|(_, needs)| needs[number]).count() as u128;
+            assert_eq!(rate.take(clock::now(), 1).0, needed, "one permit for each start");
         }
         assert_eq!((self.turnstile.parked(), self.turnstile.due()), (0, None));
         // Items that need the very same, and only one thing, start in the order in which they came.
@@ -213,7 +188,9 @@ proptest! {
 
     #[test]
     fn whatever_comes_and_ends_every_item_starts_once_and_no_limit_is_exceeded(plan in plans()) {
-        Model::new(plan).run();
+        let clock = TestClock::new();
+        let _entered = clock::enter(Some(&clock));
+        Model::new(plan, &clock).run();
     }
 }
 
@@ -229,7 +206,8 @@ fn an_item_that_needs_two_limits_is_not_starved_by_items_that_need_one_each() {
         })
         .map(|costs| (costs, vec![]))
         .collect();
-    let mut model = Model::new(Plan { slots: vec![1, 1], rates: vec![], items, steps: vec![] });
+    let plan = Plan { slots: vec![1, 1], rates: vec![], items, steps: vec![] };
+    let mut model = Model::new(plan, &TestClock::new());
     (0..3).for_each(|_| model.comes());
     while !model.started.contains(&BOTH) {
         assert!(model.come < 200, "it starved");

@@ -27,7 +27,7 @@ use crate::slots::Claim;
 use crate::sync::Instant;
 
 use super::Turn;
-use super::meter::{Demand, Meters};
+use super::meter::{Demand, Meters, Reserved};
 
 /// Permits are taken this long before they may be used, so that a thread that wakes a little late loses none. Slots that an item
 /// needs besides are kept for it so long.
@@ -260,7 +260,8 @@ impl Turnstile<'_> {
         let mut longest = None;
         for demand in asked.demands.iter_mut().filter(|demand| demand.reserved.is_none()) {
             let Scarce::Permits(limiter) = &self.meters.get(demand.meter).scarce else { continue };
-            let wait = ask(|| Ok(limiter.wait_for(demand.cost)))?.filter(|wait| *wait > AHEAD);
+            let Some(limit) = limiter.as_rate_limit() else { continue };
+            let wait = Some(limit.wait_for(demand.cost, self.began + now)).filter(|wait| *wait > AHEAD);
             if wait > longest.as_ref().map(|(wait, _)| *wait) {
                 longest = wait.map(|wait| (wait, demand));
             }
@@ -278,22 +279,25 @@ impl Turnstile<'_> {
         for demand in demands {
             let meter = self.meters.get_mut(demand.meter);
             let Scarce::Permits(limiter) = &meter.scarce else { continue };
-            let due = match demand.reserved {
-                Some(due) => due,
-                None => {
-                    // Of a rate that can tell, few are reserved, and the next may be while they wait for another limit.
-                    let more = if ask(|| Ok(limiter.wait_for(1)))?.is_some() { MORE_RESERVED } else { 0 };
-                    if meter.reserved >= self.most_reserved + more {
-                        return Ok(Verdict::Lacks(demand.meter, None));
-                    }
-                    let wait = ask(|| limiter.reserve_many(demand.cost))?;
-                    meter.reserved += 1;
-                    // The limiter has counted from a time that is not before the one that was read for this look.
-                    if wait.is_zero() { now } else { clock::since(self.began).saturating_add(wait) }
+            if demand.reserved.is_none() {
+                // Of a rate that can tell, few are reserved, and the next may be while they wait for another limit.
+                let limit = limiter.as_rate_limit();
+                if meter.reserved >= self.most_reserved + limit.map_or(0, |_| MORE_RESERVED) {
+                    return Ok(Verdict::Lacks(demand.meter, None));
                 }
-            };
-            demand.reserved = Some(due);
-            at = at.max(due);
+                let (ticket, wait) = match limit {
+                    Some(limit) => {
+                        let (ticket, wait) = limit.take(self.began + now, demand.cost);
+                        (Some(ticket), wait)
+                    }
+                    None => (None, ask(|| limiter.reserve_many(demand.cost))?),
+                };
+                // Another limiter has counted from a time that is not before the one that was read for this look.
+                let from = if limit.is_some() || wait.is_zero() { now } else { clock::since(self.began) };
+                meter.reserved += 1;
+                demand.reserved = Some(Reserved { due: from.saturating_add(wait), ticket });
+            }
+            at = demand.reserved.map_or(at, |reserved| at.max(reserved.due));
         }
         Ok(Verdict::Granted(at))
     }
@@ -404,7 +408,10 @@ impl Turnstile<'_> {
         match &self.meters.get(number).scarce {
             Scarce::Slots(slots) if !slots.is_shared() => return,
             Scarce::Slots(slots) => slots.listen(listener),
-            Scarce::Permits(limiter) => limiter.listen(listener),
+            Scarce::Permits(limiter) => match limiter.as_rate_limit() {
+                Some(limit) => limit.listen(listener),
+                None => return,
+            },
         }
         self.heard.insert(number);
         self.set_ready(number, true);
@@ -413,16 +420,21 @@ impl Turnstile<'_> {
 
 /// What changes from outside, and what there is to tell.
 impl<'a> Turnstile<'a> {
-    /// Something else has changed what is scarce: items that wait for it ask anew.
-    pub(super) fn changed_outside(&mut self) {
+    /// Something else has changed what is scarce: items that wait for it look again.
+    pub(super) fn changed_outside(&mut self, now: Duration) {
         for (at, turn) in mem::take(&mut self.alarms) {
             let Some(mut asked) = self.parked.remove(&turn) else { continue };
-            if !asked.has_slots && self.can_tell(&asked) {
-                self.use_permits(&mut asked.demands);
-                asked.demands.iter_mut().for_each(|demand| demand.tries = 0);
-                asked.alarm = Some(Duration::ZERO);
-            }
-            self.alarms.insert((asked.alarm.unwrap_or(at), turn));
+            let dues = asked.demands.iter_mut().filter_map(|demand| {
+                let (reserved, meter) = (demand.reserved.as_mut()?, self.meters.get(demand.meter));
+                let Scarce::Permits(limiter) = &meter.scarce else { return None };
+                if let (Some(limit), Some(ticket)) = (limiter.as_rate_limit(), reserved.ticket) {
+                    reserved.due = now.saturating_add(limit.left(ticket, self.began + now));
+                }
+                Some(reserved.due)
+            });
+            let at = dues.max().unwrap_or(at);
+            asked.alarm = Some(at);
+            self.alarms.insert((at, turn));
             self.parked.insert(turn, asked);
         }
         for number in self.heard.clone() {
@@ -431,13 +443,13 @@ impl<'a> Turnstile<'a> {
         }
     }
 
-    /// Whether the rates whose permits it has can tell how long they take, so that it may ask again.
-    fn can_tell(&self, asked: &Asked) -> bool {
-        let mut reserved = asked.demands.iter().filter(|demand| demand.reserved.is_some());
-        reserved.all(|demand| match &self.meters.get(demand.meter).scarce {
-            Scarce::Permits(limiter) => matches!(ask(|| Ok(limiter.wait_for(1))), Ok(Some(_))),
-            Scarce::Slots(_) => true,
-        })
+    /// The batch hears of what is done to these limiters.
+    pub(super) fn hear_of_limiters(&mut self, permit: &Permit) {
+        for demand in &permit.demands {
+            if matches!(self.meters.get(demand.meter).scarce, Scarce::Permits(_)) {
+                self.hear_of(demand.meter);
+            }
+        }
     }
 
     /// The parked items from this index on do not start any more.

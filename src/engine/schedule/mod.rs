@@ -506,6 +506,18 @@ impl Schedule {
         self.retries.push(due, claim, self.stop.line());
     }
 
+    /// The item is to be tried again when it is due, or when a pause that it has asked for is ended.
+    pub(super) fn later_or_resumed(&mut self, due: Duration, claim: Claim) {
+        // It may have been ended since.
+        self.retries.push_held(due.min(self.pause.until()), claim, self.stop.line());
+    }
+
+    /// No pause goes on beyond now, and what waits for its end may run.
+    pub(super) fn resume(&mut self) {
+        self.pause.end();
+        self.retries.resume();
+    }
+
     /// The item at `index` failed.
     pub(super) fn failed(&mut self, index: usize) {
         self.stop.failed(index);

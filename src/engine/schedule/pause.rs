@@ -25,6 +25,11 @@ impl Pause {
         is_news
     }
 
+    /// It goes on no longer.
+    pub(super) fn end(&mut self) {
+        (self.until, self.longest) = (Duration::ZERO, Duration::ZERO);
+    }
+
     pub(in crate::engine) fn number(&self) -> usize {
         self.number
     }
@@ -32,6 +37,10 @@ impl Pause {
     /// When something may start again, if that is not now.
     pub(super) fn end_after(&self, now: Duration) -> Option<Duration> {
         (self.until > now).then_some(self.until)
+    }
+
+    pub(super) fn until(&self) -> Duration {
+        self.until
     }
 
     /// How long it is until something may start.
@@ -87,5 +96,15 @@ mod tests {
         pause.ask(now, Duration::MAX, 0);
         assert!(pause.left(now) > 1_000_000 * SECOND);
         assert_eq!(pause.left(Duration::MAX), Duration::ZERO);
+    }
+
+    #[test]
+    fn one_that_is_ended_is_over_and_the_next_one_is_news() {
+        let (mut pause, now) = (Pause::default(), SECOND);
+        pause.ask(now, Duration::MAX, 0);
+        pause.end();
+        assert_eq!((pause.left(now), pause.number()), (Duration::ZERO, 1));
+        assert!(pause.ask(now, SECOND, 0), "of an attempt that started before");
+        assert_eq!(pause.left(now), SECOND);
     }
 }

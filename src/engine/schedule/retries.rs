@@ -18,6 +18,8 @@ pub(super) struct Retries {
 struct Entry {
     due: Duration,
     claim: Claim,
+    /// Whether it waits for a pause that it has asked for.
+    is_held: bool,
 }
 
 impl Retries {
@@ -27,11 +29,27 @@ impl Retries {
     }
 
     pub(super) fn push(&mut self, due: Duration, claim: Claim, stop_at: usize) {
-        if claim.index() < stop_at {
-            self.by_time.push(Entry { due, claim });
+        self.add(Entry { due, claim, is_held: false }, stop_at);
+    }
+
+    /// One that waits for a pause that it has asked for, which may be ended.
+    pub(super) fn push_held(&mut self, due: Duration, claim: Claim, stop_at: usize) {
+        self.add(Entry { due, claim, is_held: true }, stop_at);
+    }
+
+    fn add(&mut self, entry: Entry, stop_at: usize) {
+        if entry.claim.index() < stop_at {
+            self.by_time.push(entry);
         } else {
-            self.stopped.push(claim);
+            self.stopped.push(entry.claim);
         }
+    }
+
+    /// Pauses are ended: what waits for one is due now.
+    pub(super) fn resume(&mut self) {
+        let due_now =
+            |entry: Entry| Entry { due: if entry.is_held { Duration::ZERO } else { entry.due }, ..entry };
+        self.by_time = mem::take(&mut self.by_time).into_iter().map(due_now).collect();
     }
 
     /// One that is due now, the longest due first.
@@ -121,5 +139,15 @@ mod tests {
         let mut left: Vec<_> = retries.left().iter().map(Claim::index).collect();
         left.sort_unstable();
         assert_eq!(left, [2, 3, 7]);
+    }
+
+    #[test]
+    fn when_pauses_are_ended_those_that_wait_for_one_are_due() {
+        let mut retries = retries(&[3, 9]);
+        retries.push_held(Duration::MAX, Claim::of(7..8), usize::MAX);
+        retries.push_held(SECOND, Claim::of(8..9), usize::MAX);
+        retries.resume();
+        assert_eq!(take_due(&mut retries, 2 * SECOND), [7, 8]);
+        assert_eq!((retries.waiting(), retries.next_due()), (2, Some(3 * SECOND)));
     }
 }
