@@ -155,8 +155,12 @@ impl RedisLimit {
         self.absence.is_on()
     }
 
-    fn reserve_shared(&self) -> RedisResult<Duration> {
-        self.connections.ask(|connection| self.schedule.reserve(connection))
+    fn reserve_shared(&self, permits: u64) -> RedisResult<Duration> {
+        self.connections.ask(|connection| self.schedule.reserve(connection, permits))
+    }
+
+    fn resume_shared(&self) -> RedisResult<Duration> {
+        self.connections.ask(|connection| self.schedule.resume(connection))
     }
 
     fn pause_shared(&self, time: Duration) -> RedisResult<Duration> {
@@ -189,9 +193,20 @@ impl RedisLimit {
 impl RateLimiter for RedisLimit {
     /// The error inside is a [`redis::RedisError`].
     fn reserve(&self) -> Result<Duration, LimiterError> {
+        self.reserve_many(1)
+    }
+
+    /// One round trip, however many they are; none for 0. More than the burst may be used when the last of them comes, at most after a
+    /// hundred years. The error inside is a [`redis::RedisError`].
+    fn reserve_many(&self, permits: u64) -> Result<Duration, LimiterError> {
+        if permits == 0 {
+            return Ok(Duration::ZERO);
+        }
         match &self.when_away {
-            Away::Fail => self.reserve_shared().map_err(LimiterError::new),
-            Away::Local(limit) => self.shared_or(|| self.reserve_shared(), || limit.reserve()),
+            Away::Fail => self.reserve_shared(permits).map_err(LimiterError::new),
+            Away::Local(limit) => {
+                self.shared_or(|| self.reserve_shared(permits), || limit.reserve_many(permits))
+            }
         }
     }
 
@@ -204,6 +219,20 @@ impl RateLimiter for RedisLimit {
             Away::Local(limit) => {
                 limit.pause(time);
                 self.shared_or(|| self.pause_shared(time), || Ok(time))
+            }
+        };
+    }
+
+    /// Permits that are asked for from now on, by any process, come as if the pauses that go on had ended now, behind those that were given in
+    /// them. Whoever waits for one of those, in this process or another, does so for as long as it was told. Where Redis is away, only this
+    /// process hears of it, and with [`Away::Fail`] none.
+    fn resume(&self) {
+        // An error has no place to go; the next permit that is asked for meets it too.
+        let _ = match &self.when_away {
+            Away::Fail => self.resume_shared().map_err(LimiterError::new),
+            Away::Local(limit) => {
+                limit.resume();
+                self.shared_or(|| self.resume_shared(), || Ok(Duration::ZERO))
             }
         };
     }

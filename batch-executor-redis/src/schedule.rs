@@ -31,21 +31,28 @@ impl Schedule {
         self.slack = self.interval.saturating_mul(u64::from(permits - 1)).min(LONGEST);
     }
 
-    /// Takes the next permit; how long until it may be used.
-    pub(crate) fn reserve(&self, connection: &mut Connection) -> RedisResult<Duration> {
-        self.run(connection, 0, self.interval)
+    /// Takes the next permits, at least one; how long until the last of them may be used.
+    pub(crate) fn reserve(&self, connection: &mut Connection, permits: u64) -> RedisResult<Duration> {
+        let take = self.interval.saturating_mul(permits).min(LONGEST);
+        self.run(connection, Change { take, last: self.interval, ..Change::default() })
     }
 
-    /// Takes nothing, and lets nobody have a permit before `time` has passed.
+    /// Takes nothing, and gives no permit before `time` has passed.
     pub(crate) fn pause(&self, connection: &mut Connection, time: Duration) -> RedisResult<Duration> {
-        self.run(connection, capped(time.as_micros()) + self.slack, 0)
+        let hold = capped(time.as_micros()) + self.slack;
+        self.run(connection, Change { hold, ..Change::default() })
+    }
+
+    /// Ends the pauses that go on.
+    pub(crate) fn resume(&self, connection: &mut Connection) -> RedisResult<Duration> {
+        self.run(connection, Change { resumes: true, ..Change::default() })
     }
 
     /// One round trip; two where the server does not know the script yet, or no longer.
-    fn run(&self, connection: &mut Connection, hold: u64, take: u64) -> RedisResult<Duration> {
+    fn run(&self, connection: &mut Connection, change: Change) -> RedisResult<Duration> {
         let ask = |command: &str, script: &str, connection: &mut Connection| {
             let mut command = redis::cmd(command);
-            self.arguments(&mut command, script, hold, take).query(connection).map(Duration::from_micros)
+            self.arguments(&mut command, script, change).query(connection).map(Duration::from_micros)
         };
         match ask("EVALSHA", &self.hash, connection) {
             Err(error) if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript) => {
@@ -55,9 +62,23 @@ impl Schedule {
         }
     }
 
-    fn arguments<'c>(&self, command: &'c mut Cmd, script: &str, hold: u64, take: u64) -> &'c mut Cmd {
-        command.arg(script).arg(1).arg(&self.key).arg(hold).arg(take).arg(self.slack)
+    fn arguments<'c>(&self, command: &'c mut Cmd, script: &str, change: Change) -> &'c mut Cmd {
+        let Change { hold, take, last, resumes } = change;
+        command.arg(script).arg(1).arg(&self.key);
+        command.arg(hold).arg(take).arg(last).arg(self.slack).arg(u8::from(resumes))
     }
+}
+
+/// What the script is to do.
+#[derive(Debug, Clone, Copy, Default)]
+struct Change {
+    /// For how long the schedule is held back.
+    hold: u64,
+    /// How much of it is taken, and how much of that is the last permit's.
+    take: u64,
+    last: u64,
+    /// Whether pauses end.
+    resumes: bool,
 }
 
 fn capped(micros: u128) -> u64 {

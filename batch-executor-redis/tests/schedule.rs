@@ -7,7 +7,7 @@ mod common;
 use std::sync::Arc;
 use std::time::Duration;
 
-use batch_executor::{BatchExecutor, ConfigError, RateLimiter};
+use batch_executor::{BatchExecutor, ConfigError, RateLimit, RateLimiter};
 use batch_executor_redis::{Away, RedisLimit, redis};
 
 use common::{KEY, MS, Server, assert_about};
@@ -47,6 +47,70 @@ fn a_pause_holds_all_back_and_nine_pauses_are_one() {
     assert_about(one.reserve().unwrap(), 11 * MINUTE);
     other.pause(MINUTE); // shorter than what is left of the other
     assert_about(one.reserve().unwrap(), 12 * MINUTE);
+}
+
+#[test]
+fn a_pause_that_is_ended_gives_no_permit_twice() {
+    let Some(server) = Server::start() else { return };
+    for burst in [1, 3] {
+        let (one, other) = (server.limit(1, MINUTE).burst(burst), server.limit(1, MINUTE).burst(burst));
+        let century = 100 * 365 * 24 * 60 * MINUTE;
+        one.pause(60 * MINUTE);
+        assert_about(one.reserve().unwrap(), 60 * MINUTE);
+        other.pause(Duration::MAX); // a longer one
+        assert_about(other.reserve().unwrap(), century);
+        assert_about(other.reserve().unwrap(), century + MINUTE);
+        one.pause(MINUTE); // a shorter one
+        one.resume();
+        // Three were given in the pause.
+        assert_about(other.reserve().unwrap(), 3 * MINUTE);
+        one.resume(); // there is no other to end
+        assert_about(one.reserve().unwrap(), 4 * MINUTE);
+        assert!(server.key().unwrap().bytes().all(|byte| byte.is_ascii_digit()), "{:?}", server.key());
+        let mut connection = server.client().get_connection().unwrap();
+        redis::cmd("DEL").arg(KEY).exec(&mut connection).unwrap();
+    }
+}
+
+#[test]
+fn a_pause_that_is_ended_gives_nothing_that_was_not_due() {
+    let Some(server) = Server::start() else { return };
+    let limit = server.limit(1, MINUTE);
+    for minutes in 0..5 {
+        assert_about(limit.reserve().unwrap(), minutes * MINUTE);
+    }
+    limit.pause(60 * MINUTE);
+    limit.resume();
+    assert_about(limit.reserve().unwrap(), 5 * MINUTE);
+    limit.pause(MS(20));
+    limit.resume(); // shorter than what is waited for
+    assert_about(limit.reserve().unwrap(), 6 * MINUTE);
+    let quick = RedisLimit::new(server.client(), "quick", 1_000, MINUTE).unwrap();
+    quick.pause(MS(20));
+    std::thread::sleep(MS(40));
+    quick.resume(); // it has ended by itself
+    assert_eq!(quick.reserve().unwrap(), Duration::ZERO);
+}
+
+#[test]
+fn many_permits_are_one_round_trip_and_come_with_the_last() {
+    let Some(server) = Server::start() else { return };
+    let limit = server.limit(1, MINUTE).burst(3);
+    assert_eq!(limit.reserve_many(0).unwrap(), Duration::ZERO);
+    assert_eq!(server.key(), None, "nothing was asked");
+    assert_eq!(limit.reserve_many(3).unwrap(), Duration::ZERO);
+    assert_about(limit.reserve_many(5).unwrap(), 5 * MINUTE);
+    assert_about(limit.reserve().unwrap(), 6 * MINUTE);
+    assert_eq!(server.calls_of("evalsha"), 3);
+    let century = 100 * 365 * 24 * 60 * MINUTE;
+    assert!(limit.reserve_many(u64::MAX).unwrap() >= century - MINUTE);
+    let local = RateLimit::every(MINUTE);
+    let away = RedisLimit::new(redis::Client::open("redis://127.0.0.1:1/").unwrap(), KEY, 1, MINUTE).unwrap();
+    let away = away.when_away(Away::Local(local));
+    assert_about(away.reserve_many(3).unwrap(), 2 * MINUTE);
+    away.pause(60 * MINUTE);
+    away.resume();
+    assert_about(away.reserve().unwrap(), 3 * MINUTE);
 }
 
 #[test]
