@@ -87,7 +87,8 @@ fn a_batch_error_keeps_the_chain_of_causes() {
             assert!(error.source().is_some_and(<dyn Error>::is::<Because>));
             let last = error.source().and_then(Error::source).and_then(Error::source);
             assert!(last.is_some_and(<dyn Error>::is::<ParseIntError>));
-            assert!(error.to_string().starts_with("item 2 failed: fetching (2 of 4 succeeded, "), "{error}");
+            let text = "item 2 failed: fetching: reading x: invalid digit found in string (2 of 4 succeeded, ";
+            assert!(error.to_string().starts_with(text), "{error}");
         }
     });
 }
@@ -667,4 +668,47 @@ fn an_init_that_can_fail_makes_a_state_that_its_worker_keeps_and_drops() {
             states.assert_all_dropped(states.made());
         }
     });
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("row {0}")]
+struct Row(u32, #[source] Reset);
+
+#[derive(Debug, thiserror::Error)]
+#[error("connection reset")]
+struct Reset;
+
+/// What `?` and a `main` that returns the error print.
+#[test]
+fn the_text_of_a_batch_error_has_the_causes_of_the_first_failure_and_so_has_its_source() {
+    type Boxed = Box<dyn Error + Send + Sync>;
+    let typed = stopping(1).run([3], |n| Err::<(), _>(Row(*n, Reset))).into_values().unwrap_err();
+    let boxed = stopping(1).run([3], |n| Err::<(), Boxed>(Row(*n, Reset).into())).into_result().unwrap_err();
+    let context = |n: &u32| Err::<(), _>(anyhow::anyhow!("connection reset").context(format!("row {n}")));
+    let anyhow = stopping(1).run([3], context).into_result().unwrap_err();
+    for error in [typed, boxed, anyhow] {
+        assert!(error.to_string().starts_with("item 0 failed: row 3: connection reset (0 of 1 "), "{error}");
+        assert_eq!(error.source().unwrap().to_string(), "row 3");
+        assert_eq!(error.source().unwrap().source().unwrap().to_string(), "connection reset");
+    }
+    let failures = collecting(1).run([3], context);
+    let texts: Vec<String> = failures.failures().map(|failure| failure.to_string()).collect();
+    assert_eq!(texts, ["item 0: row 3: connection reset"]);
+}
+
+#[test]
+fn a_cause_that_the_text_has_already_is_told_once() {
+    #[derive(Debug, thiserror::Error)]
+    #[error("row 3: {0}")]
+    struct Tells(#[source] Reset);
+
+    let error = stopping(1).run([3], |_| Err::<(), _>(Tells(Reset))).into_result().unwrap_err();
+    assert!(error.to_string().starts_with("item 0 failed: row 3: connection reset (0 "), "{error}");
+    let executor = BatchExecutor::builder()
+        .rate_limiter(batch_executor::limiter_fn(|| Err(batch_executor::LimiterError::new(Row(3, Reset)))))
+        .build()
+        .unwrap();
+    let error = executor.run([3], |_| Ok::<_, String>(())).into_result().unwrap_err();
+    let text = "item 0 failed: no permit from the rate limiter: row 3: connection reset (0 ";
+    assert!(error.to_string().starts_with(text), "{error}");
 }
