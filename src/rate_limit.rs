@@ -697,7 +697,9 @@ mod tests {
             limit.pause(Duration::MAX);
             let waits = [(); 3].map(|()| scope.spawn(|| limit.acquire()));
             limit.resume();
-            waits.into_iter().for_each(|wait| wait.join().unwrap().unwrap());
+            for wait in waits {
+                wait.join().unwrap().unwrap();
+            }
         });
     }
 }

@@ -91,7 +91,7 @@ impl Shard {
     /// | GNU parallel | `PARALLEL_SEQ`, less 1 | `BATCH_EXECUTOR_SHARDS`, set by you |
     /// | GitLab CI | `CI_NODE_INDEX`, less 1 | `CI_NODE_TOTAL` |
     /// | Buildkite | `BUILDKITE_PARALLEL_JOB` | `BUILDKITE_PARALLEL_JOB_COUNT` |
-    /// | CircleCI | `CIRCLE_NODE_INDEX` | `CIRCLE_NODE_TOTAL` |
+    /// | `CircleCI` | `CIRCLE_NODE_INDEX` | `CIRCLE_NODE_TOTAL` |
     /// | Semaphore | `SEMAPHORE_JOB_INDEX`, less 1 | `SEMAPHORE_JOB_COUNT` |
     /// | Bitbucket Pipelines | `BITBUCKET_PARALLEL_STEP` | `BITBUCKET_PARALLEL_STEP_COUNT` |
     /// | Azure Pipelines | `SYSTEM_JOBPOSITIONINPHASE`, less 1 | `SYSTEM_TOTALJOBSINPHASE` |

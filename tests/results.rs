@@ -87,7 +87,8 @@ fn a_batch_error_keeps_the_chain_of_causes() {
             assert!(error.source().is_some_and(<dyn Error>::is::<Because>));
             let last = error.source().and_then(Error::source).and_then(Error::source);
             assert!(last.is_some_and(<dyn Error>::is::<ParseIntError>));
-            let text = "item 2 failed: fetching: reading x: invalid digit found in string (2 of 4 succeeded, ";
+            let text =
+                "item 2 failed: fetching: reading x: invalid digit found in string (2 of 4 succeeded, ";
             assert!(error.to_string().starts_with(text), "{error}");
         }
     });
@@ -705,7 +706,7 @@ fn a_cause_that_the_text_has_already_is_told_once() {
     let error = stopping(1).run([3], |_| Err::<(), _>(Tells(Reset))).into_result().unwrap_err();
     assert!(error.to_string().starts_with("item 0 failed: row 3: connection reset (0 "), "{error}");
     let executor = BatchExecutor::builder()
-        .rate_limiter(batch_executor::limiter_fn(|| Err(batch_executor::LimiterError::new(Row(3, Reset)))))
+        .rate_limiter(limiter_fn(|| Err(LimiterError::new(Row(3, Reset)))))
         .build()
         .unwrap();
     let error = executor.run([3], |_| Ok::<_, String>(())).into_result().unwrap_err();

@@ -199,7 +199,7 @@ mod tests {
         disk.cut(4).unwrap();
         let cut = "it was cut while it was written: it has 4 bytes, and should have 10";
         assert_eq!(disk.check(10).unwrap_err().to_string(), cut);
-        assert_eq!(disk.append(10, b"x").unwrap_err().to_string(), cut.replace("4", "5").replace("10", "11"));
+        assert_eq!(disk.append(10, b"x").unwrap_err().to_string(), cut.replace('4', "5").replace("10", "11"));
         let grown = "another program writes to it: it has 5 bytes, and should have 3";
         assert_eq!(disk.check(3).unwrap_err().to_string(), grown);
         fs::remove_file(path).unwrap();

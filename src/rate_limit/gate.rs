@@ -313,7 +313,9 @@ mod tests {
         for burst in [1, 4] {
             let (mut gate, mut now, mut tickets) = (Gate { burst, ..Gate::new(50) }, 0, Vec::new());
             for _ in 0..20_000 {
-                (dice ^= dice << 13, dice ^= dice >> 7, dice ^= dice << 17);
+                dice ^= dice << 13;
+                dice ^= dice >> 7;
+                dice ^= dice << 17;
                 now += dice % 40;
                 match dice / 64 % 16 {
                     0 => gate.pause(now, dice / 1_024 % 3_000),
