@@ -312,7 +312,7 @@ mod tests {
         let mut dice: u64 = 88_172_645_463_325_252;
         for burst in [1, 4] {
             let (mut gate, mut now, mut tickets) = (Gate { burst, ..Gate::new(50) }, 0, Vec::new());
-            for _ in 0..20_000 {
+            for _ in 0..5_000 {
                 dice ^= dice << 13;
                 dice ^= dice >> 7;
                 dice ^= dice << 17;
@@ -323,12 +323,9 @@ mod tests {
                     2 => gate.set(now, 1 + dice / 1_024 % 100),
                     _ => tickets.push(gate.take(now, 1 + dice / 1_024 % 3)),
                 }
-                let waiting: Vec<u64> = tickets
-                    .iter()
-                    .rev()
-                    .map(|ticket| gate.time_of(*ticket))
-                    .take_while(|at| *at > now)
-                    .collect();
+                let last = tickets.iter().rev().take(50);
+                let waiting: Vec<u64> =
+                    last.map(|ticket| gate.time_of(*ticket)).take_while(|at| *at > now).collect();
                 for pair in waiting.windows(2) {
                     assert!(pair[0] >= pair[1] + gate.interval, "{pair:?} at {now}, every {}", gate.interval);
                 }
