@@ -103,7 +103,7 @@ fn many_permits_are_one_round_trip_and_come_with_the_last() {
     assert_about(limit.reserve().unwrap(), 6 * MINUTE);
     assert_eq!(server.calls_of("evalsha"), 3);
     let century = 100 * 365 * 24 * 60 * MINUTE;
-    assert!(limit.reserve_many(u64::MAX).unwrap() >= century - MINUTE);
+    assert!(limit.reserve_many(u64::MAX).unwrap() + MINUTE >= century);
     let local = RateLimit::every(MINUTE);
     let away = RedisLimit::new(redis::Client::open("redis://127.0.0.1:1/").unwrap(), KEY, 1, MINUTE).unwrap();
     let away = away.when_away(Away::Local(local));
@@ -176,7 +176,7 @@ fn times_beyond_all_reason_are_kept_exactly() {
 #[test]
 fn a_key_that_holds_something_else_is_an_error_and_stays_what_it_is() {
     let Some(server) = Server::start() else { return };
-    let local = || Away::Local(batch_executor::RateLimit::per_second(1));
+    let local = || Away::Local(RateLimit::per_second(1));
     for limit in [server.limit(1, MINUTE), server.limit(1, MINUTE).when_away(local())] {
         let mut connection = server.client().get_connection().unwrap();
         redis::cmd("SET").arg(KEY).arg("a text").exec(&mut connection).unwrap();
@@ -198,7 +198,7 @@ fn a_wrong_password_is_an_error_whatever_is_done_when_redis_is_away() {
     let _: String = server.ask("CONFIG SET requirepass right");
     let limit = |url: String| RedisLimit::new(redis::Client::open(url).unwrap(), KEY, 1, MINUTE).unwrap();
     let url = |password: &str| server.url().replace("127", &format!(":{password}@127"));
-    let local = Away::Local(batch_executor::RateLimit::per_second(1));
+    let local = Away::Local(RateLimit::per_second(1));
     let wrong = limit(url("wrong")).when_away(local);
     wrong.reserve().unwrap_err();
     assert!(!wrong.is_away());
