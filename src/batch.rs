@@ -11,13 +11,15 @@ use crate::batch_error::StopReason;
 use crate::cancel::CancelToken;
 use crate::clock;
 use crate::context::ItemContext;
-use crate::engine::{Engine, OnFailure, Operation, Order, Settings, Steps, collect};
+use crate::engine::{Engine, OnFailure, Operation, Order, Settings, Steps, Tick, collect};
 use crate::error::ConfigError;
 #[cfg(feature = "journal")]
 use crate::journal::{Journal, Journaled, Serialized};
 use crate::limit::Limit;
 use crate::panic::{self, Panic};
 use crate::progress::Progress;
+#[cfg(feature = "indicatif")]
+use crate::progress_bar::{DRAW_EVERY, shown_on, shown_on_stderr};
 use crate::result::BatchResult;
 use crate::retry::Retry;
 use crate::stream::{Results, Streamed};
@@ -141,7 +143,7 @@ impl<'a, It: Iterator, T, E> Batch<'a, It, T, E> {
     /// several workers, the calling thread only reports while there are others to work, so a slow callback slows no
     /// item; calls for quick items come a few at a time, with one time for all. Where no other thread can be had, or none
     /// comes within a tenth of a second, the calling thread works and reports by turns. The last call of this method wins.
-    /// With feature `indicatif`, `progress_bar()` is such a callback.
+    /// For calls while no item is decided, there is [`on_tick`](Batch::on_tick).
     ///
     /// # Panics
     ///
@@ -162,6 +164,128 @@ impl<'a, It: Iterator, T, E> Batch<'a, It, T, E> {
     /// ```
     pub fn on_progress(mut self, callback: impl FnMut(&Progress) + 'a) -> Self {
         self.settings.on_progress = Some(Box::new(callback));
+        self
+    }
+
+    /// Calls `callback` once in every `every`, also while no item is decided: with how far the batch is, what
+    /// [runs](Progress::running), what [waits](Progress::waiting), and for how long it is still
+    /// [paused](Progress::paused_for). The last call of this method wins.
+    ///
+    /// The calls come on the calling thread, one at a time and never during one of [`on_progress`](Batch::on_progress). The first
+    /// comes when `every` has passed; in a batch that ends before, there is none. A call that takes longer than `every` is followed
+    /// by the next as soon as the calling thread has looked after everything else. An `every` below a millisecond is taken for one.
+    ///
+    /// With several workers the calling thread leaves the work to the others, so calls come on time whatever the items do. Two
+    /// cases are different:
+    ///
+    /// - **One worker** ([`Workers::Sequential`], `Fixed(1)`, or no other thread can be had) is the calling thread. Calls come between
+    ///   two items, while all items wait for another attempt, and in a pause, but not while an item runs or waits for a permit.
+    /// - **In a [stream](Batch::stream)** the calling thread is in the consumer: calls come while that waits for the next item.
+    ///
+    /// # Panics
+    ///
+    /// A panic of the callback stops the batch, as one of `on_progress` does.
+    ///
+    /// ```
+    /// use batch_executor::BatchExecutor;
+    /// use std::{thread, time::Duration};
+    ///
+    /// let (executor, mut seen) = (BatchExecutor::builder().workers(2).build()?, Vec::new());
+    /// let result = executor
+    ///     .batch(0..2)
+    ///     .on_tick(Duration::from_millis(10), |p| seen.push((p.running, p.completed)))
+    ///     .run(|_| Ok::<_, String>(thread::sleep(Duration::from_millis(200))));
+    /// assert!(result.is_success());
+    /// assert!(seen.contains(&(2, 0)));                        // both run, and none has ended
+    /// # Ok::<(), batch_executor::ConfigError>(())
+    /// ```
+    pub fn on_tick(mut self, every: Duration, callback: impl FnMut(&Progress) + 'a) -> Self {
+        self.settings.on_tick = Some(Tick::new(every, Box::new(callback)));
+        self
+    }
+
+    /// Draws a progress bar on stderr, beside whatever [`on_progress`](Batch::on_progress) and [`on_tick`](Batch::on_tick) do.
+    ///
+    /// It shows how many items are done and of how many, how many failed, [how many a second](Progress::rate) and
+    /// [how much longer](Progress::eta); in a pause how long that lasts, and how many items wait to be retried. It is there from
+    /// the start, goes on while no item is decided, and stays as it was when the batch is over, stopped, or unwinding. Where the
+    /// number of items is not known, as in some [streams](Batch::stream), there is a count and no bar; on a narrow terminal there are
+    /// the words that fit. [`guide::progress`](crate::guide::progress) has pictures.
+    ///
+    /// ```text
+    /// 4213/10000 [==========================>                                    ] 3 failed, 240/s, 24 s left
+    /// ```
+    ///
+    /// Where stderr is no terminal, or one that cannot redraw a line, there is a line every five seconds, and one at the end:
+    ///
+    /// ```text
+    /// 1200 of 10000, 3 failed, 240/s, 37 s left
+    /// ```
+    ///
+    /// Text that something else prints to the terminal meanwhile gets in between. To print beside a bar, take
+    /// [`progress_bar_on`](Batch::progress_bar_on), and its `println`.
+    ///
+    /// The calling thread draws it at most ten times a second, whatever the number of items: an item costs nothing more. While that
+    /// thread is busy, with an item of its only worker or in the consumer of a stream, a thread of the bar's own draws the time.
+    ///
+    /// ```
+    /// use batch_executor::BatchExecutor;
+    ///
+    /// let result = BatchExecutor::new().batch(0..100).progress_bar().run(|n| Ok::<_, String>(n * 2));
+    /// assert!(result.is_success());
+    /// ```
+    #[cfg(feature = "indicatif")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "indicatif")))]
+    pub fn progress_bar(mut self) -> Self {
+        self.settings.bar = Some(Tick::of_bar(DRAW_EVERY, Box::new(shown_on_stderr())));
+        self
+    }
+
+    /// Like [`progress_bar`](Batch::progress_bar), with a bar of your own: its style, and wherever it draws, a
+    /// [`MultiProgress`](indicatif::MultiProgress) for example. Where it draws nothing, nothing is written. The last call of the two
+    /// wins.
+    ///
+    /// The batch sets its position, and its length where the number of items is known; when it is over it
+    /// [abandons](indicatif::ProgressBar::abandon) the bar, which leaves it visible: keep a clone to clear it, or to write a message.
+    /// The style gets more keys:
+    ///
+    /// | key | for example | |
+    /// |---|---|---|
+    /// | `{failed}` | `3 failed` | empty if none did |
+    /// | `{paused}` | `paused for 2 s` | empty where nothing is held back |
+    /// | `{waiting}` | `2 waiting to be retried` | empty if none does |
+    /// | `{rate}` | `240/s`, `7.5/min` | since the batch began; `{per_sec}` is that of the last seconds |
+    /// | `{left}` | `37 s left` | empty while that is not known; at the end how long it took, `in 42 s` |
+    /// | `{batch}` | `3 failed, 240/s, 37 s left` | those of them that say something; in a pause without the last two |
+    ///
+    /// A clone of the bar prints beside it: [`println`](indicatif::ProgressBar::println) puts a line above it, where it is drawn, and
+    /// [`suspend`](indicatif::ProgressBar::suspend) takes it away while something else prints.
+    ///
+    /// ```
+    /// use batch_executor::BatchExecutor;
+    /// use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+    ///
+    /// let bars = MultiProgress::new();
+    /// let style = ProgressStyle::with_template("{prefix} {bar:30} {percent} % {failed}")?;
+    /// let bar = bars.add(ProgressBar::no_length().with_style(style).with_prefix("tenants"));
+    ///
+    /// let executor = BatchExecutor::builder().stop_on_error(false).build()?;
+    /// let result = executor.batch(0..100).progress_bar_on(bar.clone()).run(|&n| {
+    ///     if n == 13 {
+    ///         bar.println("13 is unlucky");                   // not `eprintln!`
+    ///         return Err("unlucky");
+    ///     }
+    ///     Ok(())
+    /// });
+    /// assert_eq!(result.failed(), 1);
+    /// assert_eq!((bar.position(), bar.length()), (100, Some(100)));
+    /// bar.finish_and_clear();
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[cfg(feature = "indicatif")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "indicatif")))]
+    pub fn progress_bar_on(mut self, bar: indicatif::ProgressBar) -> Self {
+        self.settings.bar = Some(Tick::of_bar(DRAW_EVERY, Box::new(shown_on(bar))));
         self
     }
 

@@ -8,11 +8,13 @@ use std::time::Duration;
 pub(crate) struct Counts {
     pub(crate) succeeded: usize,
     pub(crate) failed: usize,
+    /// Those of them that an earlier run has decided.
+    pub(crate) recorded: usize,
 }
 
 impl Counts {
-    pub(crate) const SUCCEEDED: Counts = Counts { succeeded: 1, failed: 0 };
-    pub(crate) const FAILED: Counts = Counts { succeeded: 0, failed: 1 };
+    pub(crate) const SUCCEEDED: Counts = Counts { succeeded: 1, failed: 0, recorded: 0 };
+    pub(crate) const FAILED: Counts = Counts { succeeded: 0, failed: 1, recorded: 0 };
 
     pub(crate) fn decided(self) -> usize {
         self.succeeded + self.failed
@@ -21,6 +23,7 @@ impl Counts {
     pub(crate) fn add(&mut self, more: Counts) {
         self.succeeded += more.succeeded;
         self.failed += more.failed;
+        self.recorded += more.recorded;
     }
 }
 
@@ -40,7 +43,7 @@ impl CountsLine {
 
 impl fmt::Display for CountsLine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Counts { succeeded, failed } = self.counts;
+        let Counts { succeeded, failed, .. } = self.counts;
         write!(f, "{succeeded} of {} succeeded", self.total)?;
         if failed > 0 {
             write!(f, ", {failed} failed")?;

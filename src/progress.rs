@@ -1,4 +1,4 @@
-//! How far a batch is: what `on_progress` is told.
+//! How far a batch is: what `on_progress` and `on_tick` are told.
 
 use std::time::Duration;
 
@@ -6,7 +6,9 @@ use crate::counts::Counts;
 
 /// How far a batch is.
 ///
-/// `completed == succeeded + failed`, and it is one more in each call than in the call before.
+/// `completed == succeeded + failed`. In calls of [`on_progress`](crate::Batch::on_progress) it is one more than in the call
+/// before. What goes on at the moment (`running`, `waiting`, `retries`, `workers`, `paused_for`) is that of the time of the call;
+/// where several calls are made together, the same for all of them.
 ///
 /// ```
 /// use batch_executor::BatchExecutor;
@@ -35,21 +37,102 @@ pub struct Progress {
     pub succeeded: usize,
     /// Those of the completed that failed, panicked or got no permit.
     pub failed: usize,
+    /// Items that workers run now.
+    pub running: usize,
+    /// Items that wait now: for their next attempt, or, when a worker has taken them up, for a permit or the end of a pause.
+    pub waiting: usize,
+    /// Retries so far: how many attempts were not the first at their item. Those that have failed again count, too.
+    pub retries: usize,
+    /// Those of the completed that a journal has from an earlier run. They count neither in [`rate`](Progress::rate) nor in
+    /// [`eta`](Progress::eta).
+    pub recorded: usize,
+    /// How many items may run at once now: the number of workers, or what [adaptive](crate::Workers::adaptive) ones have come to.
+    pub workers: usize,
     /// Time since the batch began. Completions that are reported together carry the same time.
     #[cfg_attr(
         feature = "serde",
         serde(rename = "elapsed_seconds", serialize_with = "crate::seconds::as_seconds")
     )]
     pub elapsed: Duration,
+    /// How long nothing starts yet, since an error has asked for [`PauseAll`](crate::RetryDecision::PauseAll). None where nothing
+    /// is held back.
+    #[cfg_attr(
+        feature = "serde",
+        serde(rename = "paused_for_seconds", serialize_with = "crate::seconds::as_seconds_if_any")
+    )]
+    pub paused_for: Option<Duration>,
+    /// Those of the waiting that wait for their next attempt.
+    #[cfg_attr(feature = "serde", serde(skip))]
+    retrying: usize,
+    #[cfg_attr(feature = "serde", serde(skip))]
+    earlier: Earlier,
+}
+
+/// What goes on in a batch at one moment.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Load {
+    pub(crate) running: usize,
+    pub(crate) waiting: usize,
+    /// Those of the waiting that wait for their next attempt.
+    pub(crate) retrying: usize,
+    pub(crate) retries: usize,
+    pub(crate) workers: usize,
+    pub(crate) paused_for: Option<Duration>,
+}
+
+/// What an earlier run has done for this one.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Earlier {
+    /// How many items it has decided that have not been looked up yet, as far as that is known.
+    pub(crate) to_come: usize,
+    /// How long this run has only looked up such items.
+    pub(crate) took: Duration,
 }
 
 impl Progress {
-    pub(crate) fn new(counts: Counts, total: usize, total_hint: Option<usize>, elapsed: Duration) -> Self {
-        let Counts { succeeded, failed } = counts;
-        Progress { completed: counts.decided(), total, total_hint, succeeded, failed, elapsed }
+    /// With so many items, if that is known in the second place; of a stream otherwise those so far.
+    pub(crate) fn new(
+        counts: Counts,
+        (total, total_hint): (usize, Option<usize>),
+        elapsed: Duration,
+        load: Load,
+        earlier: Earlier,
+    ) -> Self {
+        let Counts { succeeded, failed, recorded } = counts;
+        let Load { running, waiting, retrying, retries, workers, paused_for } = load;
+        Progress {
+            completed: counts.decided(),
+            total,
+            total_hint,
+            succeeded,
+            failed,
+            running,
+            waiting,
+            retries,
+            recorded,
+            workers,
+            elapsed,
+            paused_for,
+            retrying,
+            earlier,
+        }
     }
 
-    /// Items completed per second, on average since the batch began. 0 until time has passed.
+    /// How many items wait for their next attempt.
+    #[cfg_attr(not(feature = "indicatif"), allow(dead_code, reason = "only the bar tells of them"))]
+    pub(crate) fn retrying(&self) -> usize {
+        self.retrying
+    }
+
+    /// The same, so much later.
+    #[cfg_attr(not(feature = "indicatif"), allow(dead_code, reason = "only the bar draws between two calls"))]
+    pub(crate) fn after(&self, time: Duration) -> Self {
+        let left = self.paused_for.map(|left| left.saturating_sub(time)).filter(|left| !left.is_zero());
+        Progress { elapsed: self.elapsed.saturating_add(time), paused_for: left, ..*self }
+    }
+
+    /// Items completed per second, on average since the batch began. 0 until time has passed, or while every item was
+    /// [`recorded`](Progress::recorded): those are not counted, and neither is the time in which nothing else was looked up.
     ///
     /// ```
     /// use batch_executor::BatchExecutor;
@@ -66,11 +149,14 @@ impl Progress {
     #[must_use]
     #[allow(clippy::cast_precision_loss, reason = "a rate needs no more than 52 bits")]
     pub fn rate(&self) -> f64 {
-        if self.elapsed.is_zero() { 0.0 } else { self.completed as f64 / self.elapsed.as_secs_f64() }
+        let time = self.elapsed.saturating_sub(self.earlier.took);
+        let completed = self.completed.saturating_sub(self.recorded);
+        if time.is_zero() { 0.0 } else { completed as f64 / time.as_secs_f64() }
     }
 
-    /// The time that the rest takes if it goes on at [`rate`](Progress::rate). `None` while there is no rate, where the
-    /// time is too long for a [`Duration`], or while nobody knows how many items there are.
+    /// The time that the rest takes if it goes on at [`rate`](Progress::rate). Items of which a journal has a value are not taken
+    /// for a part of that rest, in a batch; a stream meets them one by one. `None` while there is no rate, where the time is too long
+    /// for a [`Duration`], or while it is not known how many items there are.
     ///
     /// ```
     /// use std::time::Duration;
@@ -83,7 +169,7 @@ impl Progress {
     #[must_use]
     #[allow(clippy::cast_precision_loss, reason = "an estimate needs no more than 52 bits")]
     pub fn eta(&self) -> Option<Duration> {
-        let left = self.total_hint?.saturating_sub(self.completed);
+        let left = self.total_hint?.saturating_sub(self.completed).saturating_sub(self.earlier.to_come);
         if left == 0 {
             return Some(Duration::ZERO);
         }
@@ -96,7 +182,35 @@ mod tests {
     use super::*;
 
     fn progress(completed: usize, elapsed: Duration) -> Progress {
-        Progress::new(Counts { succeeded: completed, failed: 0 }, 100, Some(100), elapsed)
+        let counts = Counts { succeeded: completed, ..Counts::default() };
+        Progress::new(counts, (100, Some(100)), elapsed, Load::default(), Earlier::default())
+    }
+
+    /// 1,800 of 2,000 are recorded, and looking them up took a second.
+    #[test]
+    fn what_an_earlier_run_has_done_is_in_neither_rate_nor_estimate() {
+        let counts = Counts { succeeded: 1_840, failed: 0, recorded: 1_800 };
+        let earlier = Earlier { to_come: 0, took: Duration::from_secs(1) };
+        let at = |counts, millis, earlier| {
+            let elapsed = Duration::from_millis(millis);
+            Progress::new(counts, (2_000, Some(2_000)), elapsed, Load::default(), earlier)
+        };
+        let p = at(counts, 1_400, earlier);
+        assert!((p.rate() - 100.0).abs() < 1e-9);
+        assert_eq!(p.eta(), Some(Duration::from_millis(1_600)));
+        let p = at(Counts { succeeded: 40, ..Counts::default() }, 400, Earlier { to_come: 1_800, ..earlier });
+        assert_eq!(p.eta(), None, "no time has passed beside");
+        let earlier = Earlier { to_come: 1_800, took: Duration::ZERO };
+        let p = at(Counts { succeeded: 40, ..Counts::default() }, 400, earlier);
+        assert_eq!(p.eta(), Some(Duration::from_millis(1_600)), "those to come are not run");
+    }
+
+    #[test]
+    fn later_more_time_has_passed_and_a_pause_may_be_over() {
+        let p = Progress { paused_for: Some(Duration::from_secs(2)), ..progress(25, Duration::from_secs(2)) };
+        let later = p.after(Duration::from_secs(1));
+        assert_eq!((later.elapsed, later.paused_for), (Duration::from_secs(3), Some(Duration::from_secs(1))));
+        assert_eq!(p.after(Duration::from_secs(2)).paused_for, None);
     }
 
     #[test]

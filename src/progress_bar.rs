@@ -1,42 +1,33 @@
-//! A progress bar: callbacks for `on_progress` that draw with crate `indicatif`, or add lines where nothing can be drawn.
+//! A progress bar: what a batch shows with crate `indicatif`, or as lines where nothing can be drawn.
 
 use std::fmt;
 use std::io::{self, Write};
 use std::mem;
 use std::sync::Arc;
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
+use console::Term;
 use indicatif::{ProgressBar, ProgressState, ProgressStyle};
 
 use crate::panic;
 use crate::progress::Progress;
-use crate::sync::Mutex;
+use crate::sync::{Mutex, channel};
 
 /// Ten pictures a second are as many as anybody sees.
-const DRAW_EVERY: Duration = Duration::from_millis(100);
+pub(crate) const DRAW_EVERY: Duration = Duration::from_millis(100);
 
 /// A log keeps what is written to it.
 const LINE_EVERY: Duration = Duration::from_secs(5);
 
-/// A progress bar on stderr, for [`Batch::on_progress`](crate::Batch::on_progress).
+/// A bar that is narrower says nothing.
+const NARROWEST: usize = 6;
+
+/// A progress bar on stderr, as a callback for [`Batch::on_progress`](crate::Batch::on_progress).
 ///
-/// It shows how many items are done and of how many, [how many a second](Progress::rate), [how much longer](Progress::eta), and how many
-/// failed, if any did. While nobody knows how many there will be, as in some [streams](crate::Batch::stream), there is a count and no bar. When
-/// the batch is over, stopped, or unwinding, the bar stays as it was then. It moves when an item is decided: while all of them wait, for another
-/// attempt or in a pause, it stands still.
-///
-/// ```text
-/// 4213/10000 [==========================>                                    ] 3 failed, 240/s, 24 s left
-/// ```
-///
-/// Where stderr is no terminal, or one that cannot redraw a line, there is a line every five seconds, and one at the end:
-///
-/// ```text
-/// 1200 of 10000, 3 failed, 240/s, 37 s left
-/// ```
-///
-/// It is drawn at most ten times a second, whatever the number of items, from the times that [`Progress`] has: an item costs a
-/// few nanoseconds more than a callback that only counts. Nothing is drawn between two items, or before a tenth of a second has passed.
+/// The step [`progress_bar`](crate::Batch::progress_bar) of a batch draws the same bar, and more often: at the start, and while
+/// no item is decided. This one moves when an item is decided, and not before a tenth of a second has passed. An item costs a few
+/// nanoseconds more than with a callback that only counts.
 ///
 /// ```
 /// use batch_executor::{BatchExecutor, progress_bar};
@@ -46,50 +37,36 @@ const LINE_EVERY: Duration = Duration::from_secs(5);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub fn progress_bar() -> impl FnMut(&Progress) {
-    let bar = ProgressBar::no_length();
-    // It draws on stderr, and is hidden where that cannot be drawn on.
-    shown_by(if bar.is_hidden() { Face::Lines(Box::new(io::stderr())) } else { Face::Ours(Bar::new(bar)) })
+    let mut presenter = Presenter::new(Face::on_stderr());
+    move |progress| presenter.tell(progress)
 }
 
-/// Like [`progress_bar`], with a bar of your own: its style, and wherever it draws, a [`MultiProgress`](indicatif::MultiProgress) for
-/// example. Where it draws nothing, nothing is written.
-///
-/// The batch sets its position, and its length where the number of items is known; when it is over it
-/// [abandons](ProgressBar::abandon) the bar, which leaves it visible: keep a clone to clear it, or to write a message. The style gets more keys:
-///
-/// | key | for example | |
-/// |---|---|---|
-/// | `{failed}` | `3 failed` | empty if none did |
-/// | `{rate}` | `240/s`, `7.5/min` | since the batch began; `{per_sec}` is that of the last seconds |
-/// | `{left}` | `37 s left` | empty while nobody knows; at the end how long it took, `in 42 s` |
-/// | `{batch}` | `3 failed, 240/s, 37 s left` | those of them that say something |
+/// Like [`progress_bar`], with a bar of your own, as in [`Batch::progress_bar_on`](crate::Batch::progress_bar_on): there are its
+/// rules, and the keys that its style may have.
 ///
 /// ```
 /// use batch_executor::{BatchExecutor, progress_bar_on};
-/// use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+/// use indicatif::ProgressBar;
 ///
-/// let bars = MultiProgress::new();
-/// let style = ProgressStyle::with_template("{prefix} {bar:30} {percent} % {failed}")?;
-/// let bar = bars.add(ProgressBar::no_length().with_style(style).with_prefix("tenants"));
-///
-/// let executor = BatchExecutor::builder().stop_on_error(false).build()?;
-/// let result = executor
-///     .batch(0..100)
-///     .on_progress(progress_bar_on(bar.clone()))
-///     .run(|&n| if n == 13 { Err("unlucky") } else { Ok(()) });
-/// assert_eq!(result.failed(), 1);
+/// let bar = ProgressBar::no_length();
+/// let batch = BatchExecutor::new().batch(0..100).on_progress(progress_bar_on(bar.clone()));
+/// assert!(batch.run(|_| Ok::<_, String>(())).is_success());
 /// assert_eq!((bar.position(), bar.length()), (100, Some(100)));
-/// bar.finish_and_clear();
-/// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub fn progress_bar_on(bar: ProgressBar) -> impl FnMut(&Progress) {
-    let bar = Bar::new(bar);
-    bar.restyle(bar.bar.style());
-    shown_by(Face::Theirs(bar))
+    let mut presenter = Presenter::new(Face::of_owner(bar));
+    move |progress| presenter.tell(progress)
 }
 
-fn shown_by(face: Face) -> impl FnMut(&Progress) {
-    let mut presenter = Presenter { due: face.pause(), face, last: None };
+/// What [`Batch::progress_bar`](crate::Batch::progress_bar) shows, told at the start, every tenth of a second and at the end.
+pub(crate) fn shown_on_stderr() -> impl FnMut(&Progress) {
+    let mut presenter = Presenter::from_the_start(Face::on_stderr());
+    move |progress| presenter.tell(progress)
+}
+
+/// The same of [`Batch::progress_bar_on`](crate::Batch::progress_bar_on).
+pub(crate) fn shown_on(bar: ProgressBar) -> impl FnMut(&Progress) {
+    let mut presenter = Presenter::from_the_start(Face::of_owner(bar));
     move |progress| presenter.tell(progress)
 }
 
@@ -100,22 +77,49 @@ struct Presenter {
     due: Duration,
     /// Until it has been shown as the last.
     last: Option<Progress>,
+    /// How many items were completed when it was.
+    ended_at: Option<usize>,
+    /// Draws the time that goes on while nothing is told.
+    redrawer: Option<Redrawer>,
 }
 
 impl Presenter {
+    fn new(face: Face) -> Self {
+        Presenter { due: face.pause(), face, last: None, ended_at: None, redrawer: None }
+    }
+
+    /// One that draws what there is at the start, and draws the time while the calling thread is busy.
+    fn from_the_start(face: Face) -> Self {
+        let mut presenter = Presenter::new(face);
+        if presenter.face.bar().is_some() {
+            presenter.due = Duration::ZERO;
+        }
+        presenter
+    }
+
     fn tell(&mut self, progress: &Progress) {
+        if self.ended_at == Some(progress.completed) {
+            return;
+        }
         self.last = Some(*progress);
         if progress.total_hint == Some(progress.completed) {
             self.finish();
         } else if progress.elapsed >= self.due {
+            if self.due.is_zero() {
+                self.redrawer = self.face.bar().and_then(Redrawer::of);
+            }
             self.due = progress.elapsed.saturating_add(self.face.pause());
-            self.face.show(Told { progress: *progress, stage: Stage::Running });
+            self.face.show(Told { progress: *progress, stage: Stage::Running, room: usize::MAX });
+        } else if let Some(bar) = self.face.bar().filter(|_| self.redrawer.is_some()) {
+            bar.told.lock().iter_mut().for_each(|shown| shown.is_now(progress));
         }
     }
 
     fn finish(&mut self) {
         if let Some(progress) = self.last.take() {
-            self.face.show(Told { progress, stage: Stage::Over });
+            self.ended_at = Some(progress.completed);
+            drop(self.redrawer.take());
+            self.face.show(Told { progress, stage: Stage::Over, room: usize::MAX });
         }
     }
 }
@@ -130,10 +134,81 @@ impl Drop for Presenter {
     }
 }
 
+/// A thread that draws the time while the calling thread is busy, with an item or in the consumer of a stream. Where the system
+/// gives no thread, the bar stands still meanwhile.
+struct Redrawer {
+    goes_on: Option<channel::Sender<()>>,
+    thread: Option<thread::JoinHandle<()>>,
+}
+
+impl Redrawer {
+    /// None for a bar that nobody sees.
+    fn of(bar: &Bar) -> Option<Self> {
+        if bar.bar.is_hidden() {
+            return None;
+        }
+        let (goes_on, ends) = channel::bounded(0);
+        let (bar, told) = (bar.bar.clone(), Arc::clone(&bar.told));
+        let draw = move || {
+            while ends.recv_timeout(DRAW_EVERY) == Err(channel::RecvTimeoutError::Timeout) {
+                let behind = told.lock().as_mut().and_then(Shown::catch_up);
+                // A terminal or a style of the user's may panic.
+                if behind.is_some_and(|progress| panic::catch(|| draw_on(&bar, &progress)).is_err()) {
+                    return;
+                }
+            }
+        };
+        let thread = thread::Builder::new().name("batch-bar".to_owned()).spawn(draw).ok()?;
+        Some(Redrawer { goes_on: Some(goes_on), thread: Some(thread) })
+    }
+}
+
+impl Drop for Redrawer {
+    fn drop(&mut self) {
+        drop(self.goes_on.take());
+        let _ = self.thread.take().map(thread::JoinHandle::join);
+    }
+}
+
+/// What a bar shows, or will when it is drawn next.
+struct Shown {
+    told: Told,
+    told_at: Instant,
+    drawn_at: Instant,
+}
+
+impl Shown {
+    fn is_now(&mut self, progress: &Progress) {
+        (self.told.progress, self.told_at) = (*progress, Instant::now());
+    }
+
+    /// What there is to draw now, if nothing has been drawn for longer than usual.
+    fn catch_up(&mut self) -> Option<Progress> {
+        let now = Instant::now();
+        let is_running = matches!(self.told.stage, Stage::Running);
+        if !is_running || now - self.drawn_at < DRAW_EVERY * 3 / 2 {
+            return None;
+        }
+        self.told.progress = self.told.progress.after(now - self.told_at);
+        (self.told_at, self.drawn_at) = (now, now);
+        Some(self.told.progress)
+    }
+}
+
+/// The style asks what is told for its words.
+fn draw_on(bar: &ProgressBar, progress: &Progress) {
+    bar.update(|state| {
+        state.set_pos(progress.completed as u64);
+        if let Some(total) = progress.total_hint {
+            state.set_len(total as u64);
+        }
+    });
+}
+
 /// Where it is shown.
 enum Face {
-    /// A bar that looks as we want.
-    Ours(Bar),
+    /// A bar that looks as we want, on a terminal with so many columns.
+    Ours(Bar, Box<dyn Fn() -> usize + Send>),
     /// A bar that looks as its owner wants.
     Theirs(Bar),
     /// A line now and then.
@@ -141,18 +216,41 @@ enum Face {
 }
 
 impl Face {
+    fn on_stderr() -> Self {
+        let bar = ProgressBar::no_length();
+        // It draws on stderr, and is hidden where that cannot be drawn on.
+        if bar.is_hidden() {
+            return Face::Lines(Box::new(io::stderr()));
+        }
+        Face::Ours(Bar::new(bar), Box::new(|| usize::from(Term::stderr().size().1)))
+    }
+
+    fn of_owner(bar: ProgressBar) -> Self {
+        let bar = Bar::new(bar);
+        bar.restyle(bar.bar.style());
+        Face::Theirs(bar)
+    }
+
+    fn bar(&self) -> Option<&Bar> {
+        match self {
+            Face::Ours(bar, _) | Face::Theirs(bar) => Some(bar),
+            Face::Lines(_) => None,
+        }
+    }
+
     fn pause(&self) -> Duration {
         match self {
-            Face::Ours(_) | Face::Theirs(_) => DRAW_EVERY,
+            Face::Ours(..) | Face::Theirs(_) => DRAW_EVERY,
             Face::Lines(_) => LINE_EVERY,
         }
     }
 
     fn show(&mut self, told: Told) {
         match self {
-            Face::Ours(bar) => {
-                bar.restyle(our_style(told.progress.total_hint));
-                bar.show(told);
+            Face::Ours(bar, columns) => {
+                let (style, room) = our_style(&told, columns());
+                bar.restyle(style);
+                bar.show(Told { room, ..told });
             }
             Face::Theirs(bar) => bar.show(told),
             // Nobody may be reading, which is no reason to stop a batch. In one piece, so that nothing comes in between.
@@ -161,19 +259,25 @@ impl Face {
     }
 }
 
-fn our_style(total: Option<usize>) -> ProgressStyle {
-    let template = match total {
-        Some(_) => "{pos}/{len} [{wide_bar}] {batch}",
-        None => "{pos} done, {batch} {spinner}",
+/// What our bar looks like on so many columns, and how many of them are left for words. Where there is no room for both, the words
+/// stay, and no bar.
+fn our_style(told: &Told, columns: usize) -> (ProgressStyle, usize) {
+    let Progress { completed, total_hint, .. } = told.progress;
+    let count = total_hint.map_or_else(String::new, |total| format!("{completed}/{total}")).len();
+    let fits = count + " [] ".len() + NARROWEST + told.batch().len() <= columns;
+    let (template, room) = match total_hint {
+        Some(_) if fits => ("{pos}/{len} [{wide_bar}] {batch}", usize::MAX),
+        Some(_) => ("{pos}/{len}, {batch}", columns.saturating_sub(count + ", ".len())),
+        None => ("{pos} done, {batch} {spinner}", usize::MAX),
     };
     let style = ProgressStyle::with_template(template);
     let style = style.unwrap_or_else(|error| unreachable!("our own template: {error}"));
-    style.progress_chars("=> ").tick_chars(r"-\|/ ")
+    (style.progress_chars("=> ").tick_chars(r"-\|/ "), room)
 }
 
 struct Bar {
     bar: ProgressBar,
-    told: Arc<Mutex<Option<Told>>>,
+    told: Arc<Mutex<Option<Shown>>>,
 }
 
 impl Bar {
@@ -186,21 +290,16 @@ impl Bar {
         self.bar.set_style(KEYS.into_iter().fold(style, |style, (key, words)| {
             let told = Arc::clone(&self.told);
             style.with_key(key, move |_: &ProgressState, out: &mut dyn fmt::Write| {
-                let words = told.lock().as_ref().map(words);
+                let words = told.lock().as_ref().map(|shown| words(&shown.told));
                 let _ = out.write_str(&words.unwrap_or_default()); // into a `String`
             })
         }));
     }
 
     fn show(&self, told: Told) {
-        let Progress { completed, total_hint, .. } = told.progress;
-        *self.told.lock() = Some(told);
-        self.bar.update(|state| {
-            state.set_pos(completed as u64);
-            if let Some(total) = total_hint {
-                state.set_len(total as u64);
-            }
-        });
+        let now = Instant::now();
+        *self.told.lock() = Some(Shown { told, told_at: now, drawn_at: now });
+        draw_on(&self.bar, &told.progress);
         match told.stage {
             Stage::Running => {}
             Stage::Over => self.bar.abandon(),
@@ -211,8 +310,14 @@ impl Bar {
 type Words = fn(&Told) -> String;
 
 /// What a style may have in braces, beside what `indicatif` knows.
-const KEYS: [(&str, Words); 4] =
-    [("failed", Told::failed), ("rate", Told::rate), ("left", Told::left), ("batch", Told::batch)];
+const KEYS: [(&str, Words); 6] = [
+    ("failed", Told::failed),
+    ("paused", Told::paused),
+    ("waiting", Told::waiting),
+    ("rate", Told::rate),
+    ("left", Told::left),
+    ("batch", Told::batch),
+];
 
 #[derive(Clone, Copy)]
 enum Stage {
@@ -225,6 +330,8 @@ enum Stage {
 struct Told {
     progress: Progress,
     stage: Stage,
+    /// As many columns are there for all words together.
+    room: usize,
 }
 
 impl Told {
@@ -232,6 +339,18 @@ impl Told {
         match self.progress.failed {
             0 => String::new(),
             failed => format!("{failed} failed"),
+        }
+    }
+
+    fn paused(&self) -> String {
+        let left = self.progress.paused_for.filter(|_| matches!(self.stage, Stage::Running));
+        left.map(|left| format!("paused for {}", readable_to_wait(left))).unwrap_or_default()
+    }
+
+    fn waiting(&self) -> String {
+        match (self.progress.retrying(), self.stage) {
+            (0, _) | (_, Stage::Over) => String::new(),
+            (waiting, Stage::Running) => format!("{waiting} waiting to be retried"),
         }
     }
 
@@ -255,8 +374,16 @@ impl Told {
         }
     }
 
+    /// What fits. In a pause nothing goes on at a rate.
     fn batch(&self) -> String {
-        sentence([self.failed(), self.rate(), self.left()])
+        let mut words = match self.paused() {
+            paused if paused.is_empty() => vec![self.failed(), self.waiting(), self.rate(), self.left()],
+            paused => vec![self.failed(), paused, self.waiting()],
+        };
+        while sentence(&words).len() > self.room {
+            words.pop();
+        }
+        sentence(&words)
     }
 
     fn line(&self) -> String {
@@ -265,12 +392,18 @@ impl Told {
             Some(total) => format!("{completed} of {total}"),
             None => format!("{completed} done"),
         };
-        sentence([count, self.batch()])
+        sentence(&[count, self.batch()])
     }
 }
 
-fn sentence<const N: usize>(parts: [String; N]) -> String {
-    parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(", ")
+fn sentence(parts: &[String]) -> String {
+    parts.iter().map(String::as_str).filter(|part| !part.is_empty()).collect::<Vec<_>>().join(", ")
+}
+
+/// In whole seconds until an hour, and never none.
+fn readable_to_wait(time: Duration) -> String {
+    let seconds = time.as_secs() + u64::from(time.subsec_nanos() > 0);
+    if seconds < 60 { format!("{seconds} s") } else { readable(Duration::from_secs(seconds)) }
 }
 
 /// Two units at most, as one would say it.
@@ -292,23 +425,99 @@ mod tests {
 
     use super::*;
     use crate::counts::Counts;
+    use crate::progress::{Earlier, Load};
 
     const SECOND: Duration = Duration::from_secs(1);
+    const MS: Duration = Duration::from_millis(1);
 
     fn progress(completed: usize, failed: usize, total_hint: Option<usize>, elapsed: Duration) -> Progress {
-        let counts = Counts { succeeded: completed - failed, failed };
-        Progress::new(counts, total_hint.unwrap_or(completed), total_hint, elapsed)
+        at(completed, failed, total_hint, elapsed, Load::default())
+    }
+
+    fn at(completed: usize, failed: usize, hint: Option<usize>, elapsed: Duration, load: Load) -> Progress {
+        let counts = Counts { succeeded: completed - failed, failed, recorded: 0 };
+        Progress::new(counts, (hint.unwrap_or(completed), hint), elapsed, load, Earlier::default())
     }
 
     fn running(progress: Progress) -> Told {
-        Told { progress, stage: Stage::Running }
+        Told { progress, stage: Stage::Running, room: usize::MAX }
     }
 
-    /// Our bar on a terminal of 80 columns.
     fn in_memory() -> (Face, InMemoryTerm) {
-        let terminal = InMemoryTerm::new(5, 80);
+        in_columns(80)
+    }
+
+    /// Our bar on a terminal with so many columns.
+    fn in_columns(columns: u16) -> (Face, InMemoryTerm) {
+        let terminal = InMemoryTerm::new(5, columns);
         let target = ProgressDrawTarget::term_like(Box::new(terminal.clone()));
-        (Face::Ours(Bar::new(ProgressBar::with_draw_target(None, target))), terminal)
+        let bar = Bar::new(ProgressBar::with_draw_target(None, target));
+        (Face::Ours(bar, Box::new(move || usize::from(columns))), terminal)
+    }
+
+    fn shown_by(face: Face) -> impl FnMut(&Progress) {
+        let mut presenter = Presenter::new(face);
+        move |progress| presenter.tell(progress)
+    }
+
+    #[test]
+    fn a_pause_and_what_is_to_be_retried_are_told_while_they_last() {
+        let load = Load { waiting: 3, retrying: 2, paused_for: Some(1_200 * MS), ..Load::default() };
+        let (mut face, terminal) = in_memory();
+        face.show(running(at(18, 1, Some(40), 2 * SECOND, load)));
+        let words = "1 failed, paused for 2 s, 2 waiting to be retried";
+        assert!(terminal.contents().ends_with(&format!("] {words}")), "{}", terminal.contents());
+        assert_eq!(terminal.contents().len(), 80);
+        let words = |load, stage| {
+            Told { progress: at(18, 1, Some(40), 2 * SECOND, load), stage, room: usize::MAX }.batch()
+        };
+        let unpaused = Load { paused_for: None, ..load };
+        let expected = "1 failed, 2 waiting to be retried, 9.0/s, 2.4 s left";
+        assert_eq!(words(unpaused, Stage::Running), expected);
+        assert_eq!(words(load, Stage::Over), "1 failed, 9.0/s, in 2.0 s");
+        let long = Load { paused_for: Some(90 * SECOND), ..Load::default() };
+        assert_eq!(words(long, Stage::Running), "1 failed, paused for 1 min 30 s");
+    }
+
+    #[test]
+    fn on_few_columns_there_are_words_that_fit_and_no_bar() {
+        let load = Load { retrying: 2, ..Load::default() };
+        for (columns, expected) in [
+            (74, "18/40 [=>   ] 1 failed, 2 waiting to be retried, 9.0/s, 2.4 s left"),
+            (60, "18/40, 1 failed, 2 waiting to be retried, 9.0/s, 2.4 s left"),
+            (40, "18/40, 1 failed, 2 waiting to be retried"),
+            (39, "18/40, 1 failed"),
+            (10, "18/40,"),
+        ] {
+            let (mut face, terminal) = in_columns(columns);
+            face.show(running(at(18, 1, Some(40), 2 * SECOND, load)));
+            let shown = terminal.contents();
+            if columns == 74 {
+                assert_eq!(shown.split_once('[').unwrap().0, expected.split_once('[').unwrap().0);
+                assert_eq!(shown.split_once(']').unwrap().1, expected.split_once(']').unwrap().1);
+            } else {
+                assert_eq!(shown, expected, "{columns} columns");
+            }
+        }
+    }
+
+    #[test]
+    fn the_time_goes_on_while_nothing_is_told() {
+        let (face, terminal) = in_memory();
+        let mut presenter = Presenter::from_the_start(face);
+        presenter.tell(&progress(0, 0, Some(9), Duration::ZERO));
+        assert!(terminal.contents().starts_with("0/9 ["), "{}", terminal.contents());
+        presenter.tell(&progress(1, 0, Some(9), SECOND));
+        let before = terminal.contents();
+        assert!(before.ends_with("1.0/s, 8.0 s left"), "{before}");
+        let since = Instant::now();
+        while terminal.contents() == before {
+            assert!(since.elapsed() < 30 * SECOND, "it stands still");
+            thread::sleep(10 * MS);
+        }
+        assert!(terminal.contents().starts_with("1/9 ["), "{}", terminal.contents());
+        presenter.tell(&progress(9, 0, Some(9), 2 * SECOND));
+        assert!(terminal.contents().ends_with("4.5/s, in 2.0 s"), "{}", terminal.contents());
     }
 
     /// One picture is one flush.
@@ -342,7 +551,8 @@ mod tests {
         assert_eq!(line(1200, 0, Some(10_000), 5 * SECOND), "1200 of 10000, 240/s, 37 s left");
         assert_eq!(line(1200, 0, None, 5 * SECOND), "1200 done, 240/s");
         assert_eq!(line(1, 1, Some(2), Duration::ZERO), "1 of 2, 1 failed");
-        let last = Told { progress: progress(9, 1, Some(10), 3 * SECOND), stage: Stage::Over };
+        let last =
+            Told { progress: progress(9, 1, Some(10), 3 * SECOND), stage: Stage::Over, room: usize::MAX };
         assert_eq!(last.line(), "9 of 10, 1 failed, 3.0/s, in 3.0 s");
     }
 

@@ -646,7 +646,7 @@ mod tests {
             .filter(|error| error.is_failure())
             .count();
         let items = ('a'..).take(outcomes.len()).collect();
-        let counts = Counts { succeeded, failed };
+        let counts = Counts { succeeded, failed, recorded: 0 };
         BatchResult::new(items, outcomes, Summary { counts, stopped, ..Summary::default() })
     }
 

@@ -136,7 +136,8 @@ pub struct Streamed<O> {
 
 impl<O> Streamed<O> {
     pub(crate) fn new(output: O, first_failure: Option<usize>, summary: Summary) -> Self {
-        let Summary { counts: Counts { succeeded, failed }, stopped, timeline, journal_error, .. } = summary;
+        let Summary { counts: Counts { succeeded, failed, .. }, stopped, timeline, journal_error, .. } =
+            summary;
         Streamed { output, stopped, succeeded, failed, first_failure, timeline, journal_error }
     }
 
@@ -166,7 +167,12 @@ impl<O> Streamed<O> {
         if stopped.is_none() {
             return Ok(output);
         }
-        Err(BatchError::of_stream(stopped, first_failure, Counts { succeeded, failed }, journal_error))
+        Err(BatchError::of_stream(
+            stopped,
+            first_failure,
+            Counts { succeeded, failed, recorded: 0 },
+            journal_error,
+        ))
     }
 
     /// What was wrong with the journal, where the stream stopped for that: [`StopReason::Journal`].

@@ -14,11 +14,12 @@ use std::thread;
 use std::time::Duration;
 
 use batch_executor::{
-    BatchExecutor, CancelToken, Progress, Results, StopReason, Workers, progress_bar, progress_bar_on,
+    Batch, BatchExecutor, CancelToken, Progress, Results, Retry, RetryDecision, StopReason, Workers,
+    progress_bar, progress_bar_on,
 };
 use indicatif::{InMemoryTerm, MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle, TermLike};
 
-use common::{child, collecting, ended, settings, stopping, told_to};
+use common::{child, collecting, ended, settings, stopping, told_to, wait_until, within_a_minute};
 
 fn bar_on(terminal: impl TermLike + 'static, template: &str) -> ProgressBar {
     let target = ProgressDrawTarget::term_like(Box::new(terminal));
@@ -220,16 +221,140 @@ fn a_terminal_that_panics_again_and_again_panics_once() {
     drop(callback);
 }
 
+/// The first look at it is that of the first item.
+#[test]
+fn the_bar_is_there_before_the_first_item_is_done() {
+    within_a_minute(|| {
+        for workers in settings() {
+            let (bar, terminal) = in_memory("{pos}/{len} {rate}");
+            let op = |_: &i32| {
+                wait_until("it is drawn", || terminal.contents().starts_with("0/3"));
+                Ok::<_, String>(())
+            };
+            let executor = collecting(workers);
+            // One for each worker, so that none is done before.
+            let batch = executor.batch(0..3).workers(if workers == Workers::Sequential { 1 } else { 3 });
+            let first = AtomicBool::new(true);
+            let result = batch.progress_bar_on(bar).run(|n| {
+                if workers != Workers::Sequential || first.swap(false, Ordering::Relaxed) {
+                    op(n)
+                } else {
+                    Ok(())
+                }
+            });
+            assert!(result.is_success());
+            assert!(terminal.contents().starts_with("3/3"), "{}", terminal.contents());
+        }
+    });
+}
+
+/// Also while the calling thread itself runs an item, or is in the consumer of a stream.
+#[test]
+fn the_time_goes_on_while_nothing_ends() {
+    within_a_minute(|| {
+        for workers in settings() {
+            let (bar, terminal) = in_memory("{pos} {rate} {left}");
+            let op = |n: &i32| {
+                if *n == 1 {
+                    wait_until("one is drawn as done", || terminal.contents().starts_with("1 "));
+                    let before = terminal.contents();
+                    wait_until("another time is drawn", || terminal.contents() != before);
+                }
+                Ok::<_, String>(())
+            };
+            let batch = collecting(workers);
+            let result = batch.batch(0..3).window(1).workers(1).progress_bar_on(bar).run(op);
+            assert!(result.is_success(), "{:?}", result.failures().next());
+        }
+        let (bar, terminal) = in_memory("{pos} {rate}");
+        let executor = collecting(2);
+        let streamed = executor.batch(0..3).progress_bar_on(bar).stream(
+            |_| Ok::<_, String>(()),
+            |results| {
+                assert!(results.next().is_some());
+                let before = terminal.contents();
+                wait_until("another rate is drawn", || terminal.contents() != before);
+                1 + results.count()
+            },
+        );
+        assert_eq!(streamed.output, 3);
+    });
+}
+
+#[test]
+fn a_pause_and_items_to_be_retried_are_told_while_they_last() {
+    within_a_minute(|| {
+        for workers in settings() {
+            let (bar, terminal) = in_memory("{pos}/{len}: {paused}, {waiting}");
+            let (token, executor) = (CancelToken::new(), collecting(workers));
+            let retry = Retry::delays(|| [Duration::MAX].into_iter()).when(|n: &usize| match n {
+                5 => RetryDecision::PauseAll(Duration::from_secs(3_599)),
+                _ => RetryDecision::Retry,
+            });
+            let batch = executor.batch(0..9usize).workers(1).retry(retry).cancel_on(&token);
+            let batch = batch.progress_bar_on(bar).on_tick(Duration::from_millis(1), |_| {
+                if terminal.contents().starts_with("3/9: paused for 59 min 59 s, 3 waiting to be retried") {
+                    token.cancel();
+                }
+            });
+            let result = batch.run(|&n| if n < 3 { Ok(()) } else { Err(n) });
+            assert_eq!((result.stopped(), result.succeeded()), (Some(StopReason::Cancelled), 3));
+            assert_eq!(terminal.contents(), "3/9: ,");
+        }
+    });
+}
+
+#[test]
+fn a_bar_keeps_no_other_callback_from_being_called() {
+    let (bar, terminal) = in_memory("{pos}/{len}");
+    let mut calls = 0;
+    let batch = collecting(2);
+    let batch =
+        batch.batch(0..9).on_progress(|_| calls += 1).progress_bar_on(bar.clone()).progress_bar_on(bar);
+    assert!(batch.run(|_| Ok::<_, String>(())).is_success());
+    assert_eq!((calls, terminal.contents().as_str()), (9, "9/9"));
+}
+
+#[test]
+fn what_a_clone_of_the_bar_prints_stands_above_it_whole() {
+    for workers in settings() {
+        let (bar, terminal) = in_memory("{pos}/{len} {batch}");
+        let batch = collecting(workers);
+        let result = batch.batch(0..3).progress_bar_on(bar.clone()).run(|n| {
+            bar.println(format!("note {n}"));
+            Ok::<_, String>(())
+        });
+        assert!(result.is_success());
+        let shown = terminal.contents();
+        let mut lines: Vec<&str> = shown.lines().collect();
+        let last = lines.pop().unwrap();
+        lines.sort_unstable();
+        assert_eq!(lines, ["note 0", "note 1", "note 2"], "{workers:?}");
+        assert!(last.starts_with("3/3 ") && last.contains("in "), "{last}");
+    }
+}
+
+#[test]
+fn a_terminal_that_panics_at_the_start_stops_the_batch_and_one_at_the_end_does_not() {
+    let run = |batch: Batch<'_, std::ops::Range<i32>, (), String>| batch.run(|_| Ok(()));
+    let bar = bar_on(Burning(Arc::default()), "{pos}");
+    let executor = collecting(1);
+    let panicked = catch_unwind(AssertUnwindSafe(|| run(executor.batch(0..3).progress_bar_on(bar))));
+    assert_eq!(panicked.unwrap_err().downcast_ref(), Some(&"the terminal burns"));
+    common::assert_still_works(&executor);
+}
+
 /// What the child does in the tests below: 20 items, 3 of which fail, a tenth of a second and more.
 fn draw_if_child() -> bool {
-    let Some(_) = told_to() else { return false };
+    let Some(told) = told_to() else { return false };
     let op = |&n: &i32| {
         thread::sleep(Duration::from_millis(10));
         if n % 7 == 3 { Err("no") } else { Ok(()) }
     };
     let executor = BatchExecutor::builder().stop_on_error(false).build().unwrap();
-    let result = executor.batch(0..20).on_progress(progress_bar()).run(op);
-    assert_eq!(result.stopped(), None);
+    let batch = executor.batch(0..20);
+    let batch = if told == "draw by step" { batch.progress_bar() } else { batch.on_progress(progress_bar()) };
+    assert_eq!(batch.run(op).stopped(), None);
     true
 }
 
@@ -238,11 +363,14 @@ fn where_stderr_is_no_terminal_there_are_plain_lines() {
     if draw_if_child() {
         return;
     }
-    let (status, printed) = ended(child(&[], "where_stderr_is_no_terminal_there_are_plain_lines", "draw"));
-    assert!(status.success(), "{printed}");
-    let last = printed.lines().rev().find(|line| line.contains(" of ")).unwrap();
-    assert!(last.starts_with("20 of 20, 3 failed, ") && last.contains("/s, in "), "{printed:?}");
-    assert!(!printed.contains('\x1b') && !printed.contains('\r'), "{printed:?}");
+    for how in ["draw", "draw by step"] {
+        let (status, printed) = ended(child(&[], "where_stderr_is_no_terminal_there_are_plain_lines", how));
+        assert!(status.success(), "{printed}");
+        let lines: Vec<&str> = printed.lines().filter(|line| line.contains(" of ")).collect();
+        let last = lines.last().unwrap();
+        assert!(last.starts_with("20 of 20, 3 failed, ") && last.contains("/s, in "), "{printed:?}");
+        assert!(!printed.contains('\x1b') && !printed.contains('\r'), "{printed:?}");
+    }
 }
 
 #[test]
@@ -256,12 +384,16 @@ fn on_a_real_terminal_there_is_a_bar_that_stays() {
         return;
     }
     let test = "on_a_real_terminal_there_is_a_bar_that_stays";
-    let mut script = child(&["sh", "-c", r#"script -qec "'$0' $*" /dev/null"#], test, "draw");
-    script.env("TERM", "xterm");
-    let (status, printed) = ended(script);
-    assert!(status.success(), "{printed}");
-    let pictures: Vec<&str> = printed.split('\r').filter(|text| text.contains("/20 [")).collect();
-    assert!(pictures.len() > 1, "it is drawn while the batch runs: {printed:?}");
-    assert!(pictures.last().unwrap().contains("20/20 [====="), "{printed:?}");
-    assert!(pictures.last().unwrap().contains("] 3 failed, "), "{printed:?}");
+    for how in ["draw", "draw by step"] {
+        let in_columns = r#"script -qec "stty cols 80; '$0' $*" /dev/null"#;
+        let mut script = child(&["sh", "-c", in_columns], test, how);
+        script.env("TERM", "xterm");
+        let (status, printed) = ended(script);
+        assert!(status.success(), "{printed}");
+        let pictures: Vec<&str> = printed.split('\r').filter(|text| text.contains("/20 [")).collect();
+        assert!(pictures.len() > 1, "it is drawn while the batch runs: {printed:?}");
+        assert!(how == "draw" || pictures[0].contains("0/20 [     "), "{printed:?}");
+        assert!(pictures.last().unwrap().contains("20/20 [====="), "{printed:?}");
+        assert!(pictures.last().unwrap().contains("] 3 failed, "), "{printed:?}");
+    }
 }

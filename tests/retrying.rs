@@ -555,29 +555,158 @@ fn the_first_pause_of_an_item_uses_up_no_retry() {
     });
 }
 
+/// A service that always refuses some items, and each again only after others have succeeded since.
+struct Service {
+    refused: &'static [usize],
+    succeeded: AtomicUsize,
+    /// How many had to have succeeded at each refusal of an item.
+    seen: Vec<Mutex<usize>>,
+}
+
+impl Service {
+    fn that_refuses(refused: &'static [usize]) -> Self {
+        let seen = (0..ITEMS).map(|_| Mutex::new(0)).collect();
+        Service { refused, succeeded: AtomicUsize::new(0), seen }
+    }
+
+    /// `workers` may have succeeded and not told of it yet.
+    fn ask(&self, n: usize, workers: usize) -> Result<(), ()> {
+        if !self.refused.contains(&n) {
+            self.succeeded.fetch_add(1, Ordering::SeqCst);
+            return Ok(());
+        }
+        let (mut seen, there) = (self.seen[n].lock().unwrap(), ITEMS - self.refused.len());
+        let enough = |&succeeded: &usize| succeeded >= (*seen + workers).min(there);
+        let succeeded = || Some(self.succeeded.load(Ordering::SeqCst)).filter(enough);
+        wait_until("others have succeeded", || *seen == 0 || succeeded().is_some());
+        *seen = self.succeeded.load(Ordering::SeqCst) + 1;
+        Err(())
+    }
+}
+
+const ITEMS: usize = 400;
+
 /// Else one item that can never succeed would hold back all others for ever.
 #[test]
-fn an_item_that_is_refused_again_although_others_succeeded_uses_up_a_delay_each_time() {
+fn an_item_that_alone_is_refused_pauses_all_once_and_uses_up_a_delay_each_time() {
     within_a_minute(|| {
         for way in Way::all() {
-            let (executor, succeeded, between) =
-                (way.collecting(), AtomicUsize::new(0), Mutex::new(Vec::new()));
+            for retries in [1, 3] {
+                let (limiter, service) = (Arc::new(Counting::default()), Service::that_refuses(&[5]));
+                let builder = way.builder().stop_on_error(false).rate_limiter(Arc::clone(&limiter));
+                let executor = builder.build().unwrap();
+                let workers = executor.workers_for(ITEMS).max(16) + 1;
+                let retry = Retry::delays(move || iter::repeat_n(EVER, retries))
+                    .when(|(): &()| RetryDecision::PauseAll(MS(2)));
+                let batch = way.batch(&executor, 0..ITEMS).retry(retry);
+                let result = ran_to_its_end(batch.run(|&n| {
+                    let is_lone = !way.is_parallel();
+                    service.ask(n, if is_lone { 0 } else { workers })
+                }));
+                assert_eq!((result.succeeded(), result.failed()), (ITEMS - 1, 1), "{way:?}");
+                assert_eq!(result.attempts(5), retries + 1, "{way:?}");
+                assert_eq!(limiter.pauses.lock().unwrap().len(), 1, "{way:?}");
+            }
+        }
+    });
+}
+
+/// The same in a stream, and where the item's end stops the batch: all items before it are done.
+#[test]
+fn an_item_that_alone_is_refused_ends_in_streams_and_where_a_failure_stops() {
+    within_a_minute(|| {
+        for way in Way::all() {
+            let (workers, is_lone) = (way.stopping().workers_for(ITEMS).max(16) + 1, !way.is_parallel());
             let retry =
-                Retry::delays(|| iter::repeat_n(EVER, 3)).when(|(): &()| RetryDecision::PauseAll(MS(2)));
-            let result = way.batch(&executor, 0..100).retry(retry).run(|&n| {
-                if n == 0 {
-                    between.lock().unwrap().push(succeeded.load(Ordering::SeqCst));
-                    return Err(());
+                || Retry::delays(|| iter::repeat_n(EVER, 3)).when(|(): &()| RetryDecision::PauseAll(MS(2)));
+            let ask = |service: &Service, n| service.ask(n, if is_lone { 0 } else { workers });
+            for is_ordered in [true, false] {
+                let (service, executor, census) =
+                    (Service::that_refuses(&[5]), way.collecting(), Census::of(ITEMS));
+                let batch = way.batch(&executor, 0..ITEMS).window(ITEMS).retry(retry());
+                let batch = if is_ordered { batch } else { batch.unordered() };
+                let op = |&n: &usize| {
+                    census.count(n);
+                    ask(&service, n)
+                };
+                let streamed = batch.stream(op, |results| results.count());
+                assert_eq!((streamed.output, streamed.failed), (ITEMS, 1), "{way:?}");
+                assert_eq!((census.runs()[5], census.total()), (4, ITEMS + 3), "{way:?}");
+            }
+            let (service, executor) = (Service::that_refuses(&[5]), way.stopping());
+            let batch = way.batch(&executor, 0..ITEMS).retry(retry());
+            let (reason, partial) = stopped(batch.run(|&n| ask(&service, n)));
+            assert_eq!((reason, partial.attempts(5)), (StopReason::ItemFailed { index: 5 }, 4), "{way:?}");
+            assert!(partial.outcomes()[..5].iter().all(Result::is_ok));
+        }
+    });
+}
+
+/// Each of them would else be a sign for the others that the server refuses all.
+#[test]
+fn several_items_that_are_always_refused_come_to_an_end_each_by_itself() {
+    const REFUSED: &[usize] = &[0, 30, 31, 32, 160];
+    within_a_minute(|| {
+        for way in Way::all() {
+            let limiter = Arc::new(Counting::default());
+            let builder = way.builder().stop_on_error(false).rate_limiter(Arc::clone(&limiter));
+            let executor = builder.build().unwrap();
+            let retry =
+                Retry::delays(|| iter::repeat_n(EVER, 3)).when(|(): &()| RetryDecision::PauseAll(MS(1)));
+            let batch = way.batch(&executor, 0..ITEMS).retry(retry);
+            let result = ran_to_its_end(batch.run(|n| if REFUSED.contains(n) { Err(()) } else { Ok(()) }));
+            assert_eq!((result.succeeded(), result.failed()), (ITEMS - 5, 5), "{way:?}");
+            let attempts: Vec<_> = REFUSED.iter().map(|&n| result.attempts(n)).collect();
+            assert!(attempts.iter().all(|&attempts| attempts <= 5), "{attempts:?}, {way:?}");
+            let pauses = limiter.pauses.lock().unwrap().len();
+            assert!(pauses <= attempts.iter().sum(), "{pauses} pauses, {way:?}");
+        }
+    });
+}
+
+/// Item 0 fails until all others have succeeded, and has retries without end and without delay.
+#[test]
+fn an_item_that_is_always_due_again_keeps_no_other_from_running() {
+    within_a_minute(|| {
+        for way in Way::all() {
+            let done = AtomicUsize::new(0);
+            let op = |&n: &usize| match n {
+                0 if done.load(Ordering::SeqCst) < 59 => Err(n),
+                _ => {
+                    done.fetch_add(1, Ordering::SeqCst);
+                    Ok(n)
                 }
-                succeeded.fetch_add(1, Ordering::SeqCst);
-                Ok(())
+            };
+            let executor = way.collecting();
+            let batch = || way.batch(&executor, 0..60).retry(at_once(usize::MAX)).timeout(MS(20_000));
+            assert!(ran_to_its_end(batch().run(op)).is_success(), "{way:?}");
+            for is_ordered in [true, false] {
+                done.store(0, Ordering::SeqCst);
+                let batch = if is_ordered { batch() } else { batch().unordered() };
+                let streamed = batch.window(60).stream(op, |results| results.count());
+                assert_eq!((streamed.output, streamed.stopped), (60, None), "{is_ordered}, {way:?}");
+            }
+        }
+    });
+}
+
+/// 30 of 300 are dead, and come first.
+#[test]
+fn dead_items_at_the_front_and_others_take_turns() {
+    within_a_minute(|| {
+        for workers in [1, 8] {
+            let tried = Mutex::new(Vec::new());
+            let result = collecting(workers).batch(0..300usize).retry(at_once(5)).run_with(|&n, cx| {
+                tried.lock().unwrap().push((n, cx.attempt()));
+                if n < 30 { Err(n) } else { Ok(n) }
             });
-            let result = ran_to_its_end(result);
-            assert_eq!((result.succeeded(), result.failed()), (99, 1), "{way:?}");
-            // The first pause uses up nothing.
-            assert_eq!(result.attempts(0), 5, "{way:?}");
-            let between = between.into_inner().unwrap();
-            assert!(between.last() > between.first(), "others succeeded in between: {between:?}, {way:?}");
+            assert_eq!(ran_to_its_end(result).failed(), 30);
+            let tried = tried.into_inner().unwrap();
+            let first_good = tried.iter().position(|(n, _)| *n >= 30).unwrap();
+            assert!(first_good <= 60 + 2 * workers, "{first_good} attempts came before the first good item");
+            // Neither do the retries wait until all others have run; with more workers, one that is kept from running may be late.
+            let last_dead = tried.iter().rposition(|(n, _)| *n < 30).unwrap();
+            assert!(workers > 1 || last_dead <= 302, "{last_dead} of {}", tried.len());
         }
     });
 }

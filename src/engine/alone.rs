@@ -35,7 +35,7 @@ pub(super) fn run_alone<O: Operation>(
         failed += 1;
     }
     let ended = panic::catch(|| drop(state));
-    let counts = Counts { succeeded: total - claim.len() - failed, failed };
+    let counts = Counts { succeeded: total - claim.len() - failed, failed, recorded: 0 };
     trace.end(counts);
     let (stopped, elapsed) = (stop.reason(|_| false), clock::since(since));
     let summary = Summary { counts, stopped, elapsed, workers: total.min(1), ..Summary::default() };

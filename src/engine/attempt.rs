@@ -233,11 +233,11 @@ impl<O: Operation> Worker<'_, '_, O> {
         match outcome {
             Ok(value) => {
                 job.settle(claim, Ok(value));
-                Some(Counts::SUCCEEDED)
+                Some(Counts { recorded: 1, ..Counts::SUCCEEDED })
             }
             Err(error) => {
                 self.fail(claim, error);
-                Some(Counts::FAILED)
+                Some(Counts { recorded: 1, ..Counts::FAILED })
             }
         }
     }
@@ -263,16 +263,14 @@ impl<'a, O: Operation> Job<'a, O> {
         if decision == RetryDecision::GiveUp {
             return None;
         }
-        attempt.past.is_held = matches!(decision, RetryDecision::PauseAll(_));
+        attempt.past.is_held = false;
         let delays = attempt.past.delays.get_or_insert_with(|| retry.new_delays());
         match decision {
             RetryDecision::PauseAll(time) => {
-                self.pause_all(time, attempt.pauses, permit);
-                // The first pause of an item is the server's; each other one uses up a delay, so that they come to an end.
-                if mem::replace(&mut attempt.past.has_paused, true) {
-                    delays.next()?;
-                }
-                Some(time)
+                let answer = self.pause_all(time, attempt.pauses, attempt.past.refusal, permit);
+                attempt.past.refusal = Some(answer.refusal);
+                attempt.past.is_held = !answer.waits_alone;
+                (0..answer.costs).all(|_| delays.next().is_some()).then_some(time)
             }
             RetryDecision::RetryAfter(time) => delays.next().map(|_| time),
             _ => delays.next(),

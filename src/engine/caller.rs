@@ -1,4 +1,4 @@
-//! What the calling thread does when there is something to do beside the work: it reports progress, waits for what the consumer
+//! What the calling thread does when there is something to do beside the work: it reports progress, ticks, waits for what the consumer
 //! of a stream asks for, and opens seats when the limit of workers rises. It leaves the work to helpers while there are some.
 
 use std::mem;
@@ -80,7 +80,9 @@ impl<'c, 'j, O: Operation> Caller<'c, 'j, O> {
         let watched = panic::catch(|| self.look_and_wait(&mut reader));
         if watched.is_err() {
             self.job.dispatcher.close(None);
-            self.job.discard(self.report.take());
+            if let Some(Err(panic)) = self.report.take().map(Report::end) {
+                self.job.fail(panic);
+            }
         }
         watched
     }
@@ -99,20 +101,22 @@ impl<'c, 'j, O: Operation> Caller<'c, 'j, O> {
                 }
             }
             let status = self.look();
-            if !self.report.as_mut().is_none_or(|report| report.up_to(status.counts)) {
+            if !self.report.as_mut().is_none_or(|report| report.tell(&status)) {
                 continue; // calls are left to make, but not before another look
             }
             if let Break(found) = self.find(reader) {
                 return found;
             }
+            let tick_in =
+                self.report.as_ref().and_then(Report::tick_in).into_iter().chain(status.tick_in).min();
             if status.tick_in.is_some_and(|wait| wait.is_zero()) {
                 self.job.look_around(status.wants_runnable);
             } else if status.is_looked_after {
-                self.job.wait(signal, reader, status.window, self.job.until_next_look(None, status.tick_in));
+                self.job.wait(signal, reader, status.window, self.job.until_next_look(None, tick_in));
             } else if status.is_over {
                 return None;
             } else if self.seats.take(status.tick_in, |limit| _ = signal.wait(Some(limit))) {
-                self.take_turn(signal, reader, status.tick_in);
+                self.take_turn(signal, reader, tick_in);
             }
         }
     }
@@ -137,11 +141,9 @@ impl<'c, 'j, O: Operation> Caller<'c, 'j, O> {
     fn look(&mut self) -> Status {
         let dispatcher = self.job.dispatcher;
         dispatcher.look_at_deadline();
-        let status = dispatcher.status(if self.job.adapts() {
-            clock::since(dispatcher.since)
-        } else {
-            Duration::ZERO
-        });
+        let is_timed = self.job.adapts() || self.report.is_some();
+        let status =
+            dispatcher.status(if is_timed { clock::since(dispatcher.since) } else { Duration::ZERO });
         if self.seats.makes_way(&status) {
             self.job.discard(self.worker.state.take()); // the helper that takes the seat makes its own
         }
@@ -149,15 +151,16 @@ impl<'c, 'j, O: Operation> Caller<'c, 'j, O> {
         if let Some(workers) = self.seats.refused() {
             dispatcher.update(|schedule| schedule.refused(clock::since(dispatcher.since), workers));
         }
-        if let Some(report) = &mut self.report {
-            report.knows(status.known);
-        }
         status
     }
 
     fn take_turn(&mut self, signal: &Signal, reader: &Option<&mut Reader>, tick_in: Option<Duration>) {
         let Caller { job, seats, report, worker, .. } = self;
-        let mut tell = |counts| report.iter_mut().for_each(|report| report.add(counts));
+        let may_change = job.waits || seats.helpers.is_some();
+        let mut tell = |counts| {
+            let load = may_change.then(|| job.dispatcher.load_of_others());
+            report.iter_mut().for_each(|report| report.add(counts, load));
+        };
         match worker.take_turn(&mut tell) {
             Turn::Worked => {}
             Turn::Leave => {
@@ -171,7 +174,7 @@ impl<'c, 'j, O: Operation> Caller<'c, 'j, O> {
     /// Lets go of what it worked with, and of the callback, which may own something whose destructor panics.
     pub(super) fn leave(self) -> Result<(), Panic> {
         drop(self.worker);
-        panic::catch(|| drop(self.report))
+        self.report.map_or(Ok(()), Report::end)
     }
 }
 
@@ -300,7 +303,6 @@ mod tests {
     use std::time::Instant;
 
     use super::*;
-    use crate::counts::Counts;
     use crate::pool::{Pool, PoolConfig};
 
     fn pool(max_threads: usize) -> Pool {
@@ -319,17 +321,7 @@ mod tests {
     }
 
     fn status(helpers: usize, limit: usize, sent_away: usize) -> Status {
-        Status {
-            counts: Counts::default(),
-            known: (0, true),
-            is_looked_after: helpers > 0,
-            limit,
-            window: 0,
-            sent_away,
-            is_over: false,
-            tick_in: None,
-            wants_runnable: false,
-        }
+        Status { known: (0, true), is_looked_after: helpers > 0, limit, sent_away, ..Status::default() }
     }
 
     #[test]

@@ -41,6 +41,7 @@ use shared::Job;
 
 pub(crate) use crate::slots::Order;
 pub(crate) use operation::{Operation, Settings, Steps};
+pub(crate) use report::Tick;
 pub(crate) use schedule::OnFailure;
 pub(crate) use source::collect;
 
@@ -84,13 +85,16 @@ impl Engine {
         if settings.are_plain() && self.runs_alone(settings.workers, total) {
             return run_alone(since, (slots, claim), settings.on_failure, operation);
         }
-        let (report, recorder) = settings.observers(since, Some(total));
+        let (mut report, recorder) = settings.observers(since, Some(total));
+        if let Some((report, journal)) = report.as_mut().zip(settings.journal.as_ref()) {
+            report.expects(journal.recorded(total));
+        }
         let team = settings.team(Some(total), total, recorder.is_some());
         let workers = team.limit;
-        let hears = match report {
-            Some(_) => Hears::EveryItem,
-            None if team.adapts() || self.clock.is_some() => Hears::Changes,
-            None => Hears::Nothing,
+        let hears = match &report {
+            Some(report) if report.counts_items() => Hears::EveryItem,
+            None if !team.adapts() && self.clock.is_none() => Hears::Nothing,
+            _ => Hears::Changes,
         };
         let held =
             Held::new(Schedule::of_batch(claim, settings.on_failure, team), since, hears, &settings, self);
@@ -169,10 +173,11 @@ impl Engine {
         let (mut slots, reader) =
             Slots::ring(settings.most_under_way(workers).min(at_once), settings.flow.order);
         let window = settings.window(workers, slots.room());
+        let counts_items = report.as_ref().is_some_and(Report::counts_items);
         let held = Held::new(
-            Schedule::of_stream(window, settings.on_failure, team),
+            Schedule::of_stream(window, hint.is_some(), settings.on_failure, team),
             since,
-            if report.is_some() { Hears::EveryItem } else { Hears::Changes },
+            if counts_items { Hears::EveryItem } else { Hears::Changes },
             &settings,
             self,
         );
@@ -228,7 +233,8 @@ impl<'a, I, T, E> Settings<'a, I, T, E> {
         since: Instant,
         items: Option<usize>,
     ) -> (Option<Report<'a>>, Option<Recorder<'a, I>>) {
-        let report = self.on_progress.take().map(|on_progress| Report::new(on_progress, items, since));
+        let ticks = [self.on_tick.take(), self.bar.take()].into_iter().flatten().collect();
+        let report = Report::new(self.on_progress.take(), ticks, items, since);
         (report, self.name_of.take().map(|name_of| Recorder::new(name_of, self.spans, since, items)))
     }
 

@@ -14,9 +14,9 @@ use crate::timeline::recorder::NameOf;
 use crate::workers::Workers;
 
 use super::Engine;
-use super::report::OnProgress;
+use super::report::{OnProgress, Tick};
 use super::results::Flow;
-use super::schedule::OnFailure;
+use super::schedule::{OnFailure, Refusal};
 use crate::slots::Order;
 
 /// What was asked for.
@@ -24,6 +24,8 @@ pub(crate) struct Settings<'a, I, T, E> {
     pub(crate) workers: Workers,
     pub(crate) on_failure: OnFailure,
     pub(crate) on_progress: Option<OnProgress<'a>>,
+    pub(crate) on_tick: Option<Tick<'a>>,
+    pub(crate) bar: Option<Tick<'a>>,
     pub(crate) tokens: Vec<CancelToken>,
     pub(crate) deadline: Option<Instant>,
     pub(crate) timeout: Option<Duration>,
@@ -50,6 +52,8 @@ impl<I, T, E> Settings<'_, I, T, E> {
             workers: engine.workers,
             on_failure: engine.on_failure,
             on_progress: None,
+            on_tick: None,
+            bar: None,
             tokens: Vec::new(),
             deadline: None,
             timeout: None,
@@ -72,8 +76,21 @@ impl<I, T, E> Settings<'_, I, T, E> {
 
     /// Whether the batch asks for nothing but its outcomes.
     pub(super) fn are_plain(&self) -> bool {
-        let Settings { on_progress, tokens, deadline, timeout, name_of, retry, limits, journal, .. } = self;
-        let is_watched = on_progress.is_some() || name_of.is_some() || journal.is_some();
+        let Settings {
+            on_progress,
+            on_tick,
+            bar,
+            tokens,
+            deadline,
+            timeout,
+            name_of,
+            retry,
+            limits,
+            journal,
+            ..
+        } = self;
+        let is_told = on_progress.is_some() || on_tick.is_some() || bar.is_some();
+        let is_watched = is_told || name_of.is_some() || journal.is_some();
         let may_stop = !tokens.is_empty() || deadline.is_some() || timeout.is_some();
         !is_watched && !may_stop && retry.is_none() && limits.is_empty()
     }
@@ -165,14 +182,14 @@ pub(super) struct Past<'a, E> {
     /// What the last attempt came to.
     pub(super) error: Option<E>,
     pub(super) delays: Option<Box<dyn Iterator<Item = Duration> + Send + 'a>>,
-    /// Whether the item has asked for a pause.
-    pub(super) has_paused: bool,
-    /// Whether it waits for that pause.
+    /// If it was refused for the sake of all.
+    pub(super) refusal: Option<Refusal>,
+    /// Whether it waits for a pause of all.
     pub(super) is_held: bool,
 }
 
 impl<E> Default for Past<'_, E> {
     fn default() -> Self {
-        Past { attempts: 0, due: None, error: None, delays: None, has_paused: false, is_held: false }
+        Past { attempts: 0, due: None, error: None, delays: None, refusal: None, is_held: false }
     }
 }

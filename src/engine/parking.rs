@@ -11,13 +11,14 @@ use crate::batch_error::StopReason;
 use crate::cancel::{OnCancel, Watching};
 use crate::clock::{self, TestClock};
 use crate::listeners::{Listener, OnChange};
+use crate::progress::Load;
 use crate::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use crate::sync::channel::{Receiver, Sender, bounded};
 use crate::sync::{Condvar, Instant, Mutex, MutexGuard, later, spin_until};
 
 use super::Engine;
 use super::operation::Settings;
-use super::schedule::{Ask, Done, Member, Next, Schedule, Status, Waiting, Wake};
+use super::schedule::{Answer, Ask, Done, Member, Next, Refusal, Schedule, Status, Waiting, Wake};
 use crate::slots::Claim;
 
 /// Tells the caller that there is something to look at. Given twice before the caller waits, it is one signal: what there is to
@@ -324,6 +325,12 @@ impl Dispatcher {
         true
     }
 
+    /// What goes on beside the caller, which is about to tell of an item that it has just run.
+    pub(super) fn load_of_others(&self) -> Load {
+        let load = self.read(|schedule| schedule.load(self.since.elapsed()));
+        Load { running: load.running.saturating_sub(1), ..load }
+    }
+
     /// How far the batch is.
     pub(super) fn status(&self, now: Duration) -> Status {
         self.schedule.lock().status(now)
@@ -381,13 +388,13 @@ impl Dispatcher {
         self.pauses.load(Ordering::Relaxed)
     }
 
-    /// An attempt that started when there had been `seen` pauses asks for one. Whether that is news.
-    pub(super) fn pause(&self, time: Duration, seen: usize) -> bool {
+    /// An item was refused, also the `last` time, in an attempt that started when there had been `seen` pauses.
+    pub(super) fn pause(&self, time: Duration, seen: usize, last: Option<Refusal>) -> Answer {
         let now = clock::since(self.since);
         self.update(|schedule| {
-            let is_news = schedule.ask_pause(now, time, seen);
+            let answer = schedule.refuse(now, (time, seen), last);
             self.pauses.store(schedule.pause.number(), Ordering::Relaxed);
-            is_news
+            answer
         })
     }
 

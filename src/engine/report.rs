@@ -1,36 +1,108 @@
-//! Calls of `on_progress`: one for each item that was decided.
+//! What the calling thread tells of a batch: calls of `on_progress`, one for each item that was decided, and of `on_tick`.
 
 use std::time::Duration;
 
 use crate::clock;
 use crate::counts::Counts;
-use crate::progress::Progress;
+use crate::panic::{self, Panic};
+use crate::progress::{Earlier, Load, Progress};
 use crate::sync::Instant;
 
-/// What the user wants called after each item.
+use super::schedule::Status;
+
+/// What the user wants called.
 pub(crate) type OnProgress<'a> = Box<dyn FnMut(&Progress) + 'a>;
 
 /// A caller that has made calls for so long looks whether there is something else to do before it goes on.
 const BURST: Duration = Duration::from_millis(1);
 
-/// Turns counts into one call for each item.
+/// As often as a caller looks around by itself.
+const SHORTEST: Duration = Duration::from_millis(1);
+
+/// Calls now and then, also while no item is decided.
+pub(crate) struct Tick<'a> {
+    every: Duration,
+    due: Duration,
+    call: OnProgress<'a>,
+    /// It is called at the beginning and at the end, too.
+    is_shown_all: bool,
+}
+
+impl<'a> Tick<'a> {
+    pub(crate) fn new(every: Duration, call: OnProgress<'a>) -> Self {
+        let every = every.max(SHORTEST);
+        Tick { every, due: every, call, is_shown_all: false }
+    }
+
+    /// One that is called at the beginning and at the end, too.
+    #[cfg_attr(not(feature = "indicatif"), allow(dead_code, reason = "a bar is one"))]
+    pub(crate) fn of_bar(every: Duration, call: OnProgress<'a>) -> Self {
+        Tick { every, due: Duration::ZERO, call, is_shown_all: true }
+    }
+}
+
+/// Turns counts into one call for each item, and time into ticks.
 pub(super) struct Report<'a> {
-    on_progress: OnProgress<'a>,
+    on_progress: Option<OnProgress<'a>>,
+    ticks: Vec<Tick<'a>>,
     /// As far as it is known.
     total: usize,
     total_hint: Option<usize>,
     since: Instant,
     told: Counts,
+    load: Load,
+    /// How many items an earlier run has decided, as far as it is known.
+    recorded: usize,
+    /// How long no other item was decided.
+    only_recorded: Duration,
 }
 
 impl<'a> Report<'a> {
-    pub(super) fn new(on_progress: OnProgress<'a>, total_hint: Option<usize>, since: Instant) -> Self {
+    /// None if there is nothing to call.
+    pub(super) fn new(
+        on_progress: Option<OnProgress<'a>>,
+        ticks: Vec<Tick<'a>>,
+        total_hint: Option<usize>,
+        since: Instant,
+    ) -> Option<Self> {
         let total = total_hint.unwrap_or_default();
-        Report { on_progress, total, total_hint, since, told: Counts::default() }
+        let (told, load, recorded, only_recorded) = (Counts::default(), Load::default(), 0, Duration::ZERO);
+        (on_progress.is_some() || !ticks.is_empty()).then_some(Report {
+            on_progress,
+            ticks,
+            total,
+            total_hint,
+            since,
+            told,
+            load,
+            recorded,
+            only_recorded,
+        })
+    }
+
+    /// Whether it is to hear of every item.
+    pub(super) fn counts_items(&self) -> bool {
+        self.on_progress.is_some()
+    }
+
+    /// An earlier run has decided so many of the items.
+    pub(super) fn expects(&mut self, recorded: usize) {
+        self.recorded = recorded;
+    }
+
+    /// Makes the calls that are due; whether that were all. Slow calls are made a few at a time.
+    pub(super) fn tell(&mut self, status: &Status) -> bool {
+        self.knows(status.known);
+        self.load = status.load;
+        let is_all = self.up_to(status.counts);
+        if !self.ticks.is_empty() {
+            self.tick(self.since.elapsed(), false);
+        }
+        is_all
     }
 
     /// There were so many items so far, and there may be more or not.
-    pub(super) fn knows(&mut self, (items, are_all): (usize, bool)) {
+    fn knows(&mut self, (items, are_all): (usize, bool)) {
         if are_all {
             self.total_hint = Some(items);
         } else if self.total_hint.is_some_and(|hint| hint < items) {
@@ -39,13 +111,13 @@ impl<'a> Report<'a> {
         self.total = self.total_hint.unwrap_or(items);
     }
 
-    /// Calls for the items that were decided since the last time, with one time for all of them; whether that were all
-    /// there are to call for. Slow calls are made a few at a time.
-    pub(super) fn up_to(&mut self, counts: Counts) -> bool {
+    /// Calls for the items that were decided since the last time, with one time for all of them.
+    fn up_to(&mut self, counts: Counts) -> bool {
         if counts == self.told {
             return true;
         }
         let elapsed = clock::since(self.since);
+        self.note_recorded(counts, elapsed);
         let (mut calls, mut next_look) = (0_usize, 1);
         while self.told != counts {
             self.call_for_next(counts, elapsed);
@@ -60,25 +132,78 @@ impl<'a> Report<'a> {
         self.told == counts
     }
 
-    /// Calls for one more item, or a few.
-    pub(super) fn add(&mut self, more: Counts) {
+    /// Calls for one more item, or a few, by turns with the work.
+    pub(super) fn add(&mut self, more: Counts, load: Option<Load>) {
         let (mut counts, elapsed) = (self.told, clock::since(self.since));
         counts.add(more);
+        self.load = load.unwrap_or(self.load);
+        self.note_recorded(counts, elapsed);
         while self.told != counts {
             self.call_for_next(counts, elapsed);
+        }
+        self.tick(elapsed, true);
+    }
+
+    fn note_recorded(&mut self, counts: Counts, elapsed: Duration) {
+        if counts.recorded > 0 && counts.recorded == counts.decided() {
+            self.only_recorded = elapsed;
         }
     }
 
     fn call_for_next(&mut self, counts: Counts, elapsed: Duration) {
+        if self.on_progress.is_none() {
+            self.told = counts;
+            return;
+        }
         if self.told.failed < counts.failed {
             self.told.failed += 1;
         } else {
             self.told.succeeded += 1;
         }
+        self.told.recorded = counts.recorded.min(self.told.recorded + 1);
+        let progress = self.progress(elapsed);
+        self.on_progress.iter_mut().for_each(|on_progress| on_progress(&progress));
+    }
+
+    fn progress(&self, elapsed: Duration) -> Progress {
         let decided = self.told.decided();
         let total_hint = self.total_hint.filter(|hint| *hint >= decided);
-        let progress = Progress::new(self.told, self.total.max(decided), total_hint, elapsed);
-        (self.on_progress)(&progress);
+        let to_come = self.recorded.saturating_sub(self.told.recorded);
+        let earlier = Earlier { to_come, took: self.only_recorded };
+        Progress::new(self.told, (self.total.max(decided), total_hint), elapsed, self.load, earlier)
+    }
+
+    /// Calls what is due. By turns with the work, a bar hears of each item: it has a thread that draws while the next one runs.
+    fn tick(&mut self, elapsed: Duration, is_by_turns: bool) {
+        let is_called = |tick: &Tick<'_>| elapsed >= tick.due || (is_by_turns && tick.is_shown_all);
+        if !self.ticks.iter().any(is_called) {
+            return;
+        }
+        let progress = self.progress(elapsed);
+        for tick in self.ticks.iter_mut().filter(|tick| is_called(tick)) {
+            tick.due = elapsed.saturating_add(tick.every);
+            (tick.call)(&progress);
+        }
+    }
+
+    /// How long it is until the next tick.
+    pub(super) fn tick_in(&self) -> Option<Duration> {
+        let due = self.ticks.iter().map(|tick| tick.due).min()?;
+        Some(due.saturating_sub(self.since.elapsed()))
+    }
+
+    /// Shows a bar what it ends with, and drops all callbacks one by one, whatever their destructors do. A bar's panic is no
+    /// reason to lose a batch that is over.
+    pub(super) fn end(mut self) -> Result<(), Panic> {
+        let progress = self.progress(self.since.elapsed());
+        let mut ended = panic::catch(|| drop(self.on_progress.take()));
+        for mut tick in self.ticks {
+            if tick.is_shown_all {
+                let _ = panic::catch(|| (tick.call)(&progress));
+            }
+            ended = ended.and(panic::catch(|| drop(tick)));
+        }
+        ended
     }
 }
 
@@ -90,16 +215,16 @@ mod tests {
     use super::*;
 
     fn counts(succeeded: usize, failed: usize) -> Counts {
-        Counts { succeeded, failed }
+        Counts { succeeded, failed, recorded: 0 }
     }
 
     #[test]
     fn every_item_gets_one_call() {
         let seen = RefCell::new(Vec::new());
         let on_progress = Box::new(|p: &Progress| seen.borrow_mut().push((p.completed, p.failed)));
-        let mut report = Report::new(on_progress, Some(9), Instant::now());
+        let mut report = Report::new(Some(on_progress), Vec::new(), Some(9), Instant::now()).unwrap();
         while !report.up_to(counts(2, 1)) {}
-        report.add(counts(0, 1));
+        report.add(counts(0, 1), None);
         assert_eq!(seen.borrow().len(), 4);
         assert!(report.up_to(counts(2, 2)));
         assert_eq!(*seen.borrow(), [(1, 1), (2, 1), (3, 1), (4, 2)]);
@@ -112,7 +237,7 @@ mod tests {
             *seen.borrow_mut() += 1;
             thread::sleep(2 * BURST);
         });
-        let mut report = Report::new(slow, Some(100), Instant::now());
+        let mut report = Report::new(Some(slow), Vec::new(), Some(100), Instant::now()).unwrap();
         assert!(!report.up_to(counts(100, 0)));
         assert_eq!(*seen.borrow(), 1);
         assert!(!report.up_to(counts(100, 0)));
@@ -126,7 +251,7 @@ mod tests {
             *seen.borrow_mut() += 1;
             thread::sleep(BURST * 2 / 3);
         });
-        let mut report = Report::new(on_progress, Some(100), Instant::now());
+        let mut report = Report::new(Some(on_progress), Vec::new(), Some(100), Instant::now()).unwrap();
         assert!(!report.up_to(counts(100, 0)));
         assert!(*seen.borrow() <= 2);
     }
@@ -135,10 +260,10 @@ mod tests {
     fn by_turns_each_call_has_its_own_time() {
         let seen = RefCell::new(Vec::new());
         let on_progress = Box::new(|p: &Progress| seen.borrow_mut().push(p.elapsed));
-        let mut report = Report::new(on_progress, Some(3), Instant::now());
+        let mut report = Report::new(Some(on_progress), Vec::new(), Some(3), Instant::now()).unwrap();
         for _ in 0..3 {
             thread::sleep(Duration::from_millis(1));
-            report.add(counts(1, 0));
+            report.add(counts(1, 0), None);
         }
         assert_eq!(seen.borrow().len(), 3);
         assert!(seen.borrow().windows(2).all(|pair| pair[1] >= pair[0] + Duration::from_millis(1)));

@@ -22,7 +22,7 @@ use crate::trace::{Event, Trace};
 use super::limits::{Limits, Permit};
 use super::operation::{Operation, Past, Settings};
 use super::parking::Dispatcher;
-use super::schedule::Role;
+use super::schedule::{Answer, Refusal, Role};
 use super::worker::Worker;
 use crate::slots::{Claim, Slots};
 
@@ -168,11 +168,20 @@ impl<O: Operation> Job<'_, O> {
         self.item_nanos.load(Ordering::Relaxed) < QUICK
     }
 
-    /// Holds all items back, as an attempt asks for that started when there had been so many pauses. Its limiters hear of it.
-    pub(super) fn pause_all(&self, time: Duration, pauses: usize, permit: Option<&Permit>) {
-        if self.dispatcher.pause(time, pauses) {
+    /// An item was refused, also the `last` time, in an attempt that started when there had been `pauses` pauses. Holds all items
+    /// back, unless it is the only one that is refused. Its limiters hear of that.
+    pub(super) fn pause_all(
+        &self,
+        time: Duration,
+        pauses: usize,
+        last: Option<Refusal>,
+        permit: Option<&Permit>,
+    ) -> Answer {
+        let answer = self.dispatcher.pause(time, pauses, last);
+        if answer.is_news {
             self.pause_limiters(permit, time);
         }
+        answer
     }
 
     /// Decides the first item of the claim.

@@ -181,7 +181,7 @@ impl<'w, 'j, O: Operation> Worker<'w, 'j, O> {
             _ => return None,
         };
         let ended = panic::catch(|| self.decide_while(claim, most, gate));
-        let mut counts = Counts { succeeded: claim.index() - start, failed: 0 };
+        let mut counts = Counts { succeeded: claim.index() - start, ..Counts::default() };
         match ended {
             Ok(None | Some(Halt::Gate)) => return Some(counts),
             Ok(Some(Halt::Error(error))) => self.fail_unnoted(claim, ItemError::Failed(error)),

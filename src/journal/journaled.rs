@@ -98,6 +98,10 @@ where
         self.journal.admit(items.iter().enumerate().map(|(position, item)| self.names.id(position, item)))
     }
 
+    fn recorded(&self, items: usize) -> usize {
+        self.journal.recorded(items)
+    }
+
     fn recall(&self, position: usize, item: &I) -> Result<Option<Recalled<T, E>>, JournalFailure> {
         let id = self.id(position, item)?;
         if !self.is_admitted.load(Ordering::Relaxed) {

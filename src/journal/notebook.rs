@@ -215,6 +215,13 @@ impl Journal {
         Ok(index)
     }
 
+    /// How many items of a batch of this size have an outcome that need not be made again.
+    pub(super) fn recorded(&self, items: usize) -> usize {
+        let entries = self.entries.lock();
+        let is_kept = |entry: &Entry| entry.has_value || !self.retries_failed;
+        (0..items).filter(|position| entries.get(&self.plan.index(*position)).is_some_and(is_kept)).count()
+    }
+
     /// What the item has come to in an earlier run, if that is its outcome.
     pub(super) fn recall<T: DeserializeOwned, E>(
         &self,

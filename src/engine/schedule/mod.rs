@@ -24,6 +24,7 @@ use std::time::Duration;
 use crate::adaptive::{Activity, Controller, Sample};
 use crate::batch_error::StopReason;
 use crate::counts::Counts;
+use crate::progress::Load;
 use crate::timeline::curve::Curve;
 
 use crate::slots::Claim;
@@ -35,6 +36,7 @@ use retries::Retries;
 pub(super) use stop::Stop;
 
 pub(super) use chunk_size::Pace;
+pub(super) use pause::{Answer, Refusal};
 pub(crate) use stop::OnFailure;
 pub(super) use team::{Member, Phase, Role, Team};
 
@@ -124,9 +126,13 @@ pub(super) struct Schedule {
     retries: Retries,
     /// A retry was claimed last, so that fresh items come first.
     retried_last: bool,
+    /// How many retries were claimed.
+    retried: usize,
     /// Claims that came back, since the batch has stopped below them.
     undecided: Vec<Claim>,
     window: Window,
+    /// Whether the iterator of the stream knows how many items it has. Then it is taken to have them, and not to wait for them.
+    has_its_items: bool,
     /// When the consumer has been handed so many items, a sleeper has room to pull.
     wants_room: Option<usize>,
     solo: Solo,
@@ -142,9 +148,10 @@ pub(super) struct Schedule {
 }
 
 /// How far the batch is, at one moment.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Status {
     pub(super) counts: Counts,
+    pub(super) load: Load,
     /// How many items there were so far, and whether there will be no more.
     pub(super) known: (usize, bool),
     /// Whether some worker looks after the batch.
@@ -179,8 +186,8 @@ impl Schedule {
         Schedule::new(Fresh::all(claim), Window::new(0, 0), on_failure, team)
     }
 
-    pub(super) fn of_stream(window: Window, on_failure: OnFailure, team: Team) -> Self {
-        Schedule::new(Fresh::pulled(), window, on_failure, team)
+    pub(super) fn of_stream(window: Window, has_its_items: bool, on_failure: OnFailure, team: Team) -> Self {
+        Schedule { has_its_items, ..Schedule::new(Fresh::pulled(), window, on_failure, team) }
     }
 
     fn new(fresh: Fresh, window: Window, on_failure: OnFailure, team: Team) -> Self {
@@ -189,8 +196,10 @@ impl Schedule {
             returned: Vec::new(),
             retries: Retries::default(),
             retried_last: false,
+            retried: 0,
             undecided: Vec::new(),
             window,
+            has_its_items: false,
             wants_room: None,
             solo: Solo::No,
             stop: Stop::new(on_failure),
@@ -229,7 +238,10 @@ impl Schedule {
         };
         self.team.turn(member, phase);
         match next {
-            Next::Wait(until) => return Next::Wait(self.alarm_for(member).into_iter().chain(until).min()),
+            Next::Wait(until) => {
+                let wake = self.alarm_for(member).into_iter().chain(until).min();
+                return Next::Wait(self.pause.end_after(ask.now).or(wake));
+            }
             Next::Run { ref claim, .. } => {
                 let items = claim.len();
                 if !ask.is_limited {
@@ -255,13 +267,11 @@ impl Schedule {
         }
         let mut until = self.pause.end_after(ask.now);
         if until.is_none() && self.team.has_room(member) && !self.at_limits.is_closed {
-            if let Some(next) = self.claim(ask, stop_at) {
+            // Retries that are due and everything else take turns.
+            let due = if mem::take(&mut self.retried_last) { None } else { self.claim_due(ask.now) };
+            let next = due.or_else(|| self.claim(ask, stop_at)).or_else(|| self.pull(member, ask, stop_at));
+            if let Some(next) = next.or_else(|| self.claim_due(ask.now)) {
                 return next;
-            }
-            let most = self.may_pull(member, ask, stop_at);
-            if most > 0 {
-                self.fresh.lend(most);
-                return Next::Pull { index: self.fresh.known().0, most };
             }
             until = self.patience(member, ask.now);
         }
@@ -277,21 +287,30 @@ impl Schedule {
         Next::Leave
     }
 
-    /// Claims a retry that is due, what was handed back, or fresh items. Retries and the others take turns.
+    fn claim_due(&mut self, now: Duration) -> Option<Next> {
+        let claim = self.retries.take_due(now)?;
+        (self.retried_last, self.retried) = (true, self.retried + 1);
+        Some(Next::Run { claim, is_retry: true })
+    }
+
+    /// Claims what was handed back, or fresh items.
     fn claim(&mut self, ask: Ask, stop_at: usize) -> Option<Next> {
-        let has_other = !self.returned.is_empty() || self.fresh.has_some(stop_at);
-        if !(self.retried_last && has_other) {
-            if let Some(claim) = self.retries.take_due(ask.now) {
-                self.retried_last = true;
-                return Some(Next::Run { claim, is_retry: true });
-            }
-        }
-        self.retried_last = false;
         let claim = self.claim_returned(stop_at).or_else(|| {
             let size = self.fair_size(ask.size);
             self.fresh.claim(size, stop_at)
         })?;
         Some(Next::Run { claim, is_retry: false })
+    }
+
+    /// Pulls what is to be claimed next, so that retries which are due have had their turn.
+    fn pull(&mut self, member: &Member, ask: Ask, stop_at: usize) -> Option<Next> {
+        let most = self.may_pull(member, ask, stop_at);
+        if most == 0 {
+            return None;
+        }
+        self.fresh.lend(most);
+        self.retried_last = true;
+        Some(Next::Pull { index: self.fresh.known().0, most })
     }
 
     fn claim_returned(&mut self, stop_at: usize) -> Option<Claim> {
@@ -329,7 +348,7 @@ impl Schedule {
                 fair
             }
             Role::Caller if has_others => 0,
-            _ => usize::from(self.waiting() == 0),
+            _ => usize::from(self.has_its_items || self.waiting() == 0),
         };
         let most = wanted.min(self.room(ask.handed_on));
         if most == 0 && wanted > 0 {
@@ -405,8 +424,8 @@ impl Schedule {
     fn has_work_for_the_idle(&self, handed_on: usize) -> bool {
         let stop_at = self.stop.line();
         let has_room = || self.wants_room.is_none_or(|wanted| handed_on >= wanted);
-        // A helper alone does not pull while an item that waits needs it.
-        let may_pull = || self.team.helpers > 1 || self.waiting() == 0;
+        // A helper alone does not pull what may keep it waiting while an item that waits needs it.
+        let may_pull = || self.team.helpers > 1 || self.has_its_items || self.waiting() == 0;
         let may_claim = || {
             !self.returned.is_empty()
                 || self.fresh.has_some(stop_at)
@@ -553,14 +572,22 @@ impl Schedule {
         self.fresh.take_back(has_ended);
     }
 
-    /// An attempt asks that nothing starts for this time. Whether that is news.
-    pub(super) fn ask_pause(&mut self, now: Duration, time: Duration, seen: usize) -> bool {
+    /// An item was refused, also the `last` time: by an answer that asks for a time without starts, to an attempt that had seen so
+    /// many pauses.
+    pub(super) fn refuse(
+        &mut self,
+        now: Duration,
+        asked: (Duration, usize),
+        last: Option<Refusal>,
+    ) -> Answer {
         self.clock = self.clock.max(now);
-        let is_news = self.pause.ask(now, time, seen);
-        if is_news {
+        let answer =
+            self.pause.refuse(now, asked, self.counts.succeeded.saturating_sub(self.counts.recorded), last);
+        if answer.is_news {
+            self.retried_last = true; // after the pause others go first, so that it shows whether they are refused, too
             self.control(now, Controller::overload);
         }
-        is_news
+        answer
     }
 }
 
@@ -663,6 +690,7 @@ impl Schedule {
         let controller = self.team.controller.as_deref();
         Status {
             counts: self.counts,
+            load: self.load(now),
             known: self.fresh.known(),
             is_looked_after: self.team.present(self.fresh.is_open(self.stop.line())) > 0,
             limit: self.team.limit,
@@ -671,6 +699,21 @@ impl Schedule {
             is_over: self.is_over(),
             tick_in: controller.and_then(Controller::next_tick).map(|at| at.saturating_sub(now)),
             wants_runnable: controller.is_some_and(|controller| controller.wants_runnable(now)),
+        }
+    }
+
+    /// What goes on. An item that has failed waits for its next attempt before its worker tells that it is done with it.
+    pub(super) fn load(&self, now: Duration) -> Load {
+        let retrying = self.retries.waiting();
+        let waiting = self.waiting();
+        let undecided = self.fresh.known().0.saturating_sub(self.counts.decided() + waiting);
+        Load {
+            running: self.team.busy.min(undecided),
+            waiting,
+            retrying,
+            retries: self.retried,
+            workers: self.team.limit,
+            paused_for: self.pause.end_after(now).map(|end| end - now),
         }
     }
 

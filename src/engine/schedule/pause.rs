@@ -1,4 +1,4 @@
-//! How long all items are held back, as retries ask for it.
+//! How long all items are held back, as retries ask for it, and when an item that asks for it waits alone.
 
 use std::time::Duration;
 
@@ -9,12 +9,70 @@ pub(in crate::engine) struct Pause {
     longest: Duration,
     /// How many pauses there have been.
     number: usize,
+    /// How many refusals there have been that may tell of the server, and not of the item.
+    refusals: usize,
+    /// How many of them came before the last pause.
+    before: usize,
+}
+
+/// What is known of an item that was refused, until it is refused again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::engine) struct Refusal {
+    /// How many items had succeeded.
+    succeeded: usize,
+    /// How many refusals there are as long as no other item is refused.
+    alone: usize,
+    /// Its first refusal has used up no delay, and may turn out to have been the item's own.
+    owes: bool,
+}
+
+/// What comes of a refusal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::engine) struct Answer {
+    /// There is a pause of its own, or a longer one.
+    pub(in crate::engine) is_news: bool,
+    /// The item waits, and others may start.
+    pub(in crate::engine) waits_alone: bool,
+    /// How many delays it uses up.
+    pub(in crate::engine) costs: usize,
+    pub(in crate::engine) refusal: Refusal,
 }
 
 impl Pause {
+    /// An item is refused, and asks that nothing starts for this time, in an attempt that started when there had been `seen` pauses.
+    ///
+    /// The server may have refused it for the sake of all. But if others have `succeeded` since the `last` time, it is the item: that
+    /// uses up a delay, and one for the first time, too. If then no other item was refused, it waits alone.
+    pub(super) fn refuse(
+        &mut self,
+        now: Duration,
+        (time, seen): (Duration, usize),
+        succeeded: usize,
+        last: Option<Refusal>,
+    ) -> Answer {
+        let is_own = last.is_some_and(|last| !last.owes || succeeded > last.succeeded);
+        let costs = last.map_or(0, |last| 1 + usize::from(last.owes && is_own));
+        if let Some(last) = last.filter(|last| is_own && last.alone == self.refusals) {
+            return Answer {
+                is_news: false,
+                waits_alone: true,
+                costs,
+                refusal: Refusal { succeeded, owes: false, ..last },
+            };
+        }
+        let number = self.number;
+        let is_news = self.ask(now, time, seen);
+        if self.number > number {
+            self.before = self.refusals;
+        }
+        self.refusals += usize::from(!is_own);
+        let alone = self.before + usize::from(!is_own);
+        Answer { is_news, waits_alone: false, costs, refusal: Refusal { succeeded, alone, owes: !is_own } }
+    }
+
     /// An attempt asks for a pause that started when there had been `seen` pauses. Whether that is news: a pause of its own, or a
     /// longer one.
-    pub(super) fn ask(&mut self, now: Duration, time: Duration, seen: usize) -> bool {
+    fn ask(&mut self, now: Duration, time: Duration, seen: usize) -> bool {
         self.until = self.until.max(now.saturating_add(time));
         let is_another = seen == self.number;
         let is_news = is_another || time > self.longest;
@@ -106,5 +164,64 @@ mod tests {
         assert_eq!((pause.left(now), pause.number()), (Duration::ZERO, 1));
         assert!(pause.ask(now, SECOND, 0), "of an attempt that started before");
         assert_eq!(pause.left(now), SECOND);
+    }
+
+    /// What an item costs and whether it pauses all, at each of its refusals; between them this many other items succeed and are
+    /// refused for the first time.
+    fn course(between: &[(usize, usize)]) -> Vec<(usize, bool)> {
+        let (mut pause, mut succeeded, mut last, mut told) = (Pause::default(), 0, None, Vec::new());
+        for &(more, refused) in between {
+            let seen = pause.number();
+            let answer = pause.refuse(SECOND, (SECOND, seen), succeeded, last);
+            told.push((answer.costs, answer.is_news));
+            last = Some(answer.refusal);
+            succeeded += more;
+            for _ in 0..refused {
+                pause.refuse(SECOND, (SECOND, pause.number()), succeeded, None);
+            }
+        }
+        told
+    }
+
+    #[test]
+    fn an_item_that_alone_is_refused_pauses_all_once_and_pays_for_each_refusal() {
+        assert_eq!(course(&[(1, 0); 4]), [(0, true), (2, false), (1, false), (1, false)]);
+        assert_eq!(course(&[(1, 0), (0, 0), (0, 0)]), [(0, true), (2, false), (1, false)]);
+        assert_eq!(course(&[(0, 0), (1, 0), (0, 0)]), [(0, true), (1, true), (2, false)]);
+    }
+
+    #[test]
+    fn where_no_item_succeeds_each_refusal_is_a_pause_and_the_first_is_free() {
+        assert_eq!(course(&[(0, 0); 3]), [(0, true), (1, true), (1, true)]);
+    }
+
+    #[test]
+    fn an_item_does_not_wait_alone_while_others_are_refused_too() {
+        assert_eq!(course(&[(1, 1); 3]), [(0, true), (2, true), (1, true)]);
+        assert_eq!(course(&[(1, 1), (1, 0), (1, 0)]), [(0, true), (2, true), (1, false)]);
+    }
+
+    #[test]
+    fn items_that_are_refused_together_are_not_alone_whichever_came_first() {
+        let mut pause = Pause::default();
+        let first: Vec<_> =
+            (0..3).map(|_| pause.refuse(SECOND, (SECOND, 0), 5, None)).map(|answer| answer.refusal).collect();
+        for last in first {
+            let mut pause = Pause { ..pause };
+            let answer = pause.refuse(SECOND, (SECOND, 1), 6, Some(last));
+            assert_eq!((answer.is_news, answer.costs), (true, 2));
+        }
+    }
+
+    /// Else each of two items would take the other for a sign that the server refuses all.
+    #[test]
+    fn two_items_that_are_always_refused_soon_wait_alone() {
+        let (mut pause, mut last, mut news) = (Pause::default(), [None; 2], Vec::new());
+        for (succeeded, item) in (0..8).map(|step| (step, step % 2)) {
+            let answer = pause.refuse(SECOND, (SECOND, pause.number()), succeeded, last[item]);
+            last[item] = Some(answer.refusal);
+            news.push(answer.is_news);
+        }
+        assert_eq!(news, [true, true, true, false, false, false, false, false]);
     }
 }

@@ -67,7 +67,7 @@ impl Model {
         let team = Team::new(plan.limit, None, true, false);
         let schedule = match plan.window {
             None => Schedule::of_batch(Claim::of(0..plan.fates.len()), plan.on_failure, team),
-            Some((least, most)) => Schedule::of_stream(Window::new(least, most), plan.on_failure, team),
+            Some((least, most)) => Schedule::of_stream(Window::new(least, most), true, plan.on_failure, team),
         };
         let worker =
             |_| Worker { member: Member::new(Role::Helper), holds: Holds::Nothing, done: Done::default() };
