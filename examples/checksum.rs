@@ -5,8 +5,6 @@
 use std::io::{self, ErrorKind, Write};
 use std::{env, error::Error, fmt::Display, fs::File, path::Path, process::ExitCode, slice};
 
-#[cfg(feature = "indicatif")]
-use batch_executor::progress_bar as progress_line;
 use batch_executor::{BatchExecutor, Workers};
 use sha2::{Digest, Sha256};
 use walkdir::{DirEntry, WalkDir};
@@ -23,7 +21,12 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
     let files = listed.filter(|entry| entry.file_type().is_file()).map(DirEntry::into_path);
 
     let executor = BatchExecutor::builder().workers(Workers::auto()).stop_on_error(false).build()?;
-    let result = executor.batch(files).on_progress(progress_line()).run(|file| checksum(file));
+    let batch = executor.batch(files);
+    #[cfg(feature = "indicatif")]
+    let batch = batch.progress_bar();
+    #[cfg(not(feature = "indicatif"))]
+    let batch = batch.on_progress(progress_line());
+    let result = batch.run(|file| checksum(file));
 
     unlisted.iter().for_each(say);
     for failure in result.failures() {

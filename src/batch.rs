@@ -167,20 +167,24 @@ impl<'a, It: Iterator, T, E> Batch<'a, It, T, E> {
         self
     }
 
-    /// Calls `callback` once in every `every`, also while no item is decided: with how far the batch is, what
-    /// [runs](Progress::running), what [waits](Progress::waiting), and for how long it is still
-    /// [paused](Progress::paused_for). The last call of this method wins.
+    /// Calls `callback` once in every `every`, also while no item is decided: with how far the
+    /// batch is, what [runs](Progress::running), what [waits](Progress::waiting), and for how long
+    /// it is still [paused](Progress::paused_for). The last call of this method wins.
     ///
-    /// The calls come on the calling thread, one at a time and never during one of [`on_progress`](Batch::on_progress). The first
-    /// comes when `every` has passed; in a batch that ends before, there is none. A call that takes longer than `every` is followed
-    /// by the next as soon as the calling thread has looked after everything else. An `every` below a millisecond is taken for one.
+    /// The calls come on the calling thread, one at a time and never during one of
+    /// [`on_progress`](Batch::on_progress). The first comes when `every` has passed; in a batch
+    /// that ends before, there is none. A call that takes longer than `every` is followed by the
+    /// next as soon as the calling thread has looked after everything else. An `every` below a
+    /// millisecond is taken for one.
     ///
-    /// With several workers the calling thread leaves the work to the others, so calls come on time whatever the items do. Two
-    /// cases are different:
+    /// With several workers the calling thread leaves the work to the others, so calls come on time
+    /// whatever the items do. Two cases are different:
     ///
-    /// - **One worker** ([`Workers::Sequential`], `Fixed(1)`, or no other thread can be had) is the calling thread. Calls come between
-    ///   two items, while all items wait for another attempt, and in a pause, but not while an item runs or waits for a permit.
-    /// - **In a [stream](Batch::stream)** the calling thread is in the consumer: calls come while that waits for the next item.
+    /// - **One worker** ([`Workers::Sequential`], `Fixed(1)`, or no other thread can be had) is the
+    ///   calling thread. Calls come between two items, while all items wait for another attempt,
+    ///   and in a pause, but not while an item runs or waits for a permit.
+    /// - **In a [stream](Batch::stream)** the calling thread is in the consumer: calls come while
+    ///   that waits for the next item.
     ///
     /// # Panics
     ///
@@ -204,29 +208,35 @@ impl<'a, It: Iterator, T, E> Batch<'a, It, T, E> {
         self
     }
 
-    /// Draws a progress bar on stderr, beside whatever [`on_progress`](Batch::on_progress) and [`on_tick`](Batch::on_tick) do.
+    /// Draws a progress bar on stderr, beside whatever [`on_progress`](Batch::on_progress) and
+    /// [`on_tick`](Batch::on_tick) do.
     ///
-    /// It shows how many items are done and of how many, how many failed, [how many a second](Progress::rate) and
-    /// [how much longer](Progress::eta); in a pause how long that lasts, and how many items wait to be retried. It is there from
-    /// the start, goes on while no item is decided, and stays as it was when the batch is over, stopped, or unwinding. Where the
-    /// number of items is not known, as in some [streams](Batch::stream), there is a count and no bar; on a narrow terminal there are
-    /// the words that fit. [`guide::progress`](crate::guide::progress) has pictures.
+    /// It shows how many items are done and of how many, how many failed, [how many a
+    /// second](Progress::rate) and [how much longer](Progress::eta); in a pause how long that
+    /// lasts, and how many items wait to be retried. It is there from the start, goes on while no
+    /// item is decided, and stays as it was when the batch is over, stopped, or unwinding. Where
+    /// the number of items is not known, as in some [streams](Batch::stream), there is a count and
+    /// no bar; on a narrow terminal there are the words that fit.
+    /// [`guide::progress`](crate::guide::progress) has pictures.
     ///
     /// ```text
     /// 4213/10000 [==========================>                                    ] 3 failed, 240/s, 24 s left
     /// ```
     ///
-    /// Where stderr is no terminal, or one that cannot redraw a line, there is a line every five seconds, and one at the end:
+    /// Where stderr is no terminal, or one that cannot redraw a line, there is a line every five
+    /// seconds, and one at the end:
     ///
     /// ```text
     /// 1200 of 10000, 3 failed, 240/s, 37 s left
     /// ```
     ///
-    /// Text that something else prints to the terminal meanwhile gets in between. To print beside a bar, take
-    /// [`progress_bar_on`](Batch::progress_bar_on), and its `println`.
+    /// Text that something else prints to the terminal meanwhile gets in between. To print beside a
+    /// bar, take [`progress_bar_on`](Batch::progress_bar_on), and its `println`.
     ///
-    /// The calling thread draws it at most ten times a second, whatever the number of items: an item costs nothing more. While that
-    /// thread is busy, with an item of its only worker or in the consumer of a stream, a thread of the bar's own draws the time.
+    /// The calling thread draws it at most ten times a second, whatever the number of items. While
+    /// that thread is busy, with an item of its only worker or in the consumer of a stream, a
+    /// thread of the bar's own draws the time. With several workers an item costs nothing more;
+    /// with one, which tells the bar of each, some ten nanoseconds.
     ///
     /// ```
     /// use batch_executor::BatchExecutor;
@@ -241,13 +251,13 @@ impl<'a, It: Iterator, T, E> Batch<'a, It, T, E> {
         self
     }
 
-    /// Like [`progress_bar`](Batch::progress_bar), with a bar of your own: its style, and wherever it draws, a
-    /// [`MultiProgress`](indicatif::MultiProgress) for example. Where it draws nothing, nothing is written. The last call of the two
-    /// wins.
+    /// Like [`progress_bar`](Batch::progress_bar), with a bar of your own: its style, and wherever
+    /// it draws, a [`MultiProgress`](indicatif::MultiProgress) for example. Where it draws nothing,
+    /// nothing is written. The last call of the two wins.
     ///
-    /// The batch sets its position, and its length where the number of items is known; when it is over it
-    /// [abandons](indicatif::ProgressBar::abandon) the bar, which leaves it visible: keep a clone to clear it, or to write a message.
-    /// The style gets more keys:
+    /// The batch sets its position, and its length where the number of items is known; when it is
+    /// over it [abandons](indicatif::ProgressBar::abandon) the bar, which leaves it visible: keep a
+    /// clone to clear it, or to write a message. The style gets more keys:
     ///
     /// | key | for example | |
     /// |---|---|---|
@@ -258,8 +268,9 @@ impl<'a, It: Iterator, T, E> Batch<'a, It, T, E> {
     /// | `{left}` | `37 s left` | empty while that is not known; at the end how long it took, `in 42 s` |
     /// | `{batch}` | `3 failed, 240/s, 37 s left` | those of them that say something; in a pause without the last two |
     ///
-    /// A clone of the bar prints beside it: [`println`](indicatif::ProgressBar::println) puts a line above it, where it is drawn, and
-    /// [`suspend`](indicatif::ProgressBar::suspend) takes it away while something else prints.
+    /// A clone of the bar prints beside it: [`println`](indicatif::ProgressBar::println) puts a
+    /// line above it, where it is drawn, and [`suspend`](indicatif::ProgressBar::suspend) takes it
+    /// away while something else prints.
     ///
     /// ```
     /// use batch_executor::BatchExecutor;

@@ -5,6 +5,7 @@
 //! | [`workers`] | How many at once? What does `adaptive()` do? |
 //! | [`errors`] | What can become of an item, when does a batch stop, and what is there then? |
 //! | [`retries`] | How many a second? What is tried again, and when? |
+//! | [`progress`] | How far is it, and how does the bar look? |
 //! | [`streams`] | What if the input is endless, or larger than memory? |
 //! | [`timelines`] | Where has the time gone? |
 //! | `resuming` | What if the process dies at item 139,999? (With feature `journal`.) |
@@ -28,6 +29,9 @@ pub mod machines {}
 
 #[doc = include_str!("guide/migration.md")]
 pub mod migration {}
+
+#[doc = include_str!("guide/progress.md")]
+pub mod progress {}
 
 #[doc = include_str!("guide/promises.md")]
 pub mod promises {}

@@ -8,7 +8,8 @@ pub(crate) trait JournalHook<I, T, E>: Sync {
     /// Whether this batch may run. All items are there, and none has started.
     fn admit(&self, items: &[I]) -> Result<(), JournalFailure>;
 
-    /// How many items of a batch of this size were decided by an earlier run, as far as that is known before they are looked at.
+    /// How many items of a batch of this size were decided by an earlier run, as far as that is
+    /// known before they are looked at.
     fn recorded(&self, items: usize) -> usize;
 
     /// What the item came to in an earlier run, if that is its outcome.

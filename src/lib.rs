@@ -30,7 +30,7 @@
 //! | settings for many batches | [`BatchExecutor`] and its [builder](BatchExecutorBuilder): [`Workers`], how many at once; [`RateLimit`] and [`RateLimiter`], how fast |
 //! | to run a batch | [`Batch`]: [`run`](Batch::run), [`run_with`](Batch::run_with), [`run_tasks`](Batch::run_tasks) |
 //! | input without end, outcomes one by one | [`stream`](Batch::stream), [`stream_with`](Batch::stream_with): [`Results`], [`Streamed`] |
-//! | to know how far it is | [`on_progress`](Batch::on_progress): [`Progress`] |
+//! | to know how far it is | [`on_progress`](Batch::on_progress), [`on_tick`](Batch::on_tick): [`Progress`] |
 //! | to stop it | [`cancel_on`](Batch::cancel_on) a [`CancelToken`], [`timeout`](Batch::timeout), [`deadline`](Batch::deadline) |
 //! | to try items again | [`retry`](Batch::retry): [`Retry`], [`RetryDecision`] |
 //! | a connection or a buffer for each worker | [`run_init`](Batch::run_init), [`try_run_init`](Batch::try_run_init), [`stream_init`](Batch::stream_init): [`ItemContext`] |
@@ -61,7 +61,8 @@
 //!
 //! - `cpu-time`: exact CPU times of threads, for [`AdaptiveWorkers`]. On macOS and Windows switch it on if you use those: without it
 //!   no CPU time is known there. [More about it](guide::workers).
-//! - `indicatif`: `progress_bar()`, a callback for `on_progress` that draws a progress bar, and `progress_bar_on(bar)` for one of your own.
+//! - `indicatif`: `.progress_bar()`, a step that draws a progress bar, and `.progress_bar_on(bar)`
+//!   for one of your own.
 //! - `serde`: `Serialize` for [`BatchResult`] and everything in it, [`BatchError`], [`StopReason`], [`Progress`], [`Streamed`],
 //!   [`TimelineStats`], [`Span`] and [`Interval`].
 //! - `journal`: `Journal`, a record of what has become of each item, so that a run that died is gone on with.

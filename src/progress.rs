@@ -6,9 +6,10 @@ use crate::counts::Counts;
 
 /// How far a batch is.
 ///
-/// `completed == succeeded + failed`. In calls of [`on_progress`](crate::Batch::on_progress) it is one more than in the call
-/// before. What goes on at the moment (`running`, `waiting`, `retries`, `workers`, `paused_for`) is that of the time of the call;
-/// where several calls are made together, the same for all of them.
+/// `completed == succeeded + failed`. In calls of [`on_progress`](crate::Batch::on_progress) it is
+/// one more than in the call before. What goes on at the moment (`running`, `waiting`, `retries`,
+/// `workers`, `paused_for`) is that of the time of the call; where several calls are made together,
+/// the same for all of them.
 ///
 /// ```
 /// use batch_executor::BatchExecutor;
@@ -39,14 +40,17 @@ pub struct Progress {
     pub failed: usize,
     /// Items that workers run now.
     pub running: usize,
-    /// Items that wait now: for their next attempt, or, when a worker has taken them up, for a permit or the end of a pause.
+    /// Items that wait now: for their next attempt, or, when a worker has taken them up, for a
+    /// permit or the end of a pause.
     pub waiting: usize,
-    /// Retries so far: how many attempts were not the first at their item. Those that have failed again count, too.
+    /// Retries so far: how many attempts were not the first at their item. Those that have failed
+    /// again count, too.
     pub retries: usize,
-    /// Those of the completed that a journal has from an earlier run. They count neither in [`rate`](Progress::rate) nor in
-    /// [`eta`](Progress::eta).
+    /// Those of the completed that a journal has from an earlier run. They count neither in
+    /// [`rate`](Progress::rate) nor in [`eta`](Progress::eta).
     pub recorded: usize,
-    /// How many items may run at once now: the number of workers, or what [adaptive](crate::Workers::adaptive) ones have come to.
+    /// How many items may run at once now: the number of workers, or what
+    /// [adaptive](crate::Workers::adaptive) ones have come to.
     pub workers: usize,
     /// Time since the batch began. Completions that are reported together carry the same time.
     #[cfg_attr(
@@ -54,8 +58,8 @@ pub struct Progress {
         serde(rename = "elapsed_seconds", serialize_with = "crate::seconds::as_seconds")
     )]
     pub elapsed: Duration,
-    /// How long nothing starts yet, since an error has asked for [`PauseAll`](crate::RetryDecision::PauseAll). None where nothing
-    /// is held back.
+    /// How long nothing starts yet, since an error has asked for
+    /// [`PauseAll`](crate::RetryDecision::PauseAll). None where nothing is held back.
     #[cfg_attr(
         feature = "serde",
         serde(rename = "paused_for_seconds", serialize_with = "crate::seconds::as_seconds_if_any")
@@ -78,6 +82,8 @@ pub(crate) struct Load {
     pub(crate) retries: usize,
     pub(crate) workers: usize,
     pub(crate) paused_for: Option<Duration>,
+    /// When the first item began that no earlier run has decided.
+    pub(crate) began: Duration,
 }
 
 /// What an earlier run has done for this one.
@@ -85,12 +91,13 @@ pub(crate) struct Load {
 pub(crate) struct Earlier {
     /// How many items it has decided that have not been looked up yet, as far as that is known.
     pub(crate) to_come: usize,
-    /// How long this run has only looked up such items.
+    /// When the first item began that is not one of them.
     pub(crate) took: Duration,
 }
 
 impl Progress {
-    /// With so many items, if that is known in the second place; of a stream otherwise those so far.
+    /// With so many items, if that is known in the second place; of a stream otherwise those so
+    /// far.
     pub(crate) fn new(
         counts: Counts,
         (total, total_hint): (usize, Option<usize>),
@@ -99,7 +106,7 @@ impl Progress {
         earlier: Earlier,
     ) -> Self {
         let Counts { succeeded, failed, recorded } = counts;
-        let Load { running, waiting, retrying, retries, workers, paused_for } = load;
+        let Load { running, waiting, retrying, retries, workers, paused_for, .. } = load;
         Progress {
             completed: counts.decided(),
             total,
@@ -131,8 +138,9 @@ impl Progress {
         Progress { elapsed: self.elapsed.saturating_add(time), paused_for: left, ..*self }
     }
 
-    /// Items completed per second, on average since the batch began. 0 until time has passed, or while every item was
-    /// [`recorded`](Progress::recorded): those are not counted, and neither is the time in which nothing else was looked up.
+    /// Items completed per second, on average since the batch began. 0 until time has passed, or
+    /// while every item was [`recorded`](Progress::recorded): those are not counted, and neither is
+    /// the time in which nothing else was looked up.
     ///
     /// ```
     /// use batch_executor::BatchExecutor;
@@ -154,9 +162,10 @@ impl Progress {
         if time.is_zero() { 0.0 } else { completed as f64 / time.as_secs_f64() }
     }
 
-    /// The time that the rest takes if it goes on at [`rate`](Progress::rate). Items of which a journal has a value are not taken
-    /// for a part of that rest, in a batch; a stream meets them one by one. `None` while there is no rate, where the time is too long
-    /// for a [`Duration`], or while it is not known how many items there are.
+    /// The time that the rest takes if it goes on at [`rate`](Progress::rate). Items of which a
+    /// journal has a value are not taken for a part of that rest, in a batch; a stream meets them
+    /// one by one. `None` while there is no rate, where the time is too long for a [`Duration`], or
+    /// while it is not known how many items there are.
     ///
     /// ```
     /// use std::time::Duration;

@@ -1,4 +1,5 @@
-//! A progress bar: what a batch shows with crate `indicatif`, or as lines where nothing can be drawn.
+//! A progress bar: what a batch shows with crate `indicatif`, or as lines where nothing can be
+//! drawn.
 
 use std::fmt;
 use std::io::{self, Write};
@@ -25,9 +26,10 @@ const NARROWEST: usize = 6;
 
 /// A progress bar on stderr, as a callback for [`Batch::on_progress`](crate::Batch::on_progress).
 ///
-/// The step [`progress_bar`](crate::Batch::progress_bar) of a batch draws the same bar, and more often: at the start, and while
-/// no item is decided. This one moves when an item is decided, and not before a tenth of a second has passed. An item costs a few
-/// nanoseconds more than with a callback that only counts.
+/// The step [`progress_bar`](crate::Batch::progress_bar) of a batch draws the same bar, and more
+/// often: at the start, and while no item is decided. This one moves when an item is decided, and
+/// not before a tenth of a second has passed. An item costs a few nanoseconds more than with a
+/// callback that only counts.
 ///
 /// ```
 /// use batch_executor::{BatchExecutor, progress_bar};
@@ -41,8 +43,9 @@ pub fn progress_bar() -> impl FnMut(&Progress) {
     move |progress| presenter.tell(progress)
 }
 
-/// Like [`progress_bar`], with a bar of your own, as in [`Batch::progress_bar_on`](crate::Batch::progress_bar_on): there are its
-/// rules, and the keys that its style may have.
+/// Like [`progress_bar`], with a bar of your own, as in
+/// [`Batch::progress_bar_on`](crate::Batch::progress_bar_on): there are its rules, and the keys
+/// that its style may have.
 ///
 /// ```
 /// use batch_executor::{BatchExecutor, progress_bar_on};
@@ -58,7 +61,8 @@ pub fn progress_bar_on(bar: ProgressBar) -> impl FnMut(&Progress) {
     move |progress| presenter.tell(progress)
 }
 
-/// What [`Batch::progress_bar`](crate::Batch::progress_bar) shows, told at the start, every tenth of a second and at the end.
+/// What [`Batch::progress_bar`](crate::Batch::progress_bar) shows, told at the start, every tenth
+/// of a second and at the end.
 pub(crate) fn shown_on_stderr() -> impl FnMut(&Progress) {
     let mut presenter = Presenter::from_the_start(Face::on_stderr());
     move |progress| presenter.tell(progress)
@@ -88,7 +92,8 @@ impl Presenter {
         Presenter { due: face.pause(), face, last: None, ended_at: None, redrawer: None }
     }
 
-    /// One that draws what there is at the start, and draws the time while the calling thread is busy.
+    /// One that draws what there is at the start, and draws the time while the calling thread is
+    /// busy.
     fn from_the_start(face: Face) -> Self {
         let mut presenter = Presenter::new(face);
         if presenter.face.bar().is_some() {
@@ -98,7 +103,8 @@ impl Presenter {
     }
 
     fn tell(&mut self, progress: &Progress) {
-        if self.ended_at == Some(progress.completed) {
+        let is_empty = progress.total_hint == Some(0);
+        if is_empty || self.ended_at == Some(progress.completed) {
             return;
         }
         self.last = Some(*progress);
@@ -134,8 +140,8 @@ impl Drop for Presenter {
     }
 }
 
-/// A thread that draws the time while the calling thread is busy, with an item or in the consumer of a stream. Where the system
-/// gives no thread, the bar stands still meanwhile.
+/// A thread that draws the time while the calling thread is busy, with an item or in the consumer
+/// of a stream. Where the system gives no thread, the bar stands still meanwhile.
 struct Redrawer {
     goes_on: Option<channel::Sender<()>>,
     thread: Option<thread::JoinHandle<()>>,
@@ -259,8 +265,8 @@ impl Face {
     }
 }
 
-/// What our bar looks like on so many columns, and how many of them are left for words. Where there is no room for both, the words
-/// stay, and no bar.
+/// What our bar looks like on so many columns, and how many of them are left for words. Where there
+/// is no room for both, the words stay, and no bar.
 fn our_style(told: &Told, columns: usize) -> (ProgressStyle, usize) {
     let Progress { completed, total_hint, .. } = told.progress;
     let count = total_hint.map_or_else(String::new, |total| format!("{completed}/{total}")).len();

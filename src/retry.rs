@@ -47,8 +47,11 @@ pub enum RetryDecision {
     /// that were under way at the same time are one pause, the longest of them. With
     /// [`Workers::adaptive`](crate::Workers::adaptive) there are fewer workers afterwards.
     ///
-    /// The first pause that an item asks for uses up none of its delays. Each further one uses up one, also when other
-    /// items have succeeded since: so an item that a server always refuses comes to an end.
+    /// The first pause that an item asks for uses up none of its delays, and each further one uses
+    /// up one. But if other items have succeeded when it is refused again, the first was no better
+    /// than the others, and uses up one, too: while others succeed, an item has no more attempts
+    /// than retries and one. From then on it waits alone as long as no other item is refused:
+    /// nothing else is held back.
     PauseAll(Duration),
 }
 

@@ -208,7 +208,10 @@ fn progress_has_its_fields_and_its_time_in_seconds() {
         .run(|&n| if n == 0 { Ok(()) } else { Err("no") });
     assert_eq!(
         timeless(&told[1]),
-        r#"{"completed":2,"total":2,"total_hint":2,"succeeded":1,"failed":1,"elapsed_seconds":0.5}"#
+        concat!(
+            r#"{"completed":2,"total":2,"total_hint":2,"succeeded":1,"failed":1,"running":0,"waiting":0,"retries":0,"#,
+            r#""recorded":0,"workers":1,"elapsed_seconds":0.5,"paused_for_seconds":null}"#
+        )
     );
 }
 

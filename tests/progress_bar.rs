@@ -266,14 +266,14 @@ fn the_time_goes_on_while_nothing_ends() {
             let result = batch.batch(0..3).window(1).workers(1).progress_bar_on(bar).run(op);
             assert!(result.is_success(), "{:?}", result.failures().next());
         }
-        let (bar, terminal) = in_memory("{pos} {rate}");
+        let (bar, terminal) = in_memory("{pos} {elapsed_precise}");
         let executor = collecting(2);
-        let streamed = executor.batch(0..3).progress_bar_on(bar).stream(
+        let streamed = executor.batch(0..3).window(1).progress_bar_on(bar).stream(
             |_| Ok::<_, String>(()),
             |results| {
                 assert!(results.next().is_some());
                 let before = terminal.contents();
-                wait_until("another rate is drawn", || terminal.contents() != before);
+                wait_until("another time is drawn", || terminal.contents() != before);
                 1 + results.count()
             },
         );
@@ -302,6 +302,16 @@ fn a_pause_and_items_to_be_retried_are_told_while_they_last() {
             assert_eq!(terminal.contents(), "3/9: ,");
         }
     });
+}
+
+#[test]
+fn an_empty_batch_shows_nothing() {
+    for workers in settings() {
+        let (bar, terminal) = in_memory("{pos}/{len}");
+        let executor = collecting(workers);
+        assert!(executor.batch(0..0).progress_bar_on(bar).run(|_| Ok::<_, String>(())).is_success());
+        assert_eq!(terminal.contents(), "");
+    }
 }
 
 #[test]

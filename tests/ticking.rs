@@ -1,4 +1,5 @@
-//! `on_tick`, and what a batch tells of the moment: what runs, what waits, and what an earlier run has done.
+//! `on_tick`, and what a batch tells of the moment: what runs, what waits, and what an earlier run
+//! has done.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
@@ -62,7 +63,8 @@ fn ticks_come_while_the_consumer_of_a_stream_waits() {
     });
 }
 
-/// All items wait for another attempt, for ever: also a calling thread that is the only worker ticks then.
+/// All items wait for another attempt, for ever: also a calling thread that is the only worker
+/// ticks then.
 #[test]
 fn ticks_come_while_all_items_wait_and_in_a_pause() {
     within_a_minute(|| {
@@ -264,7 +266,8 @@ mod recorded {
 
     const ITEMS: usize = 200;
 
-    /// What the second run tells, whose items take 10 ms: the first has left those that `is_left` says.
+    /// What the second run tells, whose items take 10 ms: the first has left those that `is_left`
+    /// says.
     fn second_run(name: &str, workers: Workers, is_left: impl Fn(usize) -> bool + Sync) -> Vec<Progress> {
         let path = env::temp_dir().join(format!("{name}-{}.jsonl", process::id()));
         let _ = fs::remove_file(&path);

@@ -250,6 +250,11 @@ impl<'p> Machine<'p> {
                 self.panic_at(batch.progress, calls.len());
             });
         }
+        if batch.ticks {
+            steps = steps.on_tick(Duration::ZERO, move |p| {
+                assert!(p.completed + p.running + p.waiting <= p.total && p.total <= size);
+            });
+        }
         let tasks = match batch.verb {
             Verb::Run => return Ended::Batch(steps.run(|item| op(item.index()))),
             Verb::RunWith => return Ended::Batch(self.run_with(batch, steps, &token, op)),

@@ -121,6 +121,8 @@ pub struct Batch {
     pub verb: Verb,
     pub source: Source,
     pub progress: OnProgress,
+    /// Whether a callback is called every millisecond.
+    pub ticks: bool,
     pub control: Control,
     pub flow: Flow,
 }

@@ -226,7 +226,10 @@ impl<O: Operation> Worker<'_, '_, O> {
         let (job, index) = (self.job, claim.index());
         let (journal, item) = (job.journal?, job.slots.first(claim)?);
         let recalled = job.attend(panic::catch(|| journal.recall(index, item)));
-        let Recalled { outcome, attempts } = recalled.flatten()?;
+        let Some(Recalled { outcome, attempts }) = recalled.flatten() else {
+            job.dispatcher.begins();
+            return None;
+        };
         if attempts != 1 {
             job.tell_trials(Trials { index, attempts, panic: None });
         }

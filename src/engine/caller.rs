@@ -1,5 +1,6 @@
-//! What the calling thread does when there is something to do beside the work: it reports progress, ticks, waits for what the consumer
-//! of a stream asks for, and opens seats when the limit of workers rises. It leaves the work to helpers while there are some.
+//! What the calling thread does when there is something to do beside the work: it reports progress,
+//! ticks, waits for what the consumer of a stream asks for, and opens seats when the limit of
+//! workers rises. It leaves the work to helpers while there are some.
 
 use std::mem;
 use std::ops::ControlFlow::{self, Break, Continue};
@@ -156,7 +157,7 @@ impl<'c, 'j, O: Operation> Caller<'c, 'j, O> {
 
     fn take_turn(&mut self, signal: &Signal, reader: &Option<&mut Reader>, tick_in: Option<Duration>) {
         let Caller { job, seats, report, worker, .. } = self;
-        let may_change = job.waits || seats.helpers.is_some();
+        let may_change = job.is_careful || seats.helpers.is_some();
         let mut tell = |counts| {
             let load = may_change.then(|| job.dispatcher.load_of_others());
             report.iter_mut().for_each(|report| report.add(counts, load));

@@ -175,7 +175,7 @@ impl Engine {
         let window = settings.window(workers, slots.room());
         let counts_items = report.as_ref().is_some_and(Report::counts_items);
         let held = Held::new(
-            Schedule::of_stream(window, hint.is_some(), settings.on_failure, team),
+            Schedule::of_stream(window, settings.on_failure, team),
             since,
             if counts_items { Hears::EveryItem } else { Hears::Changes },
             &settings,

@@ -73,6 +73,8 @@ pub(super) struct Dispatcher {
     pauses: AtomicUsize,
     /// Whether something else has changed what items wait for.
     pub(super) limits_changed: AtomicBool,
+    /// In a batch with a journal: when the first item began that is not recorded there, in nanoseconds.
+    began: AtomicUsize,
     wants_room: AtomicUsize,
     /// How many items the consumer of a stream is done with.
     handed_on: AtomicUsize,
@@ -109,6 +111,7 @@ impl Dispatcher {
             stop_at: AtomicUsize::new(usize::MAX),
             pauses: AtomicUsize::new(0),
             limits_changed: AtomicBool::new(false),
+            began: AtomicUsize::new(usize::MAX),
             wants_room: AtomicUsize::new(usize::MAX),
             handed_on: AtomicUsize::new(0),
             is_wanted: AtomicBool::new(false),
@@ -327,13 +330,25 @@ impl Dispatcher {
 
     /// What goes on beside the caller, which is about to tell of an item that it has just run.
     pub(super) fn load_of_others(&self) -> Load {
-        let load = self.read(|schedule| schedule.load(self.since.elapsed()));
+        let load = self.status(self.since.elapsed()).load;
         Load { running: load.running.saturating_sub(1), ..load }
+    }
+
+    /// An item begins that is not recorded.
+    pub(super) fn begins(&self) {
+        if self.began.load(Ordering::Relaxed) == usize::MAX {
+            let now = usize::try_from(self.since.elapsed().as_nanos()).unwrap_or(usize::MAX);
+            self.began.fetch_min(now, Ordering::Relaxed);
+        }
     }
 
     /// How far the batch is.
     pub(super) fn status(&self, now: Duration) -> Status {
-        self.schedule.lock().status(now)
+        let mut status = self.schedule.lock().status(now);
+        let began = self.began.load(Ordering::Relaxed);
+        status.load.began =
+            if began == usize::MAX { Duration::ZERO } else { Duration::from_nanos(began as u64) };
+        status
     }
 }
 
@@ -388,7 +403,8 @@ impl Dispatcher {
         self.pauses.load(Ordering::Relaxed)
     }
 
-    /// An item was refused, also the `last` time, in an attempt that started when there had been `seen` pauses.
+    /// An item was refused, also the `last` time, in an attempt that started when there had been
+    /// `seen` pauses.
     pub(super) fn pause(&self, time: Duration, seen: usize, last: Option<Refusal>) -> Answer {
         let now = clock::since(self.since);
         self.update(|schedule| {

@@ -1,4 +1,5 @@
-//! What the calling thread tells of a batch: calls of `on_progress`, one for each item that was decided, and of `on_tick`.
+//! What the calling thread tells of a batch: calls of `on_progress`, one for each item that was
+//! decided, and of `on_tick`.
 
 use std::time::Duration;
 
@@ -53,8 +54,6 @@ pub(super) struct Report<'a> {
     load: Load,
     /// How many items an earlier run has decided, as far as it is known.
     recorded: usize,
-    /// How long no other item was decided.
-    only_recorded: Duration,
 }
 
 impl<'a> Report<'a> {
@@ -66,7 +65,7 @@ impl<'a> Report<'a> {
         since: Instant,
     ) -> Option<Self> {
         let total = total_hint.unwrap_or_default();
-        let (told, load, recorded, only_recorded) = (Counts::default(), Load::default(), 0, Duration::ZERO);
+        let (told, load, recorded) = (Counts::default(), Load::default(), 0);
         (on_progress.is_some() || !ticks.is_empty()).then_some(Report {
             on_progress,
             ticks,
@@ -76,7 +75,6 @@ impl<'a> Report<'a> {
             told,
             load,
             recorded,
-            only_recorded,
         })
     }
 
@@ -96,7 +94,7 @@ impl<'a> Report<'a> {
         self.load = status.load;
         let is_all = self.up_to(status.counts);
         if !self.ticks.is_empty() {
-            self.tick(self.since.elapsed(), false);
+            self.tick(self.since.elapsed());
         }
         is_all
     }
@@ -117,7 +115,6 @@ impl<'a> Report<'a> {
             return true;
         }
         let elapsed = clock::since(self.since);
-        self.note_recorded(counts, elapsed);
         let (mut calls, mut next_look) = (0_usize, 1);
         while self.told != counts {
             self.call_for_next(counts, elapsed);
@@ -137,17 +134,10 @@ impl<'a> Report<'a> {
         let (mut counts, elapsed) = (self.told, clock::since(self.since));
         counts.add(more);
         self.load = load.unwrap_or(self.load);
-        self.note_recorded(counts, elapsed);
         while self.told != counts {
             self.call_for_next(counts, elapsed);
         }
-        self.tick(elapsed, true);
-    }
-
-    fn note_recorded(&mut self, counts: Counts, elapsed: Duration) {
-        if counts.recorded > 0 && counts.recorded == counts.decided() {
-            self.only_recorded = elapsed;
-        }
+        self.tick(elapsed);
     }
 
     fn call_for_next(&mut self, counts: Counts, elapsed: Duration) {
@@ -169,19 +159,21 @@ impl<'a> Report<'a> {
         let decided = self.told.decided();
         let total_hint = self.total_hint.filter(|hint| *hint >= decided);
         let to_come = self.recorded.saturating_sub(self.told.recorded);
-        let earlier = Earlier { to_come, took: self.only_recorded };
+        let earlier = Earlier { to_come, took: self.load.began };
         Progress::new(self.told, (self.total.max(decided), total_hint), elapsed, self.load, earlier)
     }
 
-    /// Calls what is due. By turns with the work, a bar hears of each item: it has a thread that draws while the next one runs.
-    fn tick(&mut self, elapsed: Duration, is_by_turns: bool) {
-        let is_called = |tick: &Tick<'_>| elapsed >= tick.due || (is_by_turns && tick.is_shown_all);
+    /// Calls what is due. A bar hears of it in any case: it may have to draw while the caller is busy.
+    fn tick(&mut self, elapsed: Duration) {
+        let is_called = |tick: &Tick<'_>| elapsed >= tick.due || tick.is_shown_all;
         if !self.ticks.iter().any(is_called) {
             return;
         }
         let progress = self.progress(elapsed);
         for tick in self.ticks.iter_mut().filter(|tick| is_called(tick)) {
-            tick.due = elapsed.saturating_add(tick.every);
+            if elapsed >= tick.due {
+                tick.due = elapsed.saturating_add(tick.every);
+            }
             (tick.call)(&progress);
         }
     }
@@ -192,8 +184,8 @@ impl<'a> Report<'a> {
         Some(due.saturating_sub(self.since.elapsed()))
     }
 
-    /// Shows a bar what it ends with, and drops all callbacks one by one, whatever their destructors do. A bar's panic is no
-    /// reason to lose a batch that is over.
+    /// Shows a bar what it ends with, and drops all callbacks one by one, whatever their
+    /// destructors do. A bar's panic is no reason to lose a batch that is over.
     pub(super) fn end(mut self) -> Result<(), Panic> {
         let progress = self.progress(self.since.elapsed());
         let mut ended = panic::catch(|| drop(self.on_progress.take()));

@@ -226,6 +226,22 @@ fn what_a_caller_puts_back_that_makes_way_is_taken_up_though_others_wait_for_wha
     });
 }
 
+/// Time stands still, so no tick is ever due, and a caller that waits for the next one has to be
+/// called when the batch is over.
+#[test]
+fn a_batch_that_ticks_ends_though_no_tick_is_due() {
+    check(|| {
+        let (executor, memory) = (executor(2), Borrowed::new());
+        let batch = executor.batch(0..2).on_tick(Duration::from_secs(1), |_| panic!("time stands still"));
+        let ended = batch.run(|&item| {
+            memory.touch();
+            Ok(item)
+        });
+        assert!(check_end(ended).is_success());
+        memory.free();
+    });
+}
+
 #[test]
 fn state_is_made_once_for_each_worker_and_gone_when_the_batch_is_over() {
     check(|| keep_state(&executor(2), 2, 3, false));
@@ -324,6 +340,38 @@ mod large {
                     .run_with(|&item, cx| if cx.attempt() == 1 { Err(item) } else { Ok(item) }),
             );
             assert!((0..4).all(|index| result.attempts(index) == 2));
+        });
+    }
+
+    /// Item 0 is refused for ever, and nothing else is.
+    #[test]
+    fn an_item_that_alone_is_refused_comes_to_an_end() {
+        check(|| {
+            let_time_pass();
+            let retry = Retry::delays(|| iter::repeat(Duration::ZERO).take(2))
+                .when(|_: &usize| RetryDecision::PauseAll(Duration::from_secs(1)));
+            let executor = executor(3);
+            let batch = executor.batch(0..6).retry(retry).on_tick(Duration::from_secs(1), |p| {
+                assert!(p.completed + p.running + p.waiting <= 6);
+            });
+            let result = batch.run(|&item| if item == 0 { Err(item) } else { Ok(item) });
+            assert_eq!((result.succeeded(), result.failed()), (5, 1));
+            assert!((3..=4).contains(&result.attempts(0)));
+        });
+    }
+
+    #[test]
+    fn ticks_come_while_items_are_tried_again() {
+        check(|| {
+            let_time_pass();
+            let (executor, mut last) = (executor(2), Duration::ZERO);
+            let retry = Retry::delays(|| iter::once(Duration::from_secs(1)));
+            let batch = executor.batch(0..4).retry(retry).on_tick(Duration::from_secs(1), |p| {
+                assert!(p.elapsed >= last + Duration::from_secs(1));
+                last = p.elapsed;
+            });
+            let ended = batch.run_with(|&item, cx| if cx.attempt() == 1 { Err(item) } else { Ok(item) });
+            assert!(check_end(ended).is_success());
         });
     }
 

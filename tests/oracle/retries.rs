@@ -11,7 +11,8 @@ use batch_executor::{
 use proptest::prelude::*;
 
 use crate::settings::{
-    OnFailure, end_of_failures, executor, executor_is_fixed, on_failure, silence_expected_panics, workers,
+    OnFailure, assert_adds_up, end_of_failures, executor, executor_is_fixed, on_failure,
+    silence_expected_panics, workers,
 };
 use crate::stubborn::{Stubborn, Trouble, stubborn};
 
@@ -24,6 +25,7 @@ struct Plan {
     /// The item that cancels the batch when it is first tried.
     cancels: Option<usize>,
     with_progress: bool,
+    ticks: bool,
     recorded: bool,
 }
 
@@ -31,10 +33,10 @@ fn plans() -> impl Strategy<Value = Plan> {
     let items = prop::collection::vec(stubborn(), 0..60);
     let cancels = prop_oneof![2 => Just(None), 1 => (0..60_usize).prop_map(Some)];
     let delay = (0..100_u64).prop_map(Duration::from_micros);
-    (items, 0..4_usize, delay, on_failure(), cancels, any::<(bool, bool)>()).prop_map(
-        |(items, retries, delay, on_failure, cancels, (with_progress, recorded))| {
+    (items, 0..4_usize, delay, on_failure(), cancels, any::<(bool, bool, bool)>()).prop_map(
+        |(items, retries, delay, on_failure, cancels, (with_progress, ticks, recorded))| {
             let items = items.into_iter().map(|item| item.with_enough(retries)).collect();
-            Plan { items, retries, delay, on_failure, cancels, with_progress, recorded }
+            Plan { items, retries, delay, on_failure, cancels, with_progress, ticks, recorded }
         },
     )
 }
@@ -73,7 +75,13 @@ impl Plan {
             .when(|trouble: &Trouble| trouble.decision);
         let mut batch = executor.batch(self.items.clone()).cancel_on(&token).retry(retry);
         if self.with_progress {
-            batch = batch.on_progress(|p| completed.push(p.completed));
+            batch = batch.on_progress(|p| {
+                assert_adds_up(p);
+                completed.push(p.completed);
+            });
+        }
+        if self.ticks {
+            batch = batch.on_tick(Duration::ZERO, assert_adds_up);
         }
         if self.recorded {
             batch = batch.record_timeline();
@@ -184,7 +192,7 @@ proptest! {
         plan.check_timeline(&seen)?;
         if executor_is_fixed(workers) {
             // A caller that worked until helpers came had state, too.
-            let most = executor.workers_for(plan.items.len()) + usize::from(plan.with_progress);
+            let most = executor.workers_for(plan.items.len()) + usize::from(plan.with_progress || plan.ticks);
             prop_assert!(seen.made <= most, "{} states for {} workers", seen.made, most);
         }
     }

@@ -2,7 +2,7 @@
 
 use std::sync::Once;
 
-use batch_executor::{AdaptiveWorkers, BatchExecutor, BatchExecutorBuilder, StopReason, Workers};
+use batch_executor::{AdaptiveWorkers, BatchExecutor, BatchExecutorBuilder, Progress, StopReason, Workers};
 use proptest::prelude::*;
 
 #[derive(Debug, Clone, Copy)]
@@ -65,6 +65,13 @@ pub(crate) fn builder(workers: Workers, on_failure: OnFailure) -> BatchExecutorB
         OnFailure::Stop => builder.stop_on_error(true),
         OnFailure::StopAfter(limit) => builder.stop_after_failures(limit),
     }
+}
+
+/// What a batch tells of the moment adds up.
+pub(crate) fn assert_adds_up(p: &Progress) {
+    assert_eq!(p.completed, p.succeeded + p.failed);
+    assert!(p.completed + p.running + p.waiting <= p.total, "{p:?}");
+    assert_eq!((p.recorded, p.workers > 0), (0, true));
 }
 
 /// The default hook prints each of thousands of panics; only those of these items are silenced.

@@ -11,7 +11,9 @@ use batch_executor::{
 use proptest::prelude::*;
 
 use crate::common::within_a_minute;
-use crate::settings::{OnFailure, builder, end_of_failures, on_failure, silence_expected_panics, workers};
+use crate::settings::{
+    OnFailure, assert_adds_up, builder, end_of_failures, on_failure, silence_expected_panics, workers,
+};
 use crate::stubborn::{Last, Stubborn, Trouble, stubborn};
 
 /// An item, and for how many turns of a loop it keeps its worker busy first.
@@ -93,6 +95,7 @@ struct Plan {
     consumer: Consumer,
     cancels: Cancels,
     reports: bool,
+    ticks: bool,
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
@@ -138,10 +141,10 @@ fn plans() -> impl Strategy<Value = Plan> {
     let order = prop_oneof![Just(Order::Input), Just(Order::Completion)];
     let has_threads = prop_oneof![6 => Just(true), 1 => Just(!cfg!(target_os = "linux"))];
     let items = (steps(), retries, delay, on_failure());
-    let run = (workers(), has_threads, window, order, cancels, any::<bool>());
+    let run = (workers(), has_threads, window, order, cancels, any::<(bool, bool)>());
     (items, run, asked, any::<bool>(), consumer).prop_map(|(items, run, asked, tells_length, consumer)| {
         let (steps, retries, delay, on_failure) = items;
-        let (workers, has_threads, window, order, cancels, reports) = run;
+        let (workers, has_threads, window, order, cancels, (reports, ticks)) = run;
         let of_this = |step: Step| Step { item: step.item.with_enough(retries.unwrap_or(0)), ..step };
         let steps = steps.into_iter().map(of_this).collect();
         Plan {
@@ -158,6 +161,7 @@ fn plans() -> impl Strategy<Value = Plan> {
             consumer,
             cancels,
             reports,
+            ticks,
         }
         .without_a_vain_wait()
     })
@@ -254,7 +258,13 @@ impl Plan {
         let source = Source { plan: self, marks: &marks, next: 0, has_ended: false };
         let mut batch = executor.batch(source).window(self.window).cancel_on(&token);
         if self.reports {
-            batch = batch.on_progress(|p| completed.push(p.completed));
+            batch = batch.on_progress(|p| {
+                assert_adds_up(p);
+                completed.push(p.completed);
+            });
+        }
+        if self.ticks {
+            batch = batch.on_tick(Duration::ZERO, assert_adds_up);
         }
         if self.order == Order::Completion {
             batch = batch.unordered();
@@ -368,7 +378,7 @@ impl Plan {
     fn check_items(&self, seen: &Seen) -> Result<bool, TestCaseError> {
         let retries = self.retries.unwrap_or(0);
         for (step, &tried) in self.steps.iter().zip(&seen.tried) {
-            prop_assert!(tried <= step.item.attempts(retries), "{:?} was tried {} times", step, tried);
+            prop_assert!(tried <= step.item.most_attempts(retries), "{:?} was tried {} times", step, tried);
         }
         let (mut are_all, (length, _)) = (true, self.end());
         for item in &seen.streamed.output.items {

@@ -54,14 +54,27 @@ impl Stubborn {
         self.last == Last::Succeeds && self.failures <= retries
     }
 
-    /// A pause uses up a retry or not, as it happens; so only an item that has enough of them asks for one.
+    /// Whether the first pause that it asks for used up a retry depends on what others came to. So
+    /// it asks for as many as it has retries, or for more than it could have with one more.
     pub(crate) fn with_enough(self, retries: usize) -> Self {
         match self.decision {
-            RetryDecision::PauseAll(time) if !self.succeeds(retries) => {
-                Stubborn { decision: RetryDecision::RetryAfter(time), ..self }
+            RetryDecision::PauseAll(_) if self.failures == retries + 1 => {
+                Stubborn { failures: retries + 2, ..self }
             }
             _ => self,
         }
+    }
+
+    /// How many attempts it may have had more than in a plain loop: one, since its first pause may
+    /// have used up no retry.
+    fn free(self, retries: usize) -> usize {
+        let uses_all = self.failures > retries || self.last == Last::FailsForEver;
+        usize::from(matches!(self.decision, RetryDecision::PauseAll(_)) && self.failures > 0 && uses_all)
+    }
+
+    /// How often it may be tried.
+    pub(crate) fn most_attempts(self, retries: usize) -> usize {
+        self.attempts(retries) + self.free(retries)
     }
 
     /// Whether the outcome, after so many attempts, is what a plain loop makes of the item. If not, the item was interrupted
@@ -72,7 +85,8 @@ impl Stubborn {
         attempts: usize,
         retries: usize,
     ) -> Result<bool, TestCaseError> {
-        let wanted = self.attempts(retries);
+        let least = self.attempts(retries);
+        let wanted = attempts.clamp(least, self.most_attempts(retries));
         prop_assert!(attempts <= wanted, "tried {} times: {:?}", attempts, self);
         match outcome {
             Ok(value) => {
@@ -90,7 +104,12 @@ impl Stubborn {
             Err(ItemError::Interrupted(Some(trouble))) => {
                 let in_a_loop = self.attempt(attempts);
                 prop_assert_eq!(Err(trouble), in_a_loop.as_ref(), "{:?}", self);
-                prop_assert!(attempts < wanted, "interrupted after its last attempt: {:?}", self);
+                prop_assert!(
+                    attempts < self.most_attempts(retries),
+                    "interrupted after its last attempt: {:?}",
+                    self
+                );
+                return Ok(false);
             }
             Err(other) => prop_assert!(false, "{:?}: {:?}", self, other),
         }

@@ -131,8 +131,6 @@ pub(super) struct Schedule {
     /// Claims that came back, since the batch has stopped below them.
     undecided: Vec<Claim>,
     window: Window,
-    /// Whether the iterator of the stream knows how many items it has. Then it is taken to have them, and not to wait for them.
-    has_its_items: bool,
     /// When the consumer has been handed so many items, a sleeper has room to pull.
     wants_room: Option<usize>,
     solo: Solo,
@@ -186,8 +184,8 @@ impl Schedule {
         Schedule::new(Fresh::all(claim), Window::new(0, 0), on_failure, team)
     }
 
-    pub(super) fn of_stream(window: Window, has_its_items: bool, on_failure: OnFailure, team: Team) -> Self {
-        Schedule { has_its_items, ..Schedule::new(Fresh::pulled(), window, on_failure, team) }
+    pub(super) fn of_stream(window: Window, on_failure: OnFailure, team: Team) -> Self {
+        Schedule::new(Fresh::pulled(), window, on_failure, team)
     }
 
     fn new(fresh: Fresh, window: Window, on_failure: OnFailure, team: Team) -> Self {
@@ -199,7 +197,6 @@ impl Schedule {
             retried: 0,
             undecided: Vec::new(),
             window,
-            has_its_items: false,
             wants_room: None,
             solo: Solo::No,
             stop: Stop::new(on_failure),
@@ -268,7 +265,7 @@ impl Schedule {
         let mut until = self.pause.end_after(ask.now);
         if until.is_none() && self.team.has_room(member) && !self.at_limits.is_closed {
             // Retries that are due and everything else take turns.
-            let due = if mem::take(&mut self.retried_last) { None } else { self.claim_due(ask.now) };
+            let due = if self.retried_last { None } else { self.claim_due(ask.now) };
             let next = due.or_else(|| self.claim(ask, stop_at)).or_else(|| self.pull(member, ask, stop_at));
             if let Some(next) = next.or_else(|| self.claim_due(ask.now)) {
                 return next;
@@ -299,6 +296,7 @@ impl Schedule {
             let size = self.fair_size(ask.size);
             self.fresh.claim(size, stop_at)
         })?;
+        self.retried_last = false;
         Some(Next::Run { claim, is_retry: false })
     }
 
@@ -348,7 +346,7 @@ impl Schedule {
                 fair
             }
             Role::Caller if has_others => 0,
-            _ => usize::from(self.has_its_items || self.waiting() == 0),
+            _ => usize::from(self.waiting() == 0),
         };
         let most = wanted.min(self.room(ask.handed_on));
         if most == 0 && wanted > 0 {
@@ -424,8 +422,8 @@ impl Schedule {
     fn has_work_for_the_idle(&self, handed_on: usize) -> bool {
         let stop_at = self.stop.line();
         let has_room = || self.wants_room.is_none_or(|wanted| handed_on >= wanted);
-        // A helper alone does not pull what may keep it waiting while an item that waits needs it.
-        let may_pull = || self.team.helpers > 1 || self.has_its_items || self.waiting() == 0;
+        // A helper alone does not pull while an item that waits needs it.
+        let may_pull = || self.team.helpers > 1 || self.waiting() == 0;
         let may_claim = || {
             !self.returned.is_empty()
                 || self.fresh.has_some(stop_at)
@@ -572,8 +570,8 @@ impl Schedule {
         self.fresh.take_back(has_ended);
     }
 
-    /// An item was refused, also the `last` time: by an answer that asks for a time without starts, to an attempt that had seen so
-    /// many pauses.
+    /// An item was refused, also the `last` time: by an answer that asks for a time without starts,
+    /// to an attempt that had seen so many pauses.
     pub(super) fn refuse(
         &mut self,
         now: Duration,
@@ -702,7 +700,8 @@ impl Schedule {
         }
     }
 
-    /// What goes on. An item that has failed waits for its next attempt before its worker tells that it is done with it.
+    /// What goes on. An item that has failed waits for its next attempt before its worker tells
+    /// that it is done with it.
     pub(super) fn load(&self, now: Duration) -> Load {
         let retrying = self.retries.waiting();
         let waiting = self.waiting();
@@ -714,6 +713,7 @@ impl Schedule {
             retries: self.retried,
             workers: self.team.limit,
             paused_for: self.pause.end_after(now).map(|end| end - now),
+            began: Duration::ZERO,
         }
     }
 

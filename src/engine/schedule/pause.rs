@@ -1,4 +1,5 @@
-//! How long all items are held back, as retries ask for it, and when an item that asks for it waits alone.
+//! How long all items are held back, as retries ask for it, and when an item that asks for it waits
+//! alone.
 
 use std::time::Duration;
 
@@ -39,10 +40,12 @@ pub(in crate::engine) struct Answer {
 }
 
 impl Pause {
-    /// An item is refused, and asks that nothing starts for this time, in an attempt that started when there had been `seen` pauses.
+    /// An item is refused, and asks that nothing starts for this time, in an attempt that started
+    /// when there had been `seen` pauses.
     ///
-    /// The server may have refused it for the sake of all. But if others have `succeeded` since the `last` time, it is the item: that
-    /// uses up a delay, and one for the first time, too. If then no other item was refused, it waits alone.
+    /// The server may have refused it for the sake of all. But if others have `succeeded` since the
+    /// `last` time, it is the item: that uses up a delay, and one for the first time, too. If then
+    /// no other item was refused, it waits alone.
     pub(super) fn refuse(
         &mut self,
         now: Duration,
@@ -166,8 +169,8 @@ mod tests {
         assert_eq!(pause.left(now), SECOND);
     }
 
-    /// What an item costs and whether it pauses all, at each of its refusals; between them this many other items succeed and are
-    /// refused for the first time.
+    /// What an item costs and whether it pauses all, at each of its refusals; between them this
+    /// many other items succeed and are refused for the first time.
     fn course(between: &[(usize, usize)]) -> Vec<(usize, bool)> {
         let (mut pause, mut succeeded, mut last, mut told) = (Pause::default(), 0, None, Vec::new());
         for &(more, refused) in between {

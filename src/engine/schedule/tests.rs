@@ -33,6 +33,8 @@ enum Fate {
     Fails,
     /// It is tried again after so many milliseconds, and then succeeds.
     Retries(u64),
+    /// So many times it asks for a pause of so many milliseconds, and then succeeds.
+    Refused(usize, u64),
 }
 
 #[derive(Debug, Clone)]
@@ -58,6 +60,10 @@ struct Model {
     tried: Vec<usize>,
     decided: BTreeSet<usize>,
     failed: BTreeSet<usize>,
+    /// What is known of items that were refused, and how often each was.
+    refusals: Vec<(usize, Option<Refusal>)>,
+    /// Whether a retry was claimed last.
+    retried_last: bool,
     handed_on: usize,
     is_closed: bool,
 }
@@ -67,13 +73,14 @@ impl Model {
         let team = Team::new(plan.limit, None, true, false);
         let schedule = match plan.window {
             None => Schedule::of_batch(Claim::of(0..plan.fates.len()), plan.on_failure, team),
-            Some((least, most)) => Schedule::of_stream(Window::new(least, most), true, plan.on_failure, team),
+            Some((least, most)) => Schedule::of_stream(Window::new(least, most), plan.on_failure, team),
         };
         let worker =
             |_| Worker { member: Member::new(Role::Helper), holds: Holds::Nothing, done: Done::default() };
         let workers = (0..plan.workers).map(worker).collect();
         let tried = vec![0; plan.fates.len()];
-        let (decided, failed) = (BTreeSet::new(), BTreeSet::new());
+        let (decided, failed, refusals) =
+            (BTreeSet::new(), BTreeSet::new(), vec![(0, None); plan.fates.len()]);
         Model {
             plan,
             schedule,
@@ -82,6 +89,8 @@ impl Model {
             tried,
             decided,
             failed,
+            refusals,
+            retried_last: false,
             handed_on: 0,
             is_closed: false,
         }
@@ -129,17 +138,22 @@ impl Model {
         self.release();
         let busy = self.workers.iter().filter(|worker| matches!(worker.holds, Holds::Claim(_))).count();
         assert!(busy <= self.plan.limit, "{busy} are busy");
+        let (load, counts) = (self.schedule.load(self.now), self.schedule.counts);
+        assert!(load.running <= self.plan.limit && load.waiting == load.retrying);
+        assert!(counts.decided() + load.running + load.waiting <= self.schedule.known().0, "{load:?}");
     }
 
     fn ask(&mut self, number: usize, size: usize) -> Holds {
         let Worker { member, done, .. } = &mut self.workers[number];
         self.schedule.done(member, self.now, mem::take(done));
-        match self
-            .schedule
-            .next(member, Ask { now: self.now, size, handed_on: self.handed_on, is_limited: false })
-        {
-            Next::Run { claim, .. } => {
+        let has_other =
+            self.schedule.fresh.has_some(self.schedule.stop.line()) || !self.schedule.returned.is_empty();
+        let ask = Ask { now: self.now, size, handed_on: self.handed_on, is_limited: false };
+        match self.schedule.next(member, ask) {
+            Next::Run { claim, is_retry } => {
                 assert!(claim.index() < self.schedule.stop.line(), "it may not start");
+                assert!(!(is_retry && self.retried_last && has_other), "no other had its turn");
+                self.retried_last = is_retry;
                 Holds::Claim(claim)
             }
             Next::Pull { index, most } => Holds::Source(index, most),
@@ -166,6 +180,11 @@ impl Model {
         let index = claim.index();
         self.tried[index] += 1;
         match self.plan.fates[index] {
+            Fate::Refused(times, millis) if self.tried[index] <= times => {
+                let time = Duration::from_millis(millis);
+                self.refuse(index, time);
+                self.schedule.later(self.now + time, claim.split_first(1));
+            }
             Fate::Retries(millis) if self.tried[index] == 1 => {
                 self.schedule.later(self.now + Duration::from_millis(millis), claim.split_first(1));
             }
@@ -182,6 +201,17 @@ impl Model {
             }
         }
         if claim.len() > 0 { Holds::Claim(claim) } else { Holds::Nothing }
+    }
+
+    /// The first refusal is free, the others cost at most one delay each, and one for the first.
+    fn refuse(&mut self, index: usize, time: Duration) {
+        let (costs, last) = self.refusals[index];
+        let pauses = self.schedule.pause.number();
+        let answer = self.schedule.refuse(self.now, (time, pauses), last);
+        let (costs, tried) = (costs + answer.costs, self.tried[index]);
+        assert!(costs == tried || costs == tried - 1, "{costs} delays for {tried} refusals");
+        assert!(answer.is_news || last.is_some(), "the first is a pause");
+        self.refusals[index] = (costs, Some(answer.refusal));
     }
 
     fn pull_one(&mut self, index: usize, most: usize) -> Holds {
@@ -215,7 +245,8 @@ impl Model {
     /// Whether some worker can take a step now.
     fn can_step(&self, worker: &Worker) -> bool {
         match &worker.holds {
-            Holds::Nothing | Holds::Claim(_) | Holds::Source(..) => true,
+            Holds::Claim(_) => true,
+            Holds::Nothing | Holds::Source(..) => true,
             Holds::Sleep(until) => until.is_some_and(|until| until <= self.now),
             Holds::Gone => false,
         }
@@ -247,6 +278,7 @@ impl Model {
     fn let_time_pass(&mut self) -> bool {
         let alarms = self.workers.iter().filter_map(|worker| match worker.holds {
             Holds::Sleep(until) => until,
+            Holds::Claim(_) => Some(self.schedule.pause.until()),
             _ => None,
         });
         let next = alarms.min();
@@ -288,6 +320,7 @@ fn plans() -> impl Strategy<Value = Plan> {
         12 => Just(Fate::Succeeds),
         1 => Just(Fate::Fails),
         2 => (0_u64..4).prop_map(Fate::Retries),
+        1 => (1_usize..4, 0_u64..4).prop_map(|(times, millis)| Fate::Refused(times, millis)),
     ];
     let on_failure = prop_oneof![
         Just(OnFailure::GoOn),
