@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde::Serializer;
 
+#[allow(clippy::ref_option, reason = "serde calls it with a reference to the field")]
 pub(crate) fn as_seconds_if_any<S: Serializer>(
     time: &Option<Duration>,
     serializer: S,

@@ -575,7 +575,7 @@ impl Service {
             self.succeeded.fetch_add(1, Ordering::SeqCst);
             return Ok(());
         }
-        let (mut seen, there) = (self.seen[n].lock().unwrap(), ITEMS - self.refused.len());
+        let (mut seen, there) = (self.seen[n].lock().expect("no panic"), ITEMS - self.refused.len());
         let enough = |&succeeded: &usize| succeeded >= (*seen + workers).min(there);
         let succeeded = || Some(self.succeeded.load(Ordering::SeqCst)).filter(enough);
         wait_until("others have succeeded", || *seen == 0 || succeeded().is_some());

@@ -160,7 +160,9 @@ impl<'c, 'j, O: Operation> Caller<'c, 'j, O> {
         let may_change = job.is_careful || seats.helpers.is_some();
         let mut tell = |counts| {
             let load = may_change.then(|| job.dispatcher.load_of_others());
-            report.iter_mut().for_each(|report| report.add(counts, load));
+            if let Some(report) = report {
+                report.add(counts, load);
+            }
         };
         match worker.take_turn(&mut tell) {
             Turn::Worked => {}

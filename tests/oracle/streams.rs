@@ -79,6 +79,7 @@ enum Cancels {
     Consumer(usize),
 }
 
+#[allow(clippy::struct_excessive_bools, reason = "a plan says what is on and what is off")]
 #[derive(Debug, Clone)]
 struct Plan {
     steps: Vec<Step>,
