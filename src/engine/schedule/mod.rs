@@ -235,10 +235,7 @@ impl Schedule {
         };
         self.team.turn(member, phase);
         match next {
-            Next::Wait(until) => {
-                let wake = self.alarm_for(member).into_iter().chain(until).min();
-                return Next::Wait(self.pause.end_after(ask.now).or(wake));
-            }
+            Next::Wait(until) => return Next::Wait(self.alarm_for(member).into_iter().chain(until).min()),
             Next::Run { ref claim, .. } => {
                 let items = claim.len();
                 if !ask.is_limited {
@@ -262,8 +259,8 @@ impl Schedule {
             self.team.sent_away += 1;
             return Next::Leave;
         }
-        let mut until = self.pause.end_after(ask.now);
-        if until.is_none() && self.team.has_room(member) && !self.at_limits.is_closed {
+        let (mut until, is_paused) = (None, self.pause.end_after(ask.now).is_some());
+        if !is_paused && self.team.has_room(member) && !self.at_limits.is_closed {
             // Retries that are due and everything else take turns.
             let due = if self.retried_last { None } else { self.claim_due(ask.now) };
             let next = due.or_else(|| self.claim(ask, stop_at)).or_else(|| self.pull(member, ask, stop_at));
@@ -378,10 +375,10 @@ impl Schedule {
         Some(due)
     }
 
-    /// When the next item that waits may start, if one of them can by itself.
+    /// When an item may start that may not now, if that is known.
     fn next_due(&self) -> Option<Duration> {
         let retry = self.retries.next_due().filter(|_| !self.at_limits.is_closed);
-        retry.into_iter().chain(self.at_limits.due).min()
+        self.pause.end_after(self.clock).or(retry.into_iter().chain(self.at_limits.due).min())
     }
 
     /// Whether the schedule has changed in a way that concerns an idle worker.
@@ -389,8 +386,7 @@ impl Schedule {
         if self.is_over() || self.at_limits.are_stopped(self.stop.line()) {
             return true;
         }
-        let may_start = self.team.busy < self.team.limit && self.pause.end_after(self.clock).is_none();
-        may_start && self.has_work_for_the_idle(handed_on)
+        self.team.busy < self.team.limit && self.has_work_for_the_idle(handed_on)
     }
 
     /// Which sleepers are to be woken for that. One at a time: a worker that comes calls the next, if there is more.
@@ -420,6 +416,12 @@ impl Schedule {
     }
 
     fn has_work_for_the_idle(&self, handed_on: usize) -> bool {
+        if self.next_due().is_some_and(|due| self.team.is_before_alarm(due)) {
+            return true; // one of them has to wake by itself then
+        }
+        if self.pause.end_after(self.clock).is_some() {
+            return false;
+        }
         let stop_at = self.stop.line();
         let has_room = || self.wants_room.is_none_or(|wanted| handed_on >= wanted);
         // A helper alone does not pull while an item that waits needs it.
@@ -432,10 +434,7 @@ impl Schedule {
                     && has_room()
                     && may_pull())
         };
-        self.at_limits.is_ready
-            || (!self.at_limits.is_closed && may_claim())
-            || self.solo == Solo::Alone
-            || self.next_due().is_some_and(|due| self.team.is_before_alarm(due))
+        self.at_limits.is_ready || (!self.at_limits.is_closed && may_claim()) || self.solo == Solo::Alone
     }
 
     /// Whether there are items to claim, or others may bring some: by pulling, or out of their claims.
