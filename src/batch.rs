@@ -11,6 +11,7 @@ use crate::batch_error::StopReason;
 use crate::cancel::CancelToken;
 use crate::clock;
 use crate::context::ItemContext;
+use crate::control::Control;
 use crate::engine::{Engine, OnFailure, Operation, Order, Settings, Steps, Tick, collect};
 use crate::error::ConfigError;
 #[cfg(feature = "journal")]
@@ -25,7 +26,7 @@ use crate::retry::Retry;
 use crate::stream::{Results, Streamed};
 use crate::sync::{Instant, Mutex};
 use crate::timeline::span::debug_name;
-use crate::workers::Workers;
+use crate::workers::{MAX_WORKERS, Workers};
 
 /// Items about to be run. Made by [`BatchExecutor::batch`](crate::BatchExecutor::batch); nothing happens before one of the
 /// verbs: [`run`](Batch::run), [`run_with`](Batch::run_with), [`run_init`](Batch::run_init),
@@ -411,6 +412,22 @@ impl<'a, It: Iterator, T, E> Batch<'a, It, T, E> {
     /// ```
     pub fn retry(mut self, retry: Retry<'a, E>) -> Self {
         self.settings.retry = Some(retry);
+        self
+    }
+
+    /// Lets `control` pause, resume and cancel the batch, change its number of workers, and see what runs. See [`Control`].
+    ///
+    /// ```
+    /// use batch_executor::{BatchExecutor, Control};
+    ///
+    /// let control = Control::new();
+    /// control.cancel();
+    /// let result = BatchExecutor::new().batch(0..3).control(&control).run(|n| Ok::<_, String>(*n));
+    /// assert_eq!(result.skipped(), 3);
+    /// ```
+    pub fn control(mut self, control: &Control) -> Self {
+        self.engine.pool.allow(MAX_WORKERS);
+        self.settings.controls.push(control.clone());
         self
     }
 

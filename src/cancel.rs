@@ -72,6 +72,27 @@ impl CancelToken {
         self.shared.cancelled.load(Ordering::Acquire)
     }
 
+    /// A guard that cancels when it is dropped: when a scope is left, by whatever way.
+    ///
+    /// ```
+    /// use batch_executor::CancelToken;
+    ///
+    /// let token = CancelToken::new();
+    /// {
+    ///     let _guard = token.drop_guard();
+    ///     assert!(!token.is_cancelled());
+    /// }
+    /// assert!(token.is_cancelled());
+    ///
+    /// let token = CancelToken::new();
+    /// token.drop_guard().disarm();                         // it went well
+    /// assert!(!token.is_cancelled());
+    /// ```
+    #[must_use = "the token is cancelled when the guard is dropped"]
+    pub fn drop_guard(&self) -> DropGuard {
+        DropGuard { token: Some(self.clone()) }
+    }
+
     /// Has the batch told, until what it gets is dropped; at once if the token is cancelled already.
     pub(crate) fn watch(&self, batch: Arc<dyn OnCancel>) -> Watching {
         self.shared.batches.lock().push(Arc::clone(&batch));
@@ -92,6 +113,25 @@ pub(crate) struct Watching {
 impl Drop for Watching {
     fn drop(&mut self) {
         self.token.shared.batches.lock().retain(|batch| !Arc::ptr_eq(batch, &self.batch));
+    }
+}
+
+/// Cancels a token when it is dropped. Made by [`CancelToken::drop_guard`].
+#[derive(Debug)]
+pub struct DropGuard {
+    token: Option<CancelToken>,
+}
+
+impl DropGuard {
+    /// Drops the guard, and does not cancel.
+    pub fn disarm(mut self) {
+        self.token = None;
+    }
+}
+
+impl Drop for DropGuard {
+    fn drop(&mut self) {
+        self.token.iter().for_each(CancelToken::cancel);
     }
 }
 

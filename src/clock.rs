@@ -82,7 +82,7 @@ impl TestClock {
         self.shared.state.lock().elapsed
     }
 
-    fn now(&self) -> Instant {
+    pub(crate) fn now(&self) -> Instant {
         self.shared.began + self.elapsed()
     }
 

@@ -82,6 +82,7 @@ mod batch_error;
 mod cancel;
 mod clock;
 mod context;
+mod control;
 mod counts;
 #[cfg(doctest)]
 mod doctests;
@@ -118,9 +119,10 @@ mod workers;
 
 pub use batch::Batch;
 pub use batch_error::{BatchError, StopReason};
-pub use cancel::CancelToken;
+pub use cancel::{CancelToken, DropGuard};
 pub use clock::TestClock;
 pub use context::ItemContext;
+pub use control::{Control, Running, Snapshot};
 pub use error::{ConfigError, ItemError, LimiterError, Outcome};
 pub use executor::{BatchExecutor, BatchExecutorBuilder};
 #[cfg(feature = "journal")]

@@ -125,6 +125,33 @@ impl Progress {
         }
     }
 
+    /// Of several batches; the sums.
+    pub(crate) fn sum(parts: impl Iterator<Item = Progress>) -> Self {
+        let none = Progress::new(
+            Counts::default(),
+            (0, Some(0)),
+            Duration::ZERO,
+            Load::default(),
+            Earlier::default(),
+        );
+        parts.fold(none, |sum, part| Progress {
+            completed: sum.completed + part.completed,
+            total: sum.total + part.total,
+            total_hint: sum.total_hint.zip(part.total_hint).map(|(sum, part)| sum + part),
+            succeeded: sum.succeeded + part.succeeded,
+            failed: sum.failed + part.failed,
+            running: sum.running + part.running,
+            waiting: sum.waiting + part.waiting,
+            retries: sum.retries + part.retries,
+            recorded: sum.recorded + part.recorded,
+            workers: sum.workers + part.workers,
+            elapsed: sum.elapsed.max(part.elapsed),
+            paused_for: sum.paused_for.max(part.paused_for),
+            retrying: sum.retrying + part.retrying,
+            earlier: part.earlier,
+        })
+    }
+
     /// How many items wait for their next attempt.
     #[cfg_attr(not(feature = "indicatif"), allow(dead_code, reason = "only the bar tells of them"))]
     pub(crate) fn retrying(&self) -> usize {

@@ -12,7 +12,7 @@ const LAYERS: &[&[&str]] = &[
     &["context"],
     &["error", "pool", "progress_bar", "retry"],
     &["journal_hook", "rate_limit", "shard", "timeline", "workers", "batch_error", "slots"],
-    &["limit", "result", "trace"],
+    &["control", "limit", "result", "trace"],
     &["stream", "journal"],
     &["engine"],
     &["batch"],

@@ -49,8 +49,11 @@ impl<'j, O: Operation> Worker<'_, 'j, O> {
     /// One attempt at the first item of the claim; what was decided. None if the item may not start.
     pub(super) fn attempt(&mut self, claim: &mut Claim, is_retry: bool) -> Option<Counts> {
         let (job, index) = (self.job, claim.index());
-        if index >= job.dispatcher.gate().load(Ordering::Relaxed)
-            && !job.dispatcher.look(&mut self.member, claim)
+        // Either the thread that pauses the batch sees that this runs, or this sees the pause.
+        let runs =
+            job.dispatcher.runs(self.member.number, index, || job.attempts_before(index, is_retry) + 1);
+        if (runs.is_some() || index >= job.dispatcher.gate().load(Ordering::Relaxed))
+            && !job.dispatcher.look(&mut self.member, claim, is_retry)
         {
             return None;
         }
@@ -278,6 +281,10 @@ impl<'a, O: Operation> Job<'a, O> {
             RetryDecision::RetryAfter(time) => delays.next().map(|_| time),
             _ => delays.next(),
         }
+    }
+
+    fn attempts_before(&self, index: usize, is_retry: bool) -> usize {
+        if is_retry { self.past.lock().get(&index).map_or(0, |past| past.attempts) } else { 0 }
     }
 
     /// Keeps what is known of an item until it is tried again, or until the end.

@@ -93,7 +93,7 @@ impl Engine {
         let workers = team.limit;
         let hears = match &report {
             Some(report) if report.counts_items() => Hears::EveryItem,
-            None if !team.adapts() && self.clock.is_none() => Hears::Nothing,
+            None if !team.adapts() && self.clock.is_none() && settings.controls.is_empty() => Hears::Nothing,
             _ => Hears::Changes,
         };
         let held =
@@ -146,7 +146,7 @@ impl Engine {
         match (job.dispatcher.signal.is_some(), workers) {
             (false, 1) => job.work(),
             (false, _) => self.pool.lend(workers - 1, &help, |_| job.work()),
-            (true, 1) if !job.adapts() => return coordinate(None),
+            (true, 1) if !job.adapts() && !job.dispatcher.is_controlled() => return coordinate(None),
             (true, _) => return self.pool.lend(workers, &help, |helpers| coordinate(Some(helpers))),
         }
         Ok(())
@@ -168,7 +168,8 @@ impl Engine {
         let at_once = most.unwrap_or(usize::MAX).min(settings.flow.window.unwrap_or(usize::MAX)).max(1);
         let team = settings.team(hint, at_once, recorder.is_some());
         // In a window of one there is one worker, and the consumer need not wait for the input with it.
-        let is_alone = settings.workers.for_batch(usize::MAX) == 1 && !team.adapts();
+        let is_alone =
+            settings.workers.for_batch(usize::MAX) == 1 && !team.adapts() && settings.controls.is_empty();
         let workers = team.limit;
         let (mut slots, reader) =
             Slots::ring(settings.most_under_way(workers).min(at_once), settings.flow.order);
@@ -187,6 +188,7 @@ impl Engine {
         job.limit_by(limits, self.limiter.as_deref(), held.listener());
         let may_solo = hint.is_some()
             && self.clock.is_none()
+            && settings.controls.is_empty()
             && !settings.has_state
             && settings.workers.adaptive_bounds().is_none();
         job.pull_from(&mut items, is_alone || may_solo);
@@ -242,7 +244,7 @@ impl<'a, I, T, E> Settings<'a, I, T, E> {
     fn team(&self, items: Option<usize>, at_once: usize, is_recorded: bool) -> Team {
         let controller = controller(self.workers, items, at_once);
         let limit = workers_to_begin_with(self.workers, controller.as_deref(), at_once);
-        Team::new(limit, controller, self.numbered, is_recorded)
+        Team::new(limit, controller, self.numbered || !self.controls.is_empty(), is_recorded)
     }
 
     /// How many items of a stream may be under way; without a window of the user's, while they are quick.

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::cancel::CancelToken;
 use crate::context::ItemContext;
+use crate::control::Control;
 use crate::journal_hook::JournalHook;
 use crate::limit::Limit;
 use crate::panic::{self, Panic};
@@ -27,6 +28,7 @@ pub(crate) struct Settings<'a, I, T, E> {
     pub(crate) on_tick: Option<Tick<'a>>,
     pub(crate) bar: Option<Tick<'a>>,
     pub(crate) tokens: Vec<CancelToken>,
+    pub(crate) controls: Vec<Control>,
     pub(crate) deadline: Option<Instant>,
     pub(crate) timeout: Option<Duration>,
     /// Whether workers get numbers: the operation sees its context.
@@ -55,6 +57,7 @@ impl<I, T, E> Settings<'_, I, T, E> {
             on_tick: None,
             bar: None,
             tokens: Vec::new(),
+            controls: Vec::new(),
             deadline: None,
             timeout: None,
             numbered: false,
@@ -81,6 +84,7 @@ impl<I, T, E> Settings<'_, I, T, E> {
             on_tick,
             bar,
             tokens,
+            controls,
             deadline,
             timeout,
             name_of,
@@ -91,7 +95,7 @@ impl<I, T, E> Settings<'_, I, T, E> {
         } = self;
         let is_told = on_progress.is_some() || on_tick.is_some() || bar.is_some();
         let is_watched = is_told || name_of.is_some() || journal.is_some();
-        let may_stop = !tokens.is_empty() || deadline.is_some() || timeout.is_some();
+        let may_stop = !tokens.is_empty() || !controls.is_empty() || deadline.is_some() || timeout.is_some();
         !is_watched && !may_stop && retry.is_none() && limits.is_empty()
     }
 

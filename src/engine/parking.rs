@@ -4,14 +4,16 @@
 //! A worker that finds nothing to do counts as idle and goes to sleep in one critical section, and a change of the schedule
 //! says in the same section which sleepers are to be woken. So no call is lost.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::batch_error::StopReason;
 use crate::cancel::{OnCancel, Watching};
 use crate::clock::{self, TestClock};
+use crate::control::{Control, Controlled, Following, Running};
 use crate::listeners::{Listener, OnChange};
-use crate::progress::Load;
+use crate::progress::{Earlier, Load, Progress};
 use crate::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use crate::sync::channel::{Receiver, Sender, bounded};
 use crate::sync::{Condvar, Instant, Mutex, MutexGuard, later, spin_until};
@@ -92,6 +94,8 @@ pub(super) struct Dispatcher {
     pub(super) signal: Option<Signal>,
     /// Whether it wants to hear of every item that was decided.
     pub(super) reports: bool,
+    /// With a control: the items that run, by the numbers of their workers, and since when.
+    running: Option<Mutex<HashMap<usize, (usize, usize, Instant)>>>,
 }
 
 impl Dispatcher {
@@ -121,6 +125,7 @@ impl Dispatcher {
             napping: Condvar::default(),
             signal: (hears != Hears::Nothing).then(Signal::new),
             reports: hears == Hears::EveryItem,
+            running: None,
         }
     }
 
@@ -153,6 +158,12 @@ impl Dispatcher {
         let Some(clock) = &self.clock else { return signal.wait(limit) };
         clock.wait(limit.map(|limit| later(clock::now(), limit)), || signal.is_given());
         signal.wait(Some(Duration::ZERO))
+    }
+
+    /// The time since the batch began, on a thread that may not be the batch's.
+    fn elapsed(&self) -> Duration {
+        let now = self.clock.as_ref().map_or_else(Instant::now, TestClock::now);
+        self.since(now)
     }
 
     pub(super) fn since(&self, time: Instant) -> Duration {
@@ -312,32 +323,55 @@ impl Dispatcher {
     /// The owner of a claim has come to the gate. Whether its next item may start; what follows that one is handed back if another
     /// worker is idle.
     #[cold]
-    pub(super) fn look(&self, member: &mut Member, claim: &mut Claim) -> bool {
+    pub(super) fn look(&self, member: &mut Member, claim: &mut Claim, is_retry: bool) -> bool {
         if !self.allows(claim.index()) {
             return false;
         }
-        if claim.len() > 1 {
-            let now = self.since(clock::now());
-            self.update(|schedule| {
-                if schedule.has_idle() {
-                    schedule.hand_back(member, now, claim.split_rest());
-                }
-            });
-            self.signal(); // a caller with adaptive workers looks around again, since items wait
+        if claim.len() == 1 && !self.is_controlled() {
+            return true;
         }
-        true
+        let now = self.since(clock::now());
+        let may_start = self.update(|schedule| {
+            if schedule.is_held() {
+                schedule.hand_all_back(member, now, claim.split_first(usize::MAX), is_retry);
+                return false;
+            }
+            if schedule.has_idle() && claim.len() > 1 {
+                schedule.hand_back(member, now, claim.split_rest());
+            }
+            true
+        });
+        self.signal(); // a caller with adaptive workers looks around again, since items wait
+        may_start
+    }
+
+    /// Whether a control has a hand on the batch.
+    pub(super) fn is_controlled(&self) -> bool {
+        self.running.is_some()
+    }
+
+    /// The worker runs an attempt at this item, as long as what it gets is there.
+    pub(super) fn runs(
+        &self,
+        worker: usize,
+        index: usize,
+        attempt: impl FnOnce() -> usize,
+    ) -> Option<Runs<'_>> {
+        let running = self.running.as_ref()?;
+        running.lock().insert(worker, (index, attempt(), clock::now()));
+        Some(Runs { running, worker })
     }
 
     /// What goes on beside the caller, which is about to tell of an item that it has just run.
     pub(super) fn load_of_others(&self) -> Load {
-        let load = self.status(self.since.elapsed()).load;
+        let load = self.status(clock::since(self.since)).load;
         Load { running: load.running.saturating_sub(1), ..load }
     }
 
     /// An item begins that is not recorded.
     pub(super) fn begins(&self) {
         if self.began.load(Ordering::Relaxed) == usize::MAX {
-            let now = usize::try_from(self.since.elapsed().as_nanos()).unwrap_or(usize::MAX);
+            let now = usize::try_from(clock::since(self.since).as_nanos()).unwrap_or(usize::MAX);
             self.began.fetch_min(now, Ordering::Relaxed);
         }
     }
@@ -457,6 +491,48 @@ impl Dispatcher {
     }
 }
 
+/// An item that runs, as a control sees it.
+pub(super) struct Runs<'d> {
+    running: &'d Mutex<HashMap<usize, (usize, usize, Instant)>>,
+    worker: usize,
+}
+
+impl Drop for Runs<'_> {
+    fn drop(&mut self) {
+        self.running.lock().remove(&self.worker);
+    }
+}
+
+impl Controlled for Dispatcher {
+    fn hold(&self, is_held: bool) {
+        self.update(|schedule| schedule.hold(is_held));
+        self.signal();
+    }
+
+    fn set_workers(&self, workers: usize) {
+        self.update(|schedule| {
+            let now = schedule.clock();
+            schedule.set_workers(now, workers);
+        });
+        self.signal();
+    }
+
+    fn progress(&self) -> Progress {
+        let elapsed = self.elapsed();
+        let Status { counts, known: (items, are_all), load, .. } = self.status(elapsed);
+        Progress::new(counts, (items, are_all.then_some(items)), elapsed, load, Earlier::default())
+    }
+
+    fn running(&self) -> Vec<Running> {
+        let now = self.since + self.elapsed();
+        let running = self.running.iter().flat_map(|running| running.lock().clone());
+        let running = running.map(|(worker, (index, attempt, since))| {
+            Running::new(index, attempt, worker, now.saturating_duration_since(since))
+        });
+        running.collect()
+    }
+}
+
 impl OnChange for Dispatcher {
     fn changed(&self, is_resumed: bool) {
         self.limits_changed.store(true, Ordering::Release);
@@ -480,7 +556,10 @@ impl OnCancel for Dispatcher {
 #[allow(clippy::large_enum_variant, reason = "there is one for each batch, and a box would be an allocation")]
 pub(super) enum Held {
     Alone(Dispatcher),
-    Shared(Arc<Dispatcher>, #[expect(dead_code, reason = "held until the batch is over")] Vec<Watching>),
+    Shared(
+        Arc<Dispatcher>,
+        #[expect(dead_code, reason = "held until the batch is over")] (Vec<Watching>, Vec<Following>),
+    ),
 }
 
 impl Held {
@@ -492,13 +571,20 @@ impl Held {
         engine: &Engine,
     ) -> Self {
         let deadline = settings.deadline_since(since);
-        let dispatcher = Dispatcher::new(schedule, since, deadline, hears, engine.clock.clone());
-        if settings.tokens.is_empty() && engine.limiter.is_none() && settings.limits.is_empty() {
+        let mut dispatcher = Dispatcher::new(schedule, since, deadline, hears, engine.clock.clone());
+        dispatcher.running = (!settings.controls.is_empty()).then(Mutex::default);
+        if settings.tokens.is_empty()
+            && settings.controls.is_empty()
+            && engine.limiter.is_none()
+            && settings.limits.is_empty()
+        {
             return Held::Alone(dispatcher);
         }
         let dispatcher = Arc::new(dispatcher);
-        let watching = settings.tokens.iter().map(|token| token.watch(dispatcher.clone())).collect();
-        Held::Shared(dispatcher, watching)
+        let tokens = settings.controls.iter().map(Control::token).chain(&settings.tokens);
+        let watching = tokens.map(|token| token.watch(dispatcher.clone())).collect();
+        let following = settings.controls.iter().map(|control| control.watch(dispatcher.clone())).collect();
+        Held::Shared(dispatcher, (watching, following))
     }
 
     pub(super) fn dispatcher(&self) -> &Dispatcher {

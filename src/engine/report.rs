@@ -94,7 +94,7 @@ impl<'a> Report<'a> {
         self.load = status.load;
         let is_all = self.up_to(status.counts);
         if !self.ticks.is_empty() {
-            self.tick(self.since.elapsed());
+            self.tick(clock::since(self.since));
         }
         is_all
     }
@@ -181,13 +181,13 @@ impl<'a> Report<'a> {
     /// How long it is until the next tick.
     pub(super) fn tick_in(&self) -> Option<Duration> {
         let due = self.ticks.iter().map(|tick| tick.due).min()?;
-        Some(due.saturating_sub(self.since.elapsed()))
+        Some(due.saturating_sub(clock::since(self.since)))
     }
 
     /// Shows a bar what it ends with, and drops all callbacks one by one, whatever their
     /// destructors do. A bar's panic is no reason to lose a batch that is over.
     pub(super) fn end(mut self) -> Result<(), Panic> {
-        let progress = self.progress(self.since.elapsed());
+        let progress = self.progress(clock::since(self.since));
         let mut ended = panic::catch(|| drop(self.on_progress.take()));
         for mut tick in self.ticks {
             if tick.is_shown_all {

@@ -100,7 +100,11 @@ impl<'a, O: Operation> Job<'a, O> {
             journal,
             watch: adapts.then(Watch::default),
             waits,
-            is_careful: waits || journal.is_some() || recorder.is_some() || trace.hears_successes(),
+            is_careful: waits
+                || dispatcher.is_controlled()
+                || journal.is_some()
+                || recorder.is_some()
+                || trace.hears_successes(),
             may_solo: false,
             item_nanos: AtomicUsize::new(usize::MAX),
             recorder,

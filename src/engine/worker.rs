@@ -177,7 +177,7 @@ impl<'w, 'j, O: Operation> Worker<'w, 'j, O> {
         let (dispatcher, start) = (self.job.dispatcher, claim.index());
         let (gate, most) = match dispatcher.gate().load(Ordering::Relaxed) {
             gate if start < gate => (dispatcher.gate(), most),
-            _ if dispatcher.look(&mut self.member, claim) => (dispatcher.stop_at(), 1),
+            _ if dispatcher.look(&mut self.member, claim, false) => (dispatcher.stop_at(), 1),
             _ => return None,
         };
         let ended = panic::catch(|| self.decide_while(claim, most, gate));

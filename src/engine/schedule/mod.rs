@@ -141,6 +141,8 @@ pub(super) struct Schedule {
     at_limits: Waiting,
     /// The latest time that the schedule was told.
     clock: Duration,
+    /// Whether a control has nothing start.
+    is_held: bool,
     limit_moved: bool,
     counts: Counts,
 }
@@ -204,6 +206,7 @@ impl Schedule {
             team,
             at_limits: Waiting::default(),
             clock: Duration::ZERO,
+            is_held: false,
             limit_moved: false,
             counts: Counts::default(),
         }
@@ -255,12 +258,12 @@ impl Schedule {
     fn find(&mut self, member: &mut Member, ask: Ask) -> Next {
         self.clock = self.clock.max(ask.now);
         let stop_at = self.stop.line();
-        if self.team.adapts() && self.team.is_one_too_many(member) && !self.is_over() {
+        if self.team.may_shrink() && self.team.is_one_too_many(member) && !self.is_over() {
             self.team.sent_away += 1;
             return Next::Leave;
         }
         let (mut until, is_paused) = (None, self.pause.end_after(ask.now).is_some());
-        if !is_paused && self.team.has_room(member) && !self.at_limits.is_closed {
+        if !is_paused && !self.is_held && self.team.has_room(member) && !self.at_limits.is_closed {
             // Retries that are due and everything else take turns.
             let due = if self.retried_last { None } else { self.claim_due(ask.now) };
             let next = due.or_else(|| self.claim(ask, stop_at)).or_else(|| self.pull(member, ask, stop_at));
@@ -377,6 +380,9 @@ impl Schedule {
 
     /// When an item may start that may not now, if that is known.
     fn next_due(&self) -> Option<Duration> {
+        if self.is_held {
+            return None;
+        }
         let retry = self.retries.next_due().filter(|_| !self.at_limits.is_closed);
         self.pause.end_after(self.clock).or(retry.into_iter().chain(self.at_limits.due).min())
     }
@@ -419,7 +425,7 @@ impl Schedule {
         if self.next_due().is_some_and(|due| self.team.is_before_alarm(due)) {
             return true; // one of them has to wake by itself then
         }
-        if self.pause.end_after(self.clock).is_some() {
+        if self.is_held || self.pause.end_after(self.clock).is_some() {
             return false;
         }
         let stop_at = self.stop.line();
@@ -448,6 +454,32 @@ impl Schedule {
     }
 }
 
+/// What a control does.
+impl Schedule {
+    /// Nothing starts as long as it is held.
+    pub(super) fn hold(&mut self, is_held: bool) {
+        self.is_held = is_held;
+    }
+
+    /// Whether owners of claims may start nothing.
+    pub(super) fn is_held(&self) -> bool {
+        self.is_held
+    }
+
+    /// The owner of a claim may not start it.
+    pub(super) fn hand_all_back(&mut self, member: &mut Member, now: Duration, claim: Claim, is_retry: bool) {
+        self.team.turn(member, Phase::Busy { shares: false });
+        self.control(now, |controller| controller.handed_back(claim.len()));
+        if is_retry { self.later(now, claim) } else { self.put_back(claim) }
+    }
+
+    /// So many may run from now on, and the number does not adapt any more.
+    pub(super) fn set_workers(&mut self, now: Duration, workers: usize) {
+        self.team.set_limit(now, workers);
+        self.limit_moved = true;
+    }
+}
+
 /// Items that wait for limits.
 impl Schedule {
     /// How many items have been claimed, and wait for another attempt or for a limit.
@@ -467,8 +499,8 @@ impl Schedule {
 
     /// Whether the worker may start one of them.
     pub(super) fn may_start(&self, member: &Member, now: Duration) -> bool {
-        let is_too_many = self.team.adapts() && self.team.is_one_too_many(member);
-        !is_too_many && self.team.has_room(member) && self.pause.end_after(now).is_none()
+        let is_too_many = self.team.may_shrink() && self.team.is_one_too_many(member);
+        !is_too_many && !self.is_held && self.team.has_room(member) && self.pause.end_after(now).is_none()
     }
 
     /// The worker starts an item that it has claimed, or that has waited.
@@ -496,7 +528,8 @@ impl Schedule {
     /// Below this index, an owner of a claim may start the next item without a look at anything else: the stop line, or 0 while
     /// an idle worker waits for its rest.
     pub(super) fn gate(&self) -> usize {
-        if self.team.idle > 0 && self.team.sharing > 0 { 0 } else { self.stop.line() }
+        let is_shut = self.is_held || (self.team.idle > 0 && self.team.sharing > 0);
+        if is_shut { 0 } else { self.stop.line() }
     }
 
     /// The owner of a claim has seen an idle worker, and hands back what it has not started.
@@ -719,6 +752,11 @@ impl Schedule {
     /// How many items there were so far, and whether there will be no more.
     pub(super) fn known(&self) -> (usize, bool) {
         self.fresh.known()
+    }
+
+    /// The latest time that it was told.
+    pub(super) fn clock(&self) -> Duration {
+        self.clock
     }
 
     pub(super) fn wants_room(&self) -> usize {

@@ -83,6 +83,8 @@ pub(in crate::engine) struct Team {
     /// When the first of the idle wakes by itself.
     pub(super) alarm: Option<Duration>,
     numbers: Option<Numbers>,
+    /// Whether somebody has set the limit.
+    is_set: bool,
     /// Moves the limit; none for one that stays.
     pub(super) controller: Option<Box<Controller>>,
     pub(super) curve: Option<Curve>,
@@ -108,6 +110,17 @@ impl Team {
     /// How many workers there may ever be.
     pub(in crate::engine) fn most_workers(&self) -> usize {
         self.controller.as_deref().map_or(self.limit, Controller::most).max(1)
+    }
+
+    /// Whether the limit may fall.
+    pub(super) fn may_shrink(&self) -> bool {
+        self.adapts() || self.is_set
+    }
+
+    /// The limit stays there from now on.
+    pub(super) fn set_limit(&mut self, now: Duration, limit: usize) {
+        (self.limit, self.is_set, self.controller) = (limit, true, None);
+        self.curve.iter_mut().for_each(|curve| curve.add(now, limit));
     }
 
     /// The worker does something else now. A worker that becomes busy gets a number.
