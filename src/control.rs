@@ -181,7 +181,9 @@ impl Control {
             state.batches.push(Arc::clone(&batch));
             (state.is_paused, state.workers)
         };
-        workers.into_iter().for_each(|workers| batch.set_workers(workers));
+        if let Some(workers) = workers {
+            batch.set_workers(workers);
+        }
         if is_paused {
             batch.hold(true);
             // It may have been resumed meanwhile.

@@ -327,6 +327,7 @@ impl fmt::Debug for BatchExecutorBuilder {
             .field("thread_name", &self.thread_name)
             .field("stack_size", &self.stack_size)
             .field("keep_alive", &self.keep_alive)
+            .field("clock", &self.clock)
             .finish()
     }
 }

@@ -64,6 +64,9 @@ pub(super) enum Hears {
     EveryItem,
 }
 
+/// The index and the attempt of what each worker runs, and since when.
+type RunningItems = Mutex<HashMap<usize, (usize, usize, Instant)>>;
+
 /// Borrows nothing of the batch, so that a token may hold it.
 pub(super) struct Dispatcher {
     pub(super) since: Instant,
@@ -95,7 +98,7 @@ pub(super) struct Dispatcher {
     /// Whether it wants to hear of every item that was decided.
     pub(super) reports: bool,
     /// With a control: the items that run, by the numbers of their workers, and since when.
-    running: Option<Mutex<HashMap<usize, (usize, usize, Instant)>>>,
+    running: Option<RunningItems>,
 }
 
 impl Dispatcher {
@@ -493,7 +496,7 @@ impl Dispatcher {
 
 /// An item that runs, as a control sees it.
 pub(super) struct Runs<'d> {
-    running: &'d Mutex<HashMap<usize, (usize, usize, Instant)>>,
+    running: &'d RunningItems,
     worker: usize,
 }
 

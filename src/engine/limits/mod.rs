@@ -19,7 +19,7 @@ type Turn = u64;
 
 /// The limits of a batch, and who waits for them.
 pub(super) struct Limits<'a, I> {
-    limits: Vec<Limit<'a, I>>,
+    all: Vec<Limit<'a, I>>,
     /// The meters of the limits that every item needs: while items wait there, no other needs to be claimed.
     for_all: Vec<usize>,
     turnstile: Mutex<Turnstile<'a>>,
@@ -35,7 +35,7 @@ impl<'a, I> Limits<'a, I> {
         let mut turnstile = Turnstile::new(began, most_reserved, listener);
         let for_all = limits.iter().filter(|limit| limit.is_for_all());
         let for_all = for_all.map(|limit| limit.meter(&mut turnstile)).collect();
-        Limits { limits, for_all, turnstile: Mutex::new(turnstile) }
+        Limits { all: limits, for_all, turnstile: Mutex::new(turnstile) }
     }
 
     /// Where one item passes at a time.
@@ -60,8 +60,8 @@ impl<'a, I> Limits<'a, I> {
 
     /// What the item needs. Asks the user's functions, which may panic.
     fn demands(&self, item: &I, turnstile: &mut Turnstile<'a>) -> Vec<Demand> {
-        let mut demands = Vec::with_capacity(self.limits.len());
-        for limit in &self.limits {
+        let mut demands = Vec::with_capacity(self.all.len());
+        for limit in &self.all {
             limit.demands(item, 1, turnstile, &mut |meter, cost| demands.push(Demand::new(meter, cost)));
         }
         demands

@@ -110,7 +110,7 @@ pub(in crate::engine) struct Turnstile<'a> {
     listener: Option<Listener>,
 }
 
-impl<'a> Turnstile<'a> {
+impl Turnstile<'_> {
     /// `listener` hears of changes that are not the batch's own.
     pub(super) fn new(began: Instant, most_reserved: usize, listener: Option<Listener>) -> Self {
         Turnstile {
@@ -155,12 +155,11 @@ impl<'a> Turnstile<'a> {
         }
         loop {
             let due = self.alarms.first().copied().filter(|(at, _)| *at <= now);
-            let started = match due {
-                Some((_, turn)) => self.try_reserved(turn, now),
-                None => {
-                    let (turn, meter) = self.ready.first().copied()?;
-                    self.try_first(turn, meter, now)
-                }
+            let started = if let Some((_, turn)) = due {
+                self.try_reserved(turn, now)
+            } else {
+                let (turn, meter) = self.ready.first().copied()?;
+                self.try_first(turn, meter, now)
             };
             if started.is_some() {
                 return started;
@@ -242,7 +241,7 @@ impl Turnstile<'_> {
                 return Ok(Verdict::Lacks(demand.meter, None));
             }
         }
-        if let Some(lacks) = self.longest_wait(asked, now)? {
+        if let Some(lacks) = self.longest_wait(asked, now) {
             return Ok(lacks);
         }
         let at = match self.reserve(&mut asked.demands, now)? {
@@ -256,7 +255,7 @@ impl Turnstile<'_> {
     }
 
     /// The rate that lets the item wait longest, if it can tell, and the wait is worth it.
-    fn longest_wait(&self, asked: &mut Asked, now: Duration) -> Result<Option<Verdict>, Refused> {
+    fn longest_wait(&self, asked: &mut Asked, now: Duration) -> Option<Verdict> {
         let mut longest = None;
         for demand in asked.demands.iter_mut().filter(|demand| demand.reserved.is_none()) {
             let Scarce::Permits(limiter) = &self.meters.get(demand.meter).scarce else { continue };
@@ -266,11 +265,11 @@ impl Turnstile<'_> {
                 longest = wait.map(|wait| (wait, demand));
             }
         }
-        let Some((wait, demand)) = longest else { return Ok(None) };
+        let (wait, demand) = longest?;
         demand.tries = demand.tries.saturating_add(1);
         // Half of that time is left to be woken.
-        let until = now.saturating_add(wait - AHEAD / 2);
-        Ok((demand.tries <= TRIES).then_some(Verdict::Lacks(demand.meter, Some(until))))
+        let until = now.saturating_add(wait.saturating_sub(AHEAD / 2));
+        (demand.tries <= TRIES).then_some(Verdict::Lacks(demand.meter, Some(until)))
     }
 
     /// Takes the permits that the item lacks; when the last of all is due.
@@ -334,8 +333,9 @@ impl Turnstile<'_> {
 
     /// The attempt has ended: its slots are free.
     pub(super) fn give_back(&mut self, permit: Permit) {
-        self.give_slots_back(&permit.demands);
-        self.forget(&permit.demands);
+        let Permit { demands } = permit;
+        self.give_slots_back(&demands);
+        self.forget(&demands);
     }
 
     /// The item needs nothing any more.

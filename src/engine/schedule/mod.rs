@@ -744,7 +744,7 @@ impl Schedule {
             retrying,
             retries: self.retried,
             workers: self.team.limit,
-            paused_for: self.pause.end_after(now).map(|end| end - now),
+            paused_for: self.pause.end_after(now).map(|end| end.saturating_sub(now)),
             began: Duration::ZERO,
         }
     }

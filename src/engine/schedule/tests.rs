@@ -245,8 +245,7 @@ impl Model {
     /// Whether some worker can take a step now.
     fn can_step(&self, worker: &Worker) -> bool {
         match &worker.holds {
-            Holds::Claim(_) => true,
-            Holds::Nothing | Holds::Source(..) => true,
+            Holds::Claim(_) | Holds::Nothing | Holds::Source(..) => true,
             Holds::Sleep(until) => until.is_some_and(|until| until <= self.now),
             Holds::Gone => false,
         }
