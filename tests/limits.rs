@@ -1,5 +1,7 @@
 //! Limits that see the item: rates, slots, costs and keys. What waits holds no worker, and nothing is lost.
 
+mod common;
+
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier, Mutex};
@@ -7,371 +9,406 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use batch_executor::{
-    BatchExecutor, CancelToken, Concurrency, ItemError, Limit, LimiterError, RateLimit, RateLimiter, Retry,
-    StopReason, limiter_fn,
+    CancelToken, Concurrency, ItemError, Limit, LimiterError, RateLimit, RateLimiter, Retry, StopReason,
+    limiter_fn,
 };
+use common::{stopping, within_a_minute};
 
 const SOON: Duration = Duration::from_millis(2);
 const NEVER: Duration = Duration::from_secs(3600);
 
-fn workers(workers: usize) -> BatchExecutor {
-    BatchExecutor::builder().workers(workers).build().unwrap()
-}
-
-/// Counts what runs at once, for each key.
+/// Counts what runs at once, for each key: now, and at most.
 #[derive(Default)]
-struct AtOnce {
-    now: Mutex<HashMap<usize, u64>>,
-    most: Mutex<HashMap<usize, u64>>,
-}
+struct AtOnce(Mutex<HashMap<usize, (u64, u64)>>);
 
 impl AtOnce {
     fn run(&self, key: usize, cost: u64) {
-        {
-            let mut now = self.now.lock().unwrap();
-            let here = now.entry(key).or_default();
-            *here += cost;
-            let mut most = self.most.lock().unwrap();
-            let most = most.entry(key).or_default();
-            *most = (*most).max(*here);
-        }
+        self.add(key, |now| now + cost);
         thread::sleep(Duration::from_micros(300));
-        *self.now.lock().unwrap().get_mut(&key).unwrap() -= cost;
+        self.add(key, |now| now - cost);
+    }
+
+    fn add(&self, key: usize, change: impl Fn(u64) -> u64) {
+        let mut counts = self.0.lock().expect("no operation panics here");
+        let (now, most) = counts.entry(key).or_default();
+        *now = change(*now);
+        *most = (*most).max(*now);
     }
 
     fn most(&self, key: usize) -> u64 {
-        self.most.lock().unwrap().get(&key).copied().unwrap_or_default()
+        self.0.lock().expect("no operation panics here").get(&key).map_or(0, |(_, most)| *most)
     }
 }
 
 #[test]
 fn no_more_than_so_many_run_at_once() {
-    let at_once = AtOnce::default();
-    let result = workers(8).batch(0..200).limit(Limit::at_once(3)).run(|_| {
-        at_once.run(0, 1);
-        Ok::<_, String>(())
+    within_a_minute(|| {
+        let at_once = AtOnce::default();
+        let result = stopping(8).batch(0..200).limit(Limit::at_once(3)).run(|_| {
+            at_once.run(0, 1);
+            Ok::<_, String>(())
+        });
+        assert!(result.is_success());
+        assert_eq!(at_once.most(0), 3);
     });
-    assert!(result.is_success());
-    assert_eq!(at_once.most(0), 3);
 }
 
 #[test]
 fn each_key_has_its_own_limit() {
-    let at_once = AtOnce::default();
-    let result = workers(8)
-        .batch(0..300usize)
-        .limit(Limit::per_key(|n: &usize| n % 3, |key| Limit::at_once(key + 1)))
-        .run(|n| {
-            at_once.run(n % 3, 1);
-            Ok::<_, String>(())
-        });
-    assert!(result.is_success());
-    assert_eq!([at_once.most(0), at_once.most(1), at_once.most(2)], [1, 2, 3]);
+    within_a_minute(|| {
+        let at_once = AtOnce::default();
+        let result = stopping(8)
+            .batch(0..300usize)
+            .limit(Limit::per_key(|n: &usize| n % 3, |key| Limit::at_once(key + 1)))
+            .run(|n| {
+                at_once.run(n % 3, 1);
+                Ok::<_, String>(())
+            });
+        assert!(result.is_success());
+        assert_eq!([at_once.most(0), at_once.most(1), at_once.most(2)], [1, 2, 3]);
+    });
 }
 
 #[test]
 fn costs_are_slots_and_a_giant_runs_alone() {
-    let at_once = AtOnce::default();
-    let cost = |n: &u64| if *n == 50 { 1_000 } else { n % 4 };
-    let result = workers(8).batch(0..200u64).limit(Limit::at_once(6).cost(cost)).run(|n| {
-        at_once.run(0, cost(n));
-        Ok::<_, String>(())
+    within_a_minute(|| {
+        let at_once = AtOnce::default();
+        let cost = |n: &u64| if *n == 50 { 1_000 } else { n % 4 };
+        let result = stopping(8).batch(0..200u64).limit(Limit::at_once(6).cost(cost)).run(|n| {
+            at_once.run(0, cost(n));
+            Ok::<_, String>(())
+        });
+        assert!(result.is_success());
+        assert_eq!(at_once.most(0), 1_000, "nothing ran beside the giant");
     });
-    assert!(result.is_success());
-    assert_eq!(at_once.most(0), 1_000, "nothing ran beside the giant");
 }
 
 #[test]
 fn an_item_that_waits_holds_no_worker() {
-    // One worker; the first item's key is closed until the last item has run.
-    let gate = Arc::new(Mutex::new(NEVER));
-    let closed = || {
-        let gate = gate.clone();
-        limiter_fn(move || Ok(*gate.lock().unwrap()))
-    };
-    let order = Mutex::new(Vec::new());
-    let token = CancelToken::new();
-    let result = workers(1)
-        .batch(0..5)
-        .limit(Limit::per_key(
-            |n: &i32| *n == 0,
-            |is_first| {
-                if *is_first { Limit::rate(closed()) } else { Limit::at_once(1) }
-            },
-        ))
-        .cancel_on(&token)
-        .run(|n| {
-            order.lock().unwrap().push(*n);
-            if *n == 4 {
-                token.cancel();
-            }
-            Ok::<_, String>(())
-        });
-    assert_eq!(*order.lock().unwrap(), [1, 2, 3, 4]);
-    assert!(matches!(result.outcomes()[0], Err(ItemError::Skipped)));
-    assert_eq!(result.stopped(), Some(StopReason::Cancelled));
+    within_a_minute(|| {
+        // One worker; the first item's key is closed until the last item has run.
+        let gate = Arc::new(Mutex::new(NEVER));
+        let closed = || {
+            let gate = gate.clone();
+            limiter_fn(move || Ok(*gate.lock().unwrap()))
+        };
+        let order = Mutex::new(Vec::new());
+        let token = CancelToken::new();
+        let result = stopping(1)
+            .batch(0..5)
+            .limit(Limit::per_key(
+                |n: &i32| *n == 0,
+                |is_first| {
+                    if *is_first { Limit::rate(closed()) } else { Limit::at_once(1) }
+                },
+            ))
+            .cancel_on(&token)
+            .run(|n| {
+                order.lock().unwrap().push(*n);
+                if *n == 4 {
+                    token.cancel();
+                }
+                Ok::<_, String>(())
+            });
+        assert_eq!(*order.lock().unwrap(), [1, 2, 3, 4]);
+        assert!(matches!(result.outcomes()[0], Err(ItemError::Skipped)));
+        assert_eq!(result.stopped(), Some(StopReason::Cancelled));
+    });
 }
 
 #[test]
 fn items_of_one_key_start_in_input_order() {
-    for round in 0..20 {
-        let starts: Mutex<HashMap<usize, Vec<usize>>> = Mutex::default();
-        let result = workers(4)
-            .batch(0..120usize)
-            .limit(Limit::per_key(|n: &usize| n % 5, |_| Limit::at_once(1)))
-            .run(|n| {
-                starts.lock().unwrap().entry(n % 5).or_default().push(*n);
-                Ok::<_, String>(())
-            });
-        assert!(result.is_success());
-        for (key, started) in starts.into_inner().unwrap() {
-            assert!(started.is_sorted(), "round {round}, key {key}: {started:?}");
+    within_a_minute(|| {
+        for round in 0..20 {
+            let starts: Mutex<HashMap<usize, Vec<usize>>> = Mutex::default();
+            let result = stopping(4)
+                .batch(0..120usize)
+                .limit(Limit::per_key(|n: &usize| n % 5, |_| Limit::at_once(1)))
+                .run(|n| {
+                    starts.lock().unwrap().entry(n % 5).or_default().push(*n);
+                    Ok::<_, String>(())
+                });
+            assert!(result.is_success());
+            for (key, started) in starts.into_inner().unwrap() {
+                assert!(started.is_sorted(), "round {round}, key {key}: {started:?}");
+            }
         }
-    }
+    });
 }
 
 #[test]
 fn all_limits_hold_together() {
-    let (all, by_key) = (AtOnce::default(), AtOnce::default());
-    let started = Instant::now();
-    let result = workers(16)
-        .batch(0..100usize)
-        .limit(Limit::rate(RateLimit::per_second(2_000)))
-        .limit(Limit::at_once(5))
-        .limit(Limit::per_key(|n: &usize| n % 4, |_| Limit::at_once(2)))
-        .run(|n| {
-            all.run(0, 1);
-            by_key.run(n % 4, 1);
-            Ok::<_, String>(())
-        });
-    assert!(result.is_success());
-    assert!(all.most(0) <= 5 && (0..4).all(|key| by_key.most(key) <= 2));
-    assert!(started.elapsed() >= Duration::from_micros(49_000), "100 permits take 99 intervals of 0.5 ms");
+    within_a_minute(|| {
+        let (all, by_key) = (AtOnce::default(), AtOnce::default());
+        let started = Instant::now();
+        let result = stopping(16)
+            .batch(0..100usize)
+            .limit(Limit::rate(RateLimit::per_second(2_000)))
+            .limit(Limit::at_once(5))
+            .limit(Limit::per_key(|n: &usize| n % 4, |_| Limit::at_once(2)))
+            .run(|n| {
+                all.run(0, 1);
+                by_key.run(n % 4, 1);
+                Ok::<_, String>(())
+            });
+        assert!(result.is_success());
+        assert!(all.most(0) <= 5 && (0..4).all(|key| by_key.most(key) <= 2));
+        assert!(started.elapsed() >= Duration::from_millis(49), "100 permits take 99 intervals of 0.5 ms");
+    });
 }
 
 #[test]
 fn a_rate_counts_costs() {
-    let started = Instant::now();
-    let result = workers(4)
-        .batch(0..20u64)
-        .limit(Limit::rate(RateLimit::per_second(10_000)).cost(|_| 50))
-        .run(|_| Ok::<_, String>(()));
-    assert!(result.is_success());
-    assert!(started.elapsed() >= Duration::from_millis(95), "1,000 permits at 10,000 a second");
+    within_a_minute(|| {
+        let started = Instant::now();
+        let result = stopping(4)
+            .batch(0..20u64)
+            .limit(Limit::rate(RateLimit::per_second(10_000)).cost(|_| 50))
+            .run(|_| Ok::<_, String>(()));
+        assert!(result.is_success());
+        assert!(started.elapsed() >= Duration::from_millis(95), "1,000 permits at 10,000 a second");
+    });
 }
 
 #[test]
 fn an_item_that_costs_nothing_does_not_wait() {
-    let (token, ran) = (CancelToken::new(), AtomicUsize::new(0));
-    let result = workers(2)
-        .batch(0..10u64)
-        .limit(Limit::rate(limiter_fn(|| Ok(NEVER))).cost(|n| u64::from(*n < 2)))
-        .cancel_on(&token)
-        .run(|_| {
-            if ran.fetch_add(1, Ordering::SeqCst) == 7 {
-                token.cancel(); // all others have begun
-            }
-            Ok::<_, String>(())
-        });
-    let skipped = |n: &usize| matches!(result.outcomes()[*n], Err(ItemError::Skipped));
-    assert_eq!((0..10).filter(skipped).collect::<Vec<_>>(), [0, 1]);
+    within_a_minute(|| {
+        let (token, ran) = (CancelToken::new(), AtomicUsize::new(0));
+        let result = stopping(2)
+            .batch(0..10u64)
+            .limit(Limit::rate(limiter_fn(|| Ok(NEVER))).cost(|n| u64::from(*n < 2)))
+            .cancel_on(&token)
+            .run(|_| {
+                if ran.fetch_add(1, Ordering::SeqCst) == 7 {
+                    token.cancel(); // all others have begun
+                }
+                Ok::<_, String>(())
+            });
+        let skipped = |n: &usize| matches!(result.outcomes()[*n], Err(ItemError::Skipped));
+        assert_eq!((0..10).filter(skipped).collect::<Vec<_>>(), [0, 1]);
+    });
 }
 
 #[test]
 fn a_slot_is_given_back_when_the_attempt_ends_also_by_a_panic() {
-    let slots = Concurrency::new(2);
-    let result =
-        workers(4).batch(0..60).stop_on_error(false).limit(Limit::at_once(&slots)).run(|n| match n % 3 {
-            0 => panic!("on purpose"),
-            1 => Err("no"),
-            _ => Ok(()),
+    within_a_minute(|| {
+        let slots = Concurrency::new(2);
+        let result = stopping(4).batch(0..60).stop_on_error(false).limit(Limit::at_once(&slots)).run(|n| {
+            match n % 3 {
+                0 => panic!("on purpose"),
+                1 => Err("no"),
+                _ => Ok(()),
+            }
         });
-    assert_eq!((result.succeeded(), result.failed()), (20, 40));
-    assert_eq!(slots.in_use(), 0);
+        assert_eq!((result.succeeded(), result.failed()), (20, 40));
+        assert_eq!(slots.in_use(), 0);
+    });
 }
 
 #[test]
 fn each_attempt_needs_its_permit_anew() {
-    let permits = AtomicUsize::new(0);
-    let count = || {
-        permits.fetch_add(1, Ordering::Relaxed);
-        Ok(Duration::ZERO)
-    };
-    let tried = AtomicUsize::new(0);
-    let result = workers(3)
-        .batch(0..10)
-        .retry(Retry::exponential(SOON, SOON, 2))
-        .limit(Limit::rate(limiter_fn(count)))
-        .limit(Limit::at_once(2))
-        .run(|n| {
-            tried.fetch_add(1, Ordering::Relaxed);
-            if *n == 3 { Err("always") } else { Ok(()) }
-        });
-    assert_eq!(result.failed(), 1);
-    assert_eq!(tried.load(Ordering::Relaxed), permits.load(Ordering::Relaxed));
-    assert_eq!(result.attempts(3), 3);
+    within_a_minute(|| {
+        let permits = AtomicUsize::new(0);
+        let count = || {
+            permits.fetch_add(1, Ordering::Relaxed);
+            Ok(Duration::ZERO)
+        };
+        let tried = AtomicUsize::new(0);
+        let result = stopping(3)
+            .batch(0..10)
+            .retry(Retry::exponential(SOON, SOON, 2))
+            .limit(Limit::rate(limiter_fn(count)))
+            .limit(Limit::at_once(2))
+            .run(|n| {
+                tried.fetch_add(1, Ordering::Relaxed);
+                if *n == 3 { Err("always") } else { Ok(()) }
+            });
+        assert_eq!(result.failed(), 1);
+        assert_eq!(tried.load(Ordering::Relaxed), permits.load(Ordering::Relaxed));
+        assert_eq!(result.attempts(3), 3);
+    });
 }
 
 #[test]
 fn slots_are_shared_by_batches() {
-    let (slots, at_once) = (Concurrency::new(3), AtOnce::default());
-    let executor = workers(8);
-    thread::scope(|scope| {
-        for _ in 0..3 {
-            scope.spawn(|| {
-                let result = executor.batch(0..80).limit(Limit::at_once(&slots)).run(|_| {
-                    at_once.run(0, 1);
-                    Ok::<_, String>(())
+    within_a_minute(|| {
+        let (slots, at_once) = (Concurrency::new(3), AtOnce::default());
+        let executor = stopping(8);
+        thread::scope(|scope| {
+            for _ in 0..3 {
+                scope.spawn(|| {
+                    let result = executor.batch(0..80).limit(Limit::at_once(&slots)).run(|_| {
+                        at_once.run(0, 1);
+                        Ok::<_, String>(())
+                    });
+                    assert!(result.is_success());
                 });
-                assert!(result.is_success());
-            });
-        }
+            }
+        });
+        assert_eq!((at_once.most(0), slots.in_use()), (3, 0));
     });
-    assert_eq!((at_once.most(0), slots.in_use()), (3, 0));
 }
 
 #[test]
 fn more_slots_let_more_items_start_while_they_wait() {
-    let slots = Concurrency::new(1);
-    let all_run = Barrier::new(4);
-    let result = workers(4).batch(0..4).limit(Limit::at_once(&slots)).run(|n| {
-        if *n == 0 {
-            slots.set(4);
-        }
-        all_run.wait();
-        Ok::<_, String>(())
+    within_a_minute(|| {
+        let slots = Concurrency::new(1);
+        let all_run = Barrier::new(4);
+        let result = stopping(4).batch(0..4).limit(Limit::at_once(&slots)).run(|n| {
+            if *n == 0 {
+                slots.set(4);
+            }
+            all_run.wait();
+            Ok::<_, String>(())
+        });
+        assert!(result.is_success());
     });
-    assert!(result.is_success());
 }
 
 #[test]
 fn a_batch_inside_an_item_may_use_the_same_slots_while_one_is_left() {
-    let (executor, slots) = (workers(1), Concurrency::new(2));
-    let result = executor.batch(0..5).limit(Limit::at_once(&slots)).run(|_| {
-        let inner = executor.batch(0..5).limit(Limit::at_once(&slots)).run(|n| Ok::<_, String>(*n));
-        inner.is_success().then_some(()).ok_or("the inner batch failed")
+    within_a_minute(|| {
+        let (executor, slots) = (stopping(1), Concurrency::new(2));
+        let result = executor.batch(0..5).limit(Limit::at_once(&slots)).run(|_| {
+            let inner = executor.batch(0..5).limit(Limit::at_once(&slots)).run(|n| Ok::<_, String>(*n));
+            inner.is_success().then_some(()).ok_or("the inner batch failed")
+        });
+        assert!(result.is_success());
     });
-    assert!(result.is_success());
 }
 
 #[test]
 fn a_cancel_and_a_deadline_end_every_wait() {
-    for workers_here in [1, 4] {
-        let token = CancelToken::new();
-        let waits = workers(workers_here)
-            .batch(0..20)
-            .limit(Limit::rate(limiter_fn(|| Ok(NEVER))))
-            .timeout(SOON)
-            .run(|_| Ok::<_, String>(()));
-        assert_eq!(waits.stopped(), Some(StopReason::DeadlineExceeded));
-        assert_eq!(waits.skipped(), 20);
-        thread::scope(|scope| {
-            scope.spawn(|| {
-                thread::sleep(SOON);
-                token.cancel();
-            });
-            let slots = Concurrency::new(1);
-            slots.set(0);
-            let waits = workers(workers_here)
+    within_a_minute(|| {
+        for workers_here in [1, 4] {
+            let token = CancelToken::new();
+            let waits = stopping(workers_here)
                 .batch(0..20)
-                .limit(Limit::at_once(&slots))
-                .cancel_on(&token)
+                .limit(Limit::rate(limiter_fn(|| Ok(NEVER))))
+                .timeout(SOON)
                 .run(|_| Ok::<_, String>(()));
-            assert_eq!((waits.stopped(), waits.skipped()), (Some(StopReason::Cancelled), 20));
-        });
-    }
+            assert_eq!(waits.stopped(), Some(StopReason::DeadlineExceeded));
+            assert_eq!(waits.skipped(), 20);
+            thread::scope(|scope| {
+                scope.spawn(|| {
+                    thread::sleep(SOON);
+                    token.cancel();
+                });
+                let slots = Concurrency::new(1);
+                slots.set(0);
+                let waits = stopping(workers_here)
+                    .batch(0..20)
+                    .limit(Limit::at_once(&slots))
+                    .cancel_on(&token)
+                    .run(|_| Ok::<_, String>(()));
+                assert_eq!((waits.stopped(), waits.skipped()), (Some(StopReason::Cancelled), 20));
+            });
+        }
+    });
 }
 
 #[test]
 fn with_a_limit_the_lowest_failure_still_stops_the_batch() {
-    for workers_here in [1, 2, 8] {
-        let result = workers(workers_here)
-            .batch(0..200usize)
-            .limit(Limit::per_key(|n: &usize| n % 7, |_| Limit::at_once(1)))
-            .run(|n| if [40, 90, 91].contains(n) { Err(format!("{n}")) } else { Ok(*n) });
-        assert_eq!(result.stopped(), Some(StopReason::ItemFailed { index: 40 }));
-        assert!(result.outcomes()[..40].iter().all(Result::is_ok));
-    }
+    within_a_minute(|| {
+        for workers_here in [1, 2, 8] {
+            let result = stopping(workers_here)
+                .batch(0..200usize)
+                .limit(Limit::per_key(|n: &usize| n % 7, |_| Limit::at_once(1)))
+                .run(|n| if [40, 90, 91].contains(n) { Err(format!("{n}")) } else { Ok(*n) });
+            assert_eq!(result.stopped(), Some(StopReason::ItemFailed { index: 40 }));
+            assert!(result.outcomes()[..40].iter().all(Result::is_ok));
+        }
+    });
 }
 
 #[test]
 fn an_error_of_a_limiter_and_a_panic_of_a_cost_are_outcomes() {
-    let refuses = || Err(LimiterError::from(Box::from("the store is down")));
-    let result = workers(2)
-        .batch(0..6u64)
-        .stop_on_error(false)
-        .limit(Limit::rate(limiter_fn(refuses)).cost(|n| u64::from(*n == 1)))
-        .limit(Limit::at_once(1).cost(|n| if *n == 2 { panic!("no cost") } else { 1 }))
-        .limit(Limit::rate(limiter_fn(|| panic!("no permit"))).cost(|n| u64::from(*n == 3)))
-        .run(|n| Ok::<_, String>(*n));
-    assert!(matches!(&result.outcomes()[1], Err(ItemError::RateLimiter(_))));
-    assert!(matches!(&result.outcomes()[2], Err(ItemError::Panicked(panic)) if panic.message() == "no cost"));
-    assert!(
-        matches!(&result.outcomes()[3], Err(ItemError::Panicked(panic)) if panic.message() == "no permit")
-    );
-    assert_eq!(result.succeeded(), 3);
+    within_a_minute(|| {
+        let refuses = || Err(LimiterError::from(Box::from("the store is down")));
+        let result = stopping(2)
+            .batch(0..6u64)
+            .stop_on_error(false)
+            .limit(Limit::rate(limiter_fn(refuses)).cost(|n| u64::from(*n == 1)))
+            .limit(Limit::at_once(1).cost(|n| if *n == 2 { panic!("no cost") } else { 1 }))
+            .limit(Limit::rate(limiter_fn(|| panic!("no permit"))).cost(|n| u64::from(*n == 3)))
+            .run(|n| Ok::<_, String>(*n));
+        assert!(matches!(&result.outcomes()[1], Err(ItemError::RateLimiter(_))));
+        assert!(
+            matches!(&result.outcomes()[2], Err(ItemError::Panicked(panic)) if panic.message() == "no cost")
+        );
+        assert!(
+            matches!(&result.outcomes()[3], Err(ItemError::Panicked(panic)) if panic.message() == "no permit")
+        );
+        assert_eq!(result.succeeded(), 3);
+    });
 }
 
 #[test]
 fn a_stream_keeps_limits_and_order() {
-    for unordered in [false, true] {
-        let at_once = AtOnce::default();
-        let executor = workers(6);
-        let mut batch = executor
-            .batch(0..150usize)
-            .window(12)
-            .limit(Limit::per_key(|n: &usize| n % 3, |_| Limit::at_once(1)))
-            .limit(Limit::rate(RateLimit::per_second(10_000)));
-        if unordered {
-            batch = batch.unordered();
+    within_a_minute(|| {
+        for unordered in [false, true] {
+            let at_once = AtOnce::default();
+            let executor = stopping(6);
+            let mut batch = executor
+                .batch(0..150usize)
+                .window(12)
+                .limit(Limit::per_key(|n: &usize| n % 3, |_| Limit::at_once(1)))
+                .limit(Limit::rate(RateLimit::per_second(10_000)));
+            if unordered {
+                batch = batch.unordered();
+            }
+            let streamed = batch.stream(
+                |n| {
+                    at_once.run(n % 3, 1);
+                    Ok::<_, String>(*n)
+                },
+                |results| results.map(|item| item.outcome.unwrap()).collect::<Vec<_>>(),
+            );
+            let mut output = streamed.output;
+            assert!(unordered || output.is_sorted());
+            output.sort_unstable();
+            assert!(output.into_iter().eq(0..150));
+            assert!((0..3).all(|key| at_once.most(key) == 1));
         }
-        let streamed = batch.stream(
-            |n| {
-                at_once.run(n % 3, 1);
-                Ok::<_, String>(*n)
-            },
-            |results| results.map(|item| item.outcome.unwrap()).collect::<Vec<_>>(),
-        );
-        let mut output = streamed.output;
-        assert!(unordered || output.is_sorted());
-        output.sort_unstable();
-        assert!(output.into_iter().eq(0..150));
-        assert!((0..3).all(|key| at_once.most(key) == 1));
-    }
+    });
 }
 
 #[test]
 fn many_keys_are_no_trouble() {
-    let made = AtomicUsize::new(0);
-    let result = workers(4)
-        .batch(0..100_000usize)
-        .limit(Limit::per_key(
-            |n: &usize| n % 20_000,
-            |_| {
-                made.fetch_add(1, Ordering::Relaxed);
-                Limit::at_once(1)
-            },
-        ))
-        .run(|n| Ok::<_, String>(*n));
-    assert!(result.is_success());
-    assert!(made.load(Ordering::Relaxed) >= 20_000);
+    within_a_minute(|| {
+        let made = AtomicUsize::new(0);
+        let result = stopping(4)
+            .batch(0..100_000usize)
+            .limit(Limit::per_key(
+                |n: &usize| n % 20_000,
+                |_| {
+                    made.fetch_add(1, Ordering::Relaxed);
+                    Limit::at_once(1)
+                },
+            ))
+            .run(|n| Ok::<_, String>(*n));
+        assert!(result.is_success());
+        assert!(made.load(Ordering::Relaxed) >= 20_000);
+    });
 }
 
 /// Of two limiters that open one after the other, an item holds no permit of the first while it waits for the second.
 #[test]
 fn a_permit_is_not_held_while_another_limit_is_waited_for() {
-    let fast = RateLimit::per_second(1_000);
-    let result = workers(8)
-        .batch(0..40usize)
-        .limit(Limit::rate(&fast))
-        .limit(Limit::per_key(
-            |n: &usize| n % 2,
-            |odd| Limit::rate(RateLimit::every(Duration::from_millis(if *odd == 1 { 10 } else { 1 }))),
-        ))
-        .run(|n| Ok::<_, String>((*n, Instant::now())));
-    let mut starts: Vec<_> = result.values().copied().collect();
-    starts.sort_by_key(|(_, at)| *at);
-    let even_done = starts.iter().rposition(|(n, _)| n % 2 == 0).unwrap();
-    assert!(even_done < 36, "even items do not wait behind odd ones: {even_done}");
-    assert!(fast.reserve().unwrap() < Duration::from_secs(1));
+    within_a_minute(|| {
+        let fast = RateLimit::per_second(1_000);
+        let result = stopping(8)
+            .batch(0..40usize)
+            .limit(Limit::rate(&fast))
+            .limit(Limit::per_key(
+                |n: &usize| n % 2,
+                |odd| Limit::rate(RateLimit::every(Duration::from_millis(if *odd == 1 { 10 } else { 1 }))),
+            ))
+            .run(|n| Ok::<_, String>((*n, Instant::now())));
+        let mut starts: Vec<_> = result.values().copied().collect();
+        starts.sort_by_key(|(_, at)| *at);
+        let even_done = starts.iter().rposition(|(n, _)| n % 2 == 0).unwrap();
+        assert!(even_done < 36, "even items do not wait behind odd ones: {even_done}");
+        assert!(fast.reserve().unwrap() < Duration::from_secs(1));
+    });
 }
