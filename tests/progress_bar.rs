@@ -101,6 +101,16 @@ fn a_panic_leaves_the_bar_where_it_was() {
     assert!(catch_unwind(AssertUnwindSafe(run)).is_err());
     assert_eq!(terminal.contents(), "4/100");
     assert!(bar.is_finished());
+
+    for workers in [Workers::Sequential, Workers::Fixed(2)] {
+        let (bar, terminal) = in_memory("{pos}/{len}");
+        let executor = stopping(workers);
+        let batch = executor.batch(0..100).progress_bar_on(bar.clone());
+        let batch = batch.on_progress(|p| assert!(p.completed < 4, "the callback"));
+        let run = || batch.run(|_| Ok::<_, String>(()));
+        assert!(catch_unwind(AssertUnwindSafe(run)).is_err());
+        assert_eq!((terminal.contents().as_str(), bar.is_finished()), ("4/100", true));
+    }
 }
 
 #[test]
