@@ -51,8 +51,8 @@ pub fn progress_bar() -> impl FnMut(&Progress) {
 /// use batch_executor::{BatchExecutor, progress_bar_on};
 /// use indicatif::ProgressBar;
 ///
-/// let bar = ProgressBar::no_length();
-/// let batch = BatchExecutor::new().batch(0..100).on_progress(progress_bar_on(bar.clone()));
+/// let (executor, bar) = (BatchExecutor::new(), ProgressBar::no_length());
+/// let batch = executor.batch(0..100).on_progress(progress_bar_on(bar.clone()));
 /// assert!(batch.run(|_| Ok::<_, String>(())).is_success());
 /// assert_eq!((bar.position(), bar.length()), (100, Some(100)));
 /// ```
