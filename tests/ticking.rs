@@ -22,7 +22,8 @@ use common::{
 const MS: fn(u64) -> Duration = Duration::from_millis;
 const EVER: Duration = Duration::MAX;
 
-fn slept(time: Duration) -> Result<(), String> {
+#[allow(clippy::unnecessary_wraps, reason = "it is an operation")]
+fn slept<E>(time: Duration) -> Result<(), E> {
     thread::sleep(time);
     Ok(())
 }
@@ -113,7 +114,7 @@ fn calls_come_on_the_calling_thread_and_never_two_at_once() {
                     ticked.set(ticked.get() + 1);
                     assert_eq!(p.completed, told.get(), "a tick knows what was reported");
                 })
-                .run(|_| slept(MS(1)));
+                .run(|_| slept::<String>(MS(1)));
             assert!(ran_to_its_end(result).is_success());
             assert!(inside.most() == 1 && ticked.get() > 0, "{workers:?}");
         }
@@ -140,7 +141,7 @@ fn an_interval_of_nothing_is_a_millisecond() {
                 assert!(p.elapsed >= before + MS(1), "{:?} after {before:?}", p.elapsed);
                 (calls, before) = (calls + 1, p.elapsed);
             });
-            let result = ran_to_its_end(batch.run(|_| slept(MS(5))));
+            let result = ran_to_its_end(batch.run(|_| slept::<String>(MS(5))));
             assert!(calls > 0 && calls <= result.elapsed().as_millis(), "{workers:?}");
         }
     });
@@ -157,7 +158,7 @@ fn a_tick_that_panics_stops_the_batch_and_unwinds_in_the_caller() {
                 batch.run(|_| {
                     let _inside = inside.enter();
                     runs.fetch_add(1, Ordering::SeqCst);
-                    slept(MS(1))
+                    slept::<String>(MS(1))
                 })
             };
             let payload = catch_unwind(AssertUnwindSafe(run)).err().unwrap();
@@ -173,7 +174,7 @@ fn the_last_callback_given_is_the_one_that_is_called() {
     let executor = collecting(2);
     let mut calls = 0;
     let batch = executor.batch(0..9).on_tick(MS(1), |_| panic!("replaced")).on_tick(MS(1), |_| calls += 1);
-    assert!(batch.run(|_| slept(MS(5))).is_success());
+    assert!(batch.run(|_| slept::<String>(MS(5))).is_success());
     assert!(calls > 0);
 }
 
@@ -284,7 +285,7 @@ mod recorded {
             let result = batch.run(|&n| match run {
                 1 if is_left(n) => Err("left".to_owned()),
                 1 => Ok(n),
-                _ => slept(MS(10)).map(|()| n),
+                _ => slept::<String>(MS(10)).map(|()| n),
             });
             assert_eq!(result.stopped(), None);
             if run == 1 {
