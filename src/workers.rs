@@ -22,6 +22,10 @@ pub const MAX_WORKERS: usize = 4096;
 /// batches, do not multiply them without end.
 const THREADS_PER_WORKER: usize = 8;
 
+/// The most adaptive workers, unless a caller says another number: a server may take more from one client for an attack, and
+/// a process may have no more than 256 files open on some systems.
+const DEFAULT_MAX: usize = 64;
+
 /// How many items of a batch run at once.
 ///
 /// The limit holds for each batch: a batch inside an item has its own. The calling thread is one of the workers, unless it
@@ -32,7 +36,7 @@ const THREADS_PER_WORKER: usize = 8;
 /// | `Sequential` | 1, on the calling thread | the default; no threads, no surprises |
 /// | `Fixed(n)` | n | a number you know, such as a server's connection limit |
 /// | `auto()` | twice the CPUs, at most 32, at most the batch | work that computes and waits by turns |
-/// | `adaptive()` | between 1 and 256, found while the batch runs | work of which you know nothing |
+/// | `adaptive()` | between 1 and 64, found while the batch runs | work of which you know nothing |
 ///
 /// ```
 /// use batch_executor::{AutoWorkers, BatchExecutor, Workers};
@@ -255,10 +259,10 @@ pub struct AdaptiveWorkers {
 }
 
 impl AdaptiveWorkers {
-    /// Between 1 and 256 workers.
+    /// Between 1 and 64 workers.
     #[must_use]
     pub const fn new() -> Self {
-        AdaptiveWorkers { min: 1, max: 256, cpus: None }
+        AdaptiveWorkers { min: 1, max: DEFAULT_MAX, cpus: None }
     }
 
     /// Never fewer workers than this, as long as there are items. Default 1.
@@ -268,7 +272,11 @@ impl AdaptiveWorkers {
         self
     }
 
-    /// Never more workers than this. Default 256. Lower it where each item takes much memory or a file descriptor.
+    /// Never more workers than this. Default 64.
+    ///
+    /// Lower it where each item takes much memory, or where the other side expects fewer at once; raise it for work that waits
+    /// long, on a server that is made for it. Each worker keeps up to three files open besides those of its items.
+    /// [More about it](crate::guide::workers#the-most).
     #[must_use]
     pub const fn max(mut self, workers: usize) -> Self {
         self.max = workers;

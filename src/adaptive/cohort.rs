@@ -1,7 +1,7 @@
 //! The claims that began after the limit changed, from which the new limit is judged; what ran before says nothing about
 //! it. And the claims that began before it was first changed, which the first judgement is compared with.
 
-use super::estimate::{Comparison, Estimate, Kind, Life, Noise, at_least, typical};
+use super::estimate::{Estimate, Kind, Life, at_least, typical};
 use super::number::{count, float};
 use super::share::Times;
 
@@ -18,7 +18,8 @@ const GIVE_UP: usize = 8;
 struct Claim {
     began: f64,
     items: f64,
-    done: Option<Times>,
+    /// What it took, and whether it gave a value.
+    done: Option<(Times, bool)>,
 }
 
 /// Its claims, in the order in which they began.
@@ -29,6 +30,8 @@ pub(super) struct Cohort {
     size: usize,
     claims: Vec<Claim>,
     done: usize,
+    /// Of these, how many gave a value.
+    values: usize,
     /// How many have to be done for the next judgement.
     ripe: usize,
     /// Of claims of any cohort, since it was opened.
@@ -53,7 +56,7 @@ impl Cohort {
         (self.skip, self.size) = (skip, size);
         self.ripe = count((DONE * float(self.size)).ceil());
         self.claims.clear();
-        (self.done, self.completions, self.sums) = (0, 0, Sums::default());
+        (self.done, self.values, self.completions, self.sums) = (0, 0, 0, Sums::default());
     }
 
     pub(super) fn number(&self) -> u32 {
@@ -79,10 +82,11 @@ impl Cohort {
     }
 
     /// The claim at that place was done.
-    pub(super) fn completed(&mut self, place: usize, times: Times) {
+    pub(super) fn completed(&mut self, place: usize, times: Times, has_value: bool) {
         let Some(claim) = self.claims.get_mut(place) else { return };
-        claim.done = Some(times);
+        claim.done = Some((times, has_value));
         self.done += 1;
+        self.values += usize::from(has_value);
         self.sums.add(&times);
     }
 
@@ -131,36 +135,8 @@ impl Cohort {
 
     fn look_at(&mut self, kind: Kind, now: f64) -> &mut [Life] {
         self.lives.clear();
-        self.lives.extend(self.claims.iter().filter_map(|claim| claim.life(kind, now)));
+        self.lives.extend(self.claims.iter().filter_map(|claim| claim.life(kind, now, self.values == 0)));
         &mut self.lives
-    }
-}
-
-/// The claims that began before the limit was first changed.
-#[derive(Debug, Default)]
-pub(super) struct FirstClaims {
-    sums: Sums,
-    ln_waits: f64,
-    done: usize,
-    /// How many of them waited.
-    waited: usize,
-}
-
-impl FirstClaims {
-    pub(super) fn completed(&mut self, times: Times) {
-        self.sums.add(&times);
-        self.ln_waits += times.waits().max(f64::MIN_POSITIVE).ln();
-        self.done += 1;
-        self.waited += usize::from(Kind::of(times.waits() / times.cycle) == Kind::Waiting);
-    }
-
-    /// Those that were seen later against these, if all of these waited: where some compute, few may be quick by chance.
-    pub(super) fn against(&self, seen: &Estimate, noise: &Noise) -> Option<Comparison> {
-        let (claims, waits) = (float(self.done), self.sums.waits / self.sums.cycle);
-        let (ln_time, ln_running) = (self.ln_waits / claims, self.sums.ln_running / claims);
-        let comparable = self.done > 1 && self.waited == self.done && seen.kind == Kind::Waiting;
-        let base = Estimate { ln_time, ln_running, claims, waits, ..*seen };
-        comparable.then(|| seen.against(&base, noise))
     }
 }
 
@@ -174,16 +150,16 @@ impl Sums {
 }
 
 impl Claim {
-    /// How long it took for an item, or has taken so far.
-    fn life(&self, kind: Kind, now: f64) -> Option<Life> {
-        let Some(times) = self.done else {
+    /// How long it took for an item, or has taken so far. What fails is no throughput.
+    fn life(&self, kind: Kind, now: f64, with_failed: bool) -> Option<Life> {
+        let Some((times, has_value)) = self.done else {
             return Some(Life { seconds: (now - self.began) / self.items, over: false });
         };
         let (seconds, counts) = match kind {
             Kind::Computing => (times.cycle, true),
             Kind::Waiting => (times.waits(), times.waits() > SOME_WAIT * times.cycle),
         };
-        counts.then(|| Life { seconds: seconds / self.items, over: true })
+        (counts && (has_value || with_failed)).then(|| Life { seconds: seconds / self.items, over: true })
     }
 }
 
@@ -214,7 +190,7 @@ mod tests {
         (0..10).for_each(|_| assert!(cohort.admit(0.0, 1).is_some()));
         for place in 0..7 {
             assert!(cohort.estimate(0.01).is_none());
-            cohort.completed(place, waited(0.01));
+            cohort.completed(place, waited(0.01), true);
         }
         let seen = cohort.estimate(0.01).unwrap();
         assert!((seen.ln_time - 0.01_f64.ln()).abs() < 1e-9 && seen.kind == Kind::Waiting);
@@ -225,7 +201,7 @@ mod tests {
         let mut cohort = cohort(0, 4);
         for place in 0..4 {
             cohort.admit(0.0, 10);
-            cohort.completed(place, waited(0.01));
+            cohort.completed(place, waited(0.01), true);
         }
         assert!((cohort.estimate(0.01).unwrap().ln_time - 0.001_f64.ln()).abs() < 1e-9);
     }

@@ -11,9 +11,10 @@
 //! where nobody knows which threads have something to compute, they are taken to wait until something is completed.
 
 mod cohort;
-mod course;
 mod crowd;
 mod estimate;
+mod failures;
+mod levels;
 mod number;
 mod ramp;
 mod share;
@@ -21,10 +22,11 @@ mod trial;
 
 use std::time::Duration;
 
-use self::cohort::{Cohort, FirstClaims};
-use self::course::{Course, Pauses};
+use self::cohort::Cohort;
 use self::crowd::Crowd;
-use self::estimate::{Estimate, Noise};
+use self::estimate::{Kind, Noise};
+use self::failures::Failures;
+use self::levels::Levels;
 use self::ramp::{Ramp, Sight};
 use self::share::{Share, Times};
 
@@ -34,11 +36,8 @@ const STARVED: Duration = Duration::from_secs(1);
 /// But not before so many times what a claim takes.
 const STARVED_TIMES: f64 = 16.0;
 
-/// The one that `Controller::new` opens.
-const FIRST_COHORT: u32 = 1;
-
 /// The fewest claims from which a raise is judged.
-const FEWEST: usize = 12;
+const FEWEST: usize = 8;
 
 /// What is known beforehand.
 #[derive(Debug, Clone, Copy)]
@@ -53,6 +52,7 @@ pub(crate) struct Setup {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Ticket {
     began: f64,
+    items: usize,
     area: f64,
     cohort: u32,
     place: Option<u32>,
@@ -68,6 +68,8 @@ impl Ticket {
 /// What a claim took. `started` is after the limiter's permit; CPU time and run delay are the thread's within the claim.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Sample {
+    /// How many of its attempts gave no value.
+    pub(crate) failed: usize,
     pub(crate) started: Duration,
     pub(crate) ended: Duration,
     pub(crate) cpu: Option<Duration>,
@@ -86,6 +88,27 @@ pub(crate) struct Activity {
     pub(crate) paced: usize,
 }
 
+/// What the cohort that is being measured is measured for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Course {
+    /// To learn what the items are.
+    Ramp,
+    /// To compare it with `from` workers.
+    Trial { from: usize },
+    /// To see whether anything has changed.
+    Hold,
+}
+
+/// There are fewer workers, to see whether fewer items fail.
+#[derive(Debug, Clone, Copy)]
+struct Relief {
+    /// The limit before, and what was being found out.
+    from: usize,
+    course: Course,
+    /// The first cohort with fewer.
+    since: u32,
+}
+
 /// Decides the worker limit of one batch.
 #[derive(Debug)]
 pub(crate) struct Controller {
@@ -99,16 +122,16 @@ pub(crate) struct Controller {
     /// The limit for the last items; 0 until then.
     finish: usize,
     course: Course,
-    /// What ran before the limit was first changed, until it was compared with what ran then.
-    first: Option<FirstClaims>,
-    /// What the last level said, to compare with.
-    base: Option<Estimate>,
-    /// What a raise said that was given up last.
-    rejected: Option<Estimate>,
+    relief: Option<Relief>,
+    /// The first cohort since the limit was lowered last.
+    lowered: u32,
+    levels: Levels,
+    /// How many times as many are tried next.
+    stride: usize,
+    /// Whether a level that was enough for the cores has been tried with fewer workers.
+    computing_tried: bool,
+    failures: Failures,
     noise: Noise,
-    /// More workers brought nothing more.
-    saturated: bool,
-    pauses: Pauses,
     cohort: Cohort,
     crowd: Crowd,
     share: Share,
@@ -124,24 +147,25 @@ impl Controller {
             least: least.max(1),
             most,
             cpus: cpus.max(1),
-            burst: ramp::burst(cpus, items),
+            burst: ramp::burst(items),
             left: items.unwrap_or(usize::MAX),
             limit: 0,
             finish: 0,
             course: Course::Ramp,
-            first: Some(FirstClaims::default()),
-            base: None,
-            rejected: None,
+            relief: None,
+            lowered: 0,
+            levels: Levels::default(),
+            stride: 2,
+            computing_tried: false,
+            failures: Failures::default(),
             noise: Noise::default(),
-            saturated: false,
-            pauses: Pauses::default(),
             cohort: Cohort::default(),
             crowd: Crowd::default(),
             share: Share::default(),
             ramp: Ramp::default(),
             last_completion: Duration::ZERO,
         };
-        controller.set(cpus, Course::Ramp);
+        controller.set(cpus.min(controller.burst), Course::Ramp);
         controller.start_the_last_ones();
         controller
     }
@@ -160,8 +184,8 @@ impl Controller {
     /// core with the last item and the others idle.
     fn start_the_last_ones(&mut self) {
         let without_worker = self.left.saturating_sub(self.limit.saturating_sub(self.crowd.running()));
-        let computes = self.base.is_none_or(|base| base.used > 0.5);
-        if self.finish == 0 && (1..=self.cpus).contains(&without_worker) && computes && !self.saturated {
+        let computes = self.levels.at(self.limit).is_none_or(|here| here.used > 0.5);
+        if self.finish == 0 && (1..=self.cpus).contains(&without_worker) && computes && !self.is_bounded() {
             self.finish = self.limit.saturating_add(without_worker);
         }
     }
@@ -171,7 +195,13 @@ impl Controller {
         self.left = self.left.saturating_sub(items);
         let began = now.as_secs_f64();
         let place = self.cohort.admit(began, items).and_then(|place| u32::try_from(place).ok());
-        Ticket { began, area: self.crowd.enter(began), cohort: self.cohort.number(), place }
+        Ticket {
+            began,
+            items: items.max(1),
+            area: self.crowd.enter(began),
+            cohort: self.cohort.number(),
+            place,
+        }
     }
 
     /// Items of a claim were handed back, and can be claimed again.
@@ -186,8 +216,10 @@ impl Controller {
         self.start_the_last_ones();
         self.ramp.completed();
         self.cohort.count_completion();
-        self.count_in(&ticket, times);
-        if let Some(seen) = self.cohort.estimate(sample.ended.as_secs_f64()) {
+        self.count_in(&ticket, times, sample.failed);
+        if self.relief.is_some() {
+            self.end_relief();
+        } else if let Some(seen) = self.cohort.estimate(sample.ended.as_secs_f64()) {
             self.noise.add(&seen);
             self.decide(seen);
         } else if self.cohort.is_lost() {
@@ -196,16 +228,60 @@ impl Controller {
     }
 
     /// Counts a claim in wherever it says something.
-    fn count_in(&mut self, ticket: &Ticket, times: Times) {
+    fn count_in(&mut self, ticket: &Ticket, times: Times, failed: usize) {
+        let failed = number::float(failed) / number::float(ticket.items);
         if ticket.measure() {
             self.share.add(&times, self.limit);
         }
-        if let Some(first) = self.first.as_mut().filter(|_| ticket.cohort == FIRST_COHORT) {
-            first.completed(times);
-        }
         if let Some(place) = ticket.place.filter(|_| ticket.cohort == self.cohort.number()) {
-            self.cohort.completed(place as usize, times);
+            self.cohort.completed(place as usize, times, failed < 1.0);
         }
+        if ticket.cohort < self.lowered {
+            return; // there are fewer already
+        }
+        let running = self.crowd.running();
+        let is_too_much = match self.relief {
+            Some(relief) if ticket.cohort >= relief.since => {
+                self.failures.add_relieved(failed);
+                self.failures.have_no_relief()
+            }
+            relief => {
+                self.failures.add(failed, self.limit);
+                relief.is_some() || self.failures.are_too_many(running)
+            }
+        };
+        if failed > 0.0 && is_too_much {
+            self.relieve(running);
+        }
+    }
+
+    /// What failed is not started again: those that still run may be as many as there can be.
+    fn relieve(&mut self, workers: usize) {
+        if self.relief.is_none() {
+            let (from, course) = (self.limit, self.course);
+            self.cohort.open(0, workers.max(6));
+            self.relief = Some(Relief { from, course, since: self.cohort.number() });
+        }
+        self.limit = workers.min(self.limit).max(self.least);
+    }
+
+    /// Goes back if as many fail with fewer workers, and else stays below what failed.
+    fn end_relief(&mut self) {
+        let Some((relief, fell)) = self.relief.zip(self.failures.fell(self.limit)) else { return };
+        self.relief = None;
+        self.failures.settle(fell);
+        if fell {
+            self.levels.refuse(self.limit + 1);
+            self.levels.ask_soon();
+            self.set(self.limit, Course::Hold);
+        } else {
+            self.set(relief.from, relief.course);
+        }
+    }
+
+    /// Whether more were seen to be too many.
+    fn is_bounded(&self) -> bool {
+        self.relief.is_some() || self.levels.above(self.limit).is_some()
     }
 
     /// One claim less is running; what it took.
@@ -226,7 +302,9 @@ impl Controller {
 
     /// Whether more workers may be started without evidence.
     fn may_burst(&self) -> bool {
-        !self.saturated && self.limit < self.burst.min(self.most)
+        let burst = self.burst.max(self.cpus).min(self.most);
+        let computed = self.levels.at(self.limit).is_none_or(|here| here.kind == Kind::Computing);
+        self.limit < burst && computed && !self.is_bounded() && !self.failures.are_all()
     }
 
     /// When `tick` is wanted next; not at all once nothing is left to start.
@@ -238,12 +316,18 @@ impl Controller {
     pub(crate) fn tick(&mut self, now: Duration, activity: Activity) {
         let Activity { runnable, queued, paced } = activity;
         let items_wait = queued > 0 && paced == 0;
-        let idle = items_wait && self.sees_idle_cores(runnable);
+        let sight = self.sight(runnable);
+        let idle = items_wait && sight.is_idle();
         self.ramp.tick(now, idle);
         if idle {
-            self.use_idle_cores();
+            let burst = if runnable.is_some() { self.burst } else { self.burst.max(self.cpus) };
+            self.use_idle_cores(ramp::more(self.limit).min(burst));
+        } else if items_wait && sight.has_free_cores() {
+            self.use_idle_cores(self.cpus);
         }
-        self.foresee(now.as_secs_f64());
+        if self.relief.is_none() {
+            self.foresee(now.as_secs_f64());
+        }
         if items_wait && self.is_starved(now, runnable) {
             self.last_completion = now;
             self.set(self.limit + (self.limit / 4).max(1), Course::Ramp);
@@ -252,26 +336,26 @@ impl Controller {
 
     /// Where nobody knows what the workers do, they are taken to wait until something is known of the items: too many that
     /// compute cost a few hundredths while it lasts, too few that wait cost times.
-    fn sees_idle_cores(&self, runnable: Option<usize>) -> bool {
+    fn sight(&self, runnable: Option<usize>) -> Sight {
         let (running, limit, cpus) = (self.crowd.running(), self.limit, self.cpus);
         let runnable = runnable.unwrap_or(if self.course == Course::Ramp { 0 } else { running });
-        Sight { runnable, running, limit, cpus }.is_idle()
+        Sight { runnable, running, limit, cpus }
     }
 
     /// Starts more workers without evidence; again from there if what computed so far waits now.
-    fn use_idle_cores(&mut self) {
-        if !self.may_burst() {
+    fn use_idle_cores(&mut self, workers: usize) {
+        if !self.may_burst() || workers < self.limit + self.limit / 2 {
             return;
         }
         match self.course {
             Course::Ramp if !self.ramp.has_stalled() => {}
             Course::Hold if self.ramp.was_idle_for(2) => {
                 self.ramp.restart();
-                (self.share, self.base, self.pauses) = (Share::default(), None, Pauses::default());
+                (self.share, self.levels) = (Share::default(), Levels::default());
             }
             _ => return,
         }
-        self.set(ramp::more(self.limit).min(self.burst), Course::Ramp);
+        self.set(workers, Course::Ramp);
     }
 
     /// Whether nothing has been completed for so long that the items may be waiting for some that have not started.
@@ -291,10 +375,8 @@ impl Controller {
 
     /// Somebody said that there are too many requests. Until the next judgement, the limit falls once for all who say so.
     pub(crate) fn overload(&mut self) {
-        if self.course != Course::Relief {
-            self.saturated = true;
-            self.pauses.longer();
-            self.set(self.limit / 2, Course::Relief);
+        if self.relief.is_none() {
+            self.relieve(self.limit / 2);
         }
     }
 
@@ -304,9 +386,12 @@ impl Controller {
         let (old, new) = (self.limit, limit.clamp(self.least, self.most));
         (self.limit, self.course) = (new, course);
         match new.saturating_sub(old) {
-            0 => self.cohort.open(0, new.max(6)),
+            0 => {
+                self.cohort.open(0, new.max(6));
+                self.lowered = if new < old { self.cohort.number() } else { self.lowered };
+            }
             more => {
-                let size = more.div_ceil(2).max(FEWEST);
+                let size = more.div_ceil(2).max(FEWEST).min(new.max(6));
                 self.cohort.open(more.saturating_sub(size), size);
             }
         }
@@ -337,7 +422,7 @@ mod tests {
         let started = *now;
         *now += took;
         for ticket in tickets {
-            controller.complete(ticket, Sample { started, ended: *now, cpu, run_delay: None });
+            controller.complete(ticket, Sample { failed: 0, started, ended: *now, cpu, run_delay: None });
         }
     }
 
@@ -364,48 +449,96 @@ mod tests {
             }
             seen.push(look(&mut controller, tick * MS, Some(0), 0));
         }
-        assert_eq!(seen, [8, 16, 32, 32, 32]);
+        assert_eq!(seen, [8, 16, 16, 16, 16], "half the root of 1,000");
     }
 
-    /// The limit after the first items took 5 ms, and those that began when 32 ran took so long.
-    fn after_the_burst(later: Duration) -> usize {
-        let mut controller = controller(256, 2, 1_000);
-        let mut tickets = Vec::new();
-        for tick in 1..5 {
-            while controller.crowd.running() < controller.limit() {
-                tickets.push((tick, controller.start(tick * MS, 1)));
-            }
-            look(&mut controller, tick * MS, Some(0), 0);
+    /// The limits, where items take 10 ms and longer by `decline` for each above 8 workers.
+    fn limits(decline: f64) -> Vec<usize> {
+        let (mut controller, mut now, mut seen) = (controller(64, 2, 10_000), Duration::ZERO, Vec::new());
+        controller.set(8, Course::Ramp);
+        for _ in 0..60 {
+            let above = number::float(controller.limit().saturating_sub(8));
+            round(&mut controller, &mut now, (10 * MS).mul_f64(1.0 + decline * above), Some(MS / 10));
+            seen.push(controller.limit());
         }
-        assert_eq!(controller.limit(), 32);
-        let cpu = Some(MS / 10);
-        for (tick, ticket) in tickets {
-            let took = if tick == 1 { 5 * MS } else { later };
-            let (started, ended) = (tick * MS, tick * MS + took);
-            controller.complete(ticket, Sample { started, ended, cpu, run_delay: None });
-        }
-        controller.limit()
+        seen
     }
 
     #[test]
     fn workers_that_are_in_each_others_way_are_sent_back_and_others_get_more() {
-        assert_eq!(after_the_burst(100 * MS), 3);
-        assert_eq!(after_the_burst(5 * MS), 64);
+        assert_eq!(limits(0.0).last(), Some(&64));
+        let seen = limits(0.3);
+        assert!(seen[40..].iter().all(|limit| (6..=10).contains(limit)), "{seen:?}");
     }
 
     #[test]
-    fn where_more_are_known_to_bring_nothing_fewer_are_tried_less_and_less_often() {
-        let (mut controller, mut now) = (controller(256, 2, 1_000_000), Duration::ZERO);
-        (0..20).for_each(|_| round(&mut controller, &mut now, MS, Some(MS)));
-        // As if a third worker had been tried, and brought nothing.
-        controller.saturated = true;
-        controller.pauses.longer();
-        let mut cuts = 0;
-        for _ in 0..600 {
-            round(&mut controller, &mut now, MS, Some(MS));
-            cuts += usize::from(controller.limit() < 2);
+    fn what_was_measured_is_not_tried_again_and_again() {
+        let seen = limits(0.3);
+        assert!(seen.iter().filter(|&&limit| limit > 10).count() <= 4, "{seen:?}");
+    }
+
+    /// Runs all that the limit allows: as many get a value as the server takes at once, the others are refused at once.
+    fn refuse(controller: &mut Controller, now: &mut Duration, seats: usize) -> usize {
+        let mut served: Vec<_> =
+            (0..controller.limit().min(seats)).map(|_| controller.start(*now, 1)).collect();
+        let (started, mut refused) = (*now, 0);
+        let sample = |failed, ended| Sample { failed, started, ended, cpu: None, run_delay: None };
+        while controller.limit() > controller.crowd.running() {
+            let ticket = controller.start(*now, 1);
+            *now += MS / 20;
+            controller.complete(ticket, sample(1, *now));
+            refused += 1;
         }
-        assert!((3..60).contains(&cuts), "one worker for {cuts} of 600 rounds");
+        *now += 20 * MS;
+        served.drain(..).for_each(|ticket| controller.complete(ticket, sample(0, *now)));
+        refused
+    }
+
+    #[test]
+    fn a_server_that_refuses_what_is_too_much_gets_what_it_takes() {
+        let (mut controller, mut now) = (controller(64, 2, 800), Duration::ZERO);
+        controller.set(32, Course::Ramp);
+        let refused: usize = (0..50).map(|_| refuse(&mut controller, &mut now, 16)).sum();
+        assert!(
+            refused <= 30 && (15..=17).contains(&controller.limit()),
+            "{refused}, {}",
+            controller.limit()
+        );
+    }
+
+    #[test]
+    fn what_fails_at_any_number_of_workers_lowers_none() {
+        for share in [2, 5, 30] {
+            let (mut controller, mut now, mut number) = (controller(64, 2, 100_000), Duration::ZERO, 0);
+            for _ in 0..100 {
+                let tickets: Vec<_> = (0..controller.limit()).map(|_| controller.start(now, 1)).collect();
+                let started = now;
+                now += 10 * MS;
+                for ticket in tickets {
+                    number += 1;
+                    let failed = usize::from(number % share == 0);
+                    controller
+                        .complete(ticket, Sample { failed, started, ended: now, cpu: None, run_delay: None });
+                }
+            }
+            assert_eq!(controller.limit(), 64, "one in {share} fails");
+        }
+    }
+
+    #[test]
+    fn where_everything_fails_there_are_no_more_workers_than_before() {
+        let (mut controller, mut now) = (controller(64, 8, 100_000), Duration::ZERO);
+        for _ in 0..100 {
+            let tickets: Vec<_> = (0..controller.limit()).map(|_| controller.start(now, 1)).collect();
+            let started = now;
+            now += 10 * MS;
+            for ticket in tickets {
+                controller
+                    .complete(ticket, Sample { failed: 1, started, ended: now, cpu: None, run_delay: None });
+            }
+            look(&mut controller, now, Some(0), 0);
+        }
+        assert_eq!(controller.limit(), 8);
     }
 
     #[test]
@@ -441,11 +574,15 @@ mod tests {
     }
 
     #[test]
-    fn however_many_complain_the_limit_falls_once() {
-        let mut controller = controller(64, 8, 1_000);
+    fn however_many_complain_the_limit_falls_once_and_comes_back_to_what_is_known() {
+        let (mut controller, mut now) = (controller(64, 8, 100_000), Duration::ZERO);
+        (0..40).for_each(|_| round(&mut controller, &mut now, 10 * MS, None));
+        assert_eq!(controller.limit(), 64);
         controller.overload();
         controller.overload();
-        assert_eq!(controller.limit(), 4);
+        assert_eq!(controller.limit(), 32);
+        (0..10).for_each(|_| round(&mut controller, &mut now, 10 * MS, None));
+        assert_eq!(controller.limit(), 64);
     }
 
     #[test]
@@ -464,8 +601,10 @@ mod tests {
         let tickets: Vec<_> = (0..4).map(|_| controller.start(MS, 1)).collect();
         assert_eq!(controller.limit(), 4);
         for ticket in &tickets[..2] {
-            controller
-                .complete(*ticket, Sample { started: MS, ended: 2 * MS, cpu: Some(MS), run_delay: None });
+            controller.complete(
+                *ticket,
+                Sample { failed: 0, started: MS, ended: 2 * MS, cpu: Some(MS), run_delay: None },
+            );
         }
         assert_eq!(controller.limit(), 8);
     }
@@ -474,7 +613,7 @@ mod tests {
     fn only_claims_of_a_cohort_are_measured() {
         let mut controller = controller(64, 2, 1_000);
         let measured = (0..20).filter(|_| controller.start(MS, 1).measure()).count();
-        assert_eq!(measured, 12);
+        assert_eq!(measured, 6);
     }
 
     #[test]

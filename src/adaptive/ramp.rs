@@ -13,7 +13,7 @@ const LONGEST_GAP: Duration = Duration::from_millis(2);
 
 /// So many workers are started without evidence. 32 is the knee between work that waits, of which each item time with
 /// fewer workers is lost, and a server that slows down under load, where each worker too many costs.
-const BURST: usize = 32;
+const BURST: (usize, usize) = (8, 32);
 
 /// A batch of so many items gets a worker for each: it would be over before anything is learnt.
 const SMALL: usize = 64;
@@ -29,10 +29,11 @@ const AT_WORK: f64 = 0.7;
 const RISE: f64 = 1.3;
 
 /// How many workers may be started while nothing is known of the items.
-pub(super) fn burst(cpus: usize, items: Option<usize>) -> usize {
+pub(super) fn burst(items: Option<usize>) -> usize {
     match items {
-        Some(items) if items <= SMALL => items.max(BURST),
-        _ => BURST.max(cpus),
+        Some(items) if items <= SMALL => SMALL,
+        Some(items) => items.isqrt().div_ceil(2).clamp(BURST.0, BURST.1),
+        None => 16,
     }
 }
 
@@ -46,6 +47,13 @@ pub(super) struct Sight {
 }
 
 impl Sight {
+    /// Whether those at work compute, and there are cores for more of them.
+    pub(super) fn has_free_cores(&self) -> bool {
+        float(self.runnable) >= IDLE * float(self.running)
+            && float(self.running) >= AT_WORK * float(self.limit)
+            && self.limit < self.cpus
+    }
+
     /// Whether the cores could carry twice as much.
     pub(super) fn is_idle(&self) -> bool {
         float(self.runnable) < IDLE * float(self.cpus.min(self.running))
@@ -123,9 +131,14 @@ mod tests {
     }
 
     #[test]
-    fn a_small_batch_gets_a_worker_an_item() {
-        assert_eq!(burst(2, Some(50)), 50);
-        assert_eq!(burst(2, Some(65)), 32);
-        assert_eq!(burst(48, None), 48);
+    fn workers_that_compute_get_a_core_each() {
+        let sight = Sight { runnable: 8, running: 8, limit: 8, cpus: 32 };
+        assert!(sight.has_free_cores() && !Sight { cpus: 8, ..sight }.has_free_cores());
+        assert!(!Sight { runnable: 3, ..sight }.has_free_cores(), "they wait");
+    }
+
+    #[test]
+    fn a_small_batch_gets_a_worker_an_item_and_a_large_one_more_before_anything_is_known() {
+        assert_eq!([Some(50), Some(65), Some(1_000), Some(1_000_000), None].map(burst), [64, 8, 16, 32, 16]);
     }
 }

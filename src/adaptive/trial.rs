@@ -1,16 +1,13 @@
 //! What is done with a measured level: try more workers, try fewer, or stay.
 
-use super::Controller;
-use super::course::{Course, Pauses};
 use super::estimate::{Comparison, Estimate};
+use super::levels::Levels;
 use super::number::{count, float};
+use super::{Controller, Course};
 
 /// The least part of a raise that has to come back as items a second: a doubling has to bring 1.32 times as much. Work
 /// that waits has 1, a saturated server 0.
 const ELASTICITY: f64 = 0.4;
-
-/// Fewer items a second than this, as a logarithm, are a reason to go back at once.
-const FALL: f64 = 0.3;
 
 /// Where more than this part comes back, the next raise is to four times as many.
 const STEEP: f64 = 0.7;
@@ -19,6 +16,11 @@ const STEEP: f64 = 0.7;
 /// errors would add up.
 const NOTHING: f64 = 0.05;
 
+/// Of standard errors: below the first it is worse, from the second on better. A false stop costs many workers, a false
+/// raise few.
+const RAISE: (f64, f64) = (-2.0, -0.25);
+const CUT: (f64, f64) = (0.0, 1.0);
+
 /// Fewer workers are tried with m claims only if so many times m items are left. It costs nothing where the level does not
 /// matter; else up to half of the throughput while it lasts, a twenty-fourth of the rest.
 const BUDGET: usize = 12;
@@ -26,178 +28,202 @@ const BUDGET: usize = 12;
 /// The same for work that computes, which seldom gains from it.
 const COMPUTING_BUDGET: usize = 32;
 
+/// Four times as many are tried if the square of that is not more than so many times what is left.
+const BOLD: usize = 16;
+
+/// Levels that are nearer to each other than this have nothing between them that is worth a trial.
+const NEAR: f64 = 1.4;
+
+/// How many times as many, or as few, are tried when a level is questioned.
+const FINE: f64 = 1.25;
+
 impl Comparison {
-    /// Whether a raise was worth it, as far as noise lets one say: a false stop costs many workers, a false raise few.
-    fn pays(&self) -> bool {
-        self.gain >= ELASTICITY * self.step.max(0.1) - self.error
+    /// By how many standard errors it is better than it must be: a raise has to bring its part, and fewer have to bring more.
+    fn margin(&self) -> f64 {
+        let least = if self.step > 0.0 { ELASTICITY * self.step.max(0.1) } else { NOTHING };
+        (self.gain - least) / self.error
     }
 
-    /// How many times the workers to try next.
-    fn stride(&self) -> usize {
-        if self.gain.abs() > STEEP * self.step.abs().max(0.1) { 4 } else { 2 }
+    /// Whether it is better, or worse; none where noise may have made of it what it is.
+    fn verdict(&self) -> Option<bool> {
+        let (worse, better) = if self.step > 0.0 { RAISE } else { CUT };
+        let margin = self.margin();
+        if margin >= better { Some(true) } else { (margin < worse).then_some(false) }
     }
 
-    /// Whether fewer are as good, beyond what noise could have made of it.
-    fn loses_nothing(&self) -> bool {
-        self.gain >= NOTHING + self.error
-    }
-
-    /// Whether fewer are nearly as good.
-    fn is_flat(&self) -> bool {
-        self.gain >= ELASTICITY * self.step.min(-0.1) + self.error
+    /// Whether nearly all of a raise came back.
+    fn is_steep(&self) -> bool {
+        self.gain.abs() > STEEP * self.step.abs().max(0.1)
     }
 }
 
 impl Controller {
     /// Takes a measured level into account.
     pub(super) fn decide(&mut self, seen: Estimate) {
-        let base = self.base.unwrap_or(seen);
-        let by = seen.against(&base, &self.noise);
+        let other = |base: Estimate| seen.is_of_another_kind(&base);
         match self.course {
             Course::Ramp => self.begin(seen),
-            Course::Up { from } => self.judge_raise(from, seen, by),
-            Course::Down { from } => self.judge_cut(from, seen, by),
-            Course::Hold | Course::Relief if seen.is_of_another_kind(&base) => self.begin(seen),
-            Course::Hold | Course::Relief => self.hold_on(base.and(&seen)),
+            Course::Trial { from } => self.judge(from, seen),
+            Course::Hold if self.levels.at(self.limit).is_some_and(other) => self.begin(seen),
+            Course::Hold => {
+                self.levels.add(self.limit, seen);
+                self.explore();
+            }
         }
     }
 
     /// Nothing that was found about other work holds.
     fn begin(&mut self, seen: Estimate) {
-        let fall = self.first.take().and_then(|first| first.against(&seen, &self.noise));
-        (self.base, self.pauses, self.saturated) = (Some(seen), Pauses::default(), false);
-        match fall.filter(|by| by.gain < -FALL - by.error) {
-            Some(by) => self.retreat(by),
-            None => self.grow(2),
-        }
+        (self.levels, self.stride) = (Levels::default(), 2);
+        self.levels.add(self.limit, seen);
+        self.explore();
     }
 
-    /// Those that were started without evidence are in each other's way: the first items, when few ran, took so much less
-    /// that there were more items a second. By Little's law, as many were served then as the time has grown by less.
-    fn retreat(&mut self, by: Comparison) {
-        let served = float(self.limit) * (by.gain - by.step).exp();
-        self.saturated = true;
-        self.set(self.cpus.max(count(2.0 * served)).min(self.limit), Course::Hold);
-    }
-
-    /// Tries with so many times the workers, if that could help.
-    fn grow(&mut self, times: usize) {
-        let enough = self.enough();
-        if self.limit >= enough.min(self.most) {
-            return self.set(enough, Course::Hold);
+    /// Compares the level that was tried with that from which it was tried.
+    fn judge(&mut self, from: usize, seen: Estimate) {
+        let Some(base) = self.levels.at(from) else { return self.begin(seen) };
+        if seen.is_of_another_kind(&base) {
+            return self.begin(seen);
         }
-        self.set(self.limit.saturating_mul(times).min(enough), Course::Up { from: self.limit });
-    }
-
-    fn judge_raise(&mut self, from: usize, seen: Estimate, by: Comparison) {
-        if !by.pays() {
-            return self.give_way(from, seen, by.gain);
+        let is_first = self.levels.at(self.limit).is_none();
+        self.levels.add(self.limit, seen);
+        let all = self.levels.at(self.limit).unwrap_or(seen);
+        let by = all.against(&base, &self.noise);
+        match by.verdict() {
+            None if is_first && self.can_pay(self.limit, BUDGET) => return self.remeasure(),
+            Some(true) => {}
+            None if by.margin() >= if self.limit > from { -1.0 } else { 1.0 } => {}
+            _ => return self.give_way(from, by),
         }
-        (self.base, self.saturated) = (Some(seen), false);
-        (self.pauses.pause, self.pauses.looked_again) = (0, false);
-        self.grow(by.stride());
+        if self.limit > from && by.is_steep() {
+            self.levels.forget_above(self.limit);
+        }
+        self.stride = if by.is_steep() { 4 } else { 2 };
+        self.levels.ask_soon();
+        self.explore();
     }
 
     /// Gives a raise up as soon as the claims that still run have run too long for it to be worth it.
     pub(super) fn foresee(&mut self, now: f64) {
-        let (Course::Up { from }, Some(base)) = (self.course, self.base) else { return };
+        let Course::Trial { from } = self.course else { return };
+        let Some(base) = self.levels.at(from).filter(|_| from < self.limit) else { return };
         let Some(seen) = self.cohort.at_best(now, self.limit, &base) else { return };
         let by = seen.against(&base, &self.noise);
-        if !by.pays() && by.gain < NOTHING {
-            self.give_way(from, seen, by.gain);
+        if by.verdict() == Some(false) && by.gain < NOTHING {
+            self.levels.add(self.limit, seen);
+            self.give_way(from, by);
         }
     }
 
-    /// Back, and not asked again soon. If the raise brought something, more are tried next, else fewer.
-    fn give_way(&mut self, from: usize, seen: Estimate, gain: f64) {
-        (self.rejected, self.saturated) = (Some(seen), true);
-        self.pauses.longer();
-        self.pauses.downwards = gain < NOTHING;
-        self.set(from, Course::Hold);
+    /// Back; and at once to fewer, if more were worse.
+    fn give_way(&mut self, from: usize, by: Comparison) {
+        let is_clear = by.gain < -by.error;
+        match self.untried(from).filter(|workers| *workers < from && is_clear) {
+            Some(fewer) => self.set(fewer, Course::Trial { from }),
+            None => self.set(from, Course::Hold),
+        }
     }
 
-    fn judge_cut(&mut self, from: usize, seen: Estimate, by: Comparison) {
-        if by.loses_nothing() {
-            (self.base, self.saturated, self.pauses.pause) = (Some(seen), true, 1);
-            return self.go_down();
+    /// From the level that is the best so far: tries what is not known yet, and holds it where all is.
+    fn explore(&mut self) {
+        let enough = self.enough();
+        if self.limit > enough {
+            return self.set(enough, Course::Hold);
         }
-        self.pauses.held = 0;
-        self.saturated |= by.is_flat();
-        self.limit = from;
-        if self.saturated {
-            return self.set(from, Course::Hold);
+        if self.failures.are_all() {
+            return self.set(self.limit, Course::Hold); // no more without goodput
         }
-        self.grow(by.stride());
+        if let Some(workers) = self.better_side().or_else(|| self.untried(self.limit)) {
+            return self.set(workers, Course::Trial { from: self.limit });
+        }
+        self.course = Course::Hold;
+        let is_due = self.levels.is_due();
+        if self.limit == enough && !self.computing_tried && self.levels.held() >= 2 {
+            return self.question_computing();
+        }
+        if is_due && self.can_pay(self.limit, BUDGET) {
+            return self.question(enough.min(self.most));
+        }
+        self.remeasure();
     }
 
-    /// Tries with half the workers, if the rest of the batch can pay for it.
-    fn go_down(&mut self) {
-        let half = self.limit.div_ceil(2);
-        if half < self.limit && self.can_pay(half, BUDGET) {
-            return self.set(half, Course::Down { from: self.limit });
+    /// Tries a few more and a few less by turns.
+    fn question(&mut self, most: usize) {
+        let up = self.levels.question();
+        let other = float(self.limit) * if up { FINE } else { 1.0 / FINE };
+        let workers = match self.levels.above(self.limit) {
+            Some(above) if up && self.levels.is_refused_above(self.limit) => above,
+            _ => count(other).max(self.limit + usize::from(up)),
+        };
+        let workers = workers.clamp(self.least, most);
+        if workers == self.limit {
+            return self.remeasure();
         }
-        self.pauses.held = 0;
-        self.set(self.limit, Course::Hold);
+        self.set(workers, Course::Trial { from: self.limit });
+        self.cohort.open(0, self.noise_claims());
+    }
+
+    /// So many claims show a difference of a fifth.
+    fn noise_claims(&self) -> usize {
+        count(self.noise.claims()).clamp(6, 512).max(self.limit / 2)
+    }
+
+    /// A level beside this one that all that was measured since shows to be better.
+    fn better_side(&self) -> Option<usize> {
+        let here = self.levels.at(self.limit)?;
+        let beside = |side: Option<usize>| Some((side?, self.levels.at(side?)?.against(&here, &self.noise)));
+        let above = beside(self.levels.above(self.limit)).filter(|(_, by)| by.verdict() == Some(true));
+        let below = || beside(self.levels.below(self.limit)).filter(|(_, by)| by.verdict() == Some(true));
+        Some(above.or_else(below)?.0)
+    }
+
+    /// What is worth a trial, of what is not known: more, as long as that was not seen to bring nothing; else fewer.
+    fn untried(&self, limit: usize) -> Option<usize> {
+        let most = self.enough().min(self.most);
+        let Some(above) = self.levels.above(limit) else {
+            return Some(self.coarser(limit).min(most)).filter(|more| *more > limit);
+        };
+        let below = match self.levels.below(limit) {
+            None => limit / 2,
+            Some(below) => between(below, limit)?,
+        };
+        let falls = |seen: Estimate| {
+            self.levels.at(limit).is_none_or(|here| seen.against(&here, &self.noise).gain < NOTHING)
+        };
+        if self.levels.at(above).is_some_and(falls) {
+            return Some(below.max(self.least))
+                .filter(|fewer| *fewer < limit && self.can_pay(*fewer, BUDGET));
+        }
+        between(limit, above).filter(|more| *more < most && self.can_pay(*more, BUDGET))
+    }
+
+    /// What is tried above all that is known.
+    fn coarser(&self, limit: usize) -> usize {
+        let four = limit.saturating_mul(4);
+        let is_bold = four <= self.most && four.saturating_mul(four) <= self.left.saturating_mul(BOLD);
+        if self.stride == 4 && is_bold { four } else { limit.saturating_mul(2) }
     }
 
     fn can_pay(&self, claims: usize, times: usize) -> bool {
         claims.max(6).saturating_mul(times) <= self.left
     }
 
-    fn hold_on(&mut self, seen: Estimate) {
-        self.base = Some(seen);
-        self.course = Course::Hold;
-        let (enough, due) = (self.enough(), self.pauses.count_judgement());
-        if self.limit > enough {
-            self.set(enough, Course::Hold);
-        } else if self.was_rejected_wrongly(&seen) {
-            self.grow(2);
-        } else if self.saturated {
-            if due { self.question() } else { self.remeasure() }
-        } else if self.limit < enough.min(self.most) {
-            self.grow(2);
-        } else if self.pauses.held >= 2 && self.limit == enough && !self.pauses.computing_tried {
-            self.question_computing();
-        } else {
-            self.remeasure();
-        }
-    }
-
-    /// A raise is often judged by the first claims of all, which are few and the quickest. Once it is compared again
-    /// with what has been measured since.
-    fn was_rejected_wrongly(&mut self, seen: &Estimate) -> bool {
-        let Some(rejected) = self.rejected.take().filter(|_| !self.pauses.looked_again) else { return false };
-        let wrongly = rejected.against(seen, &self.noise).pays();
-        if wrongly {
-            (self.pauses.looked_again, self.pauses.pause) = (true, 0);
-        }
-        wrongly
-    }
-
-    /// Tries with fewer and with more workers by turns.
-    fn question(&mut self) {
-        let downwards = self.pauses.downwards;
-        (self.pauses.held, self.pauses.downwards) = (0, !downwards);
-        if downwards {
-            self.go_down();
-        } else if self.limit < self.enough().min(self.most) {
-            self.grow(2);
-        } else {
-            self.pauses.longer(); // the answer is known: more would bring nothing
-            self.remeasure();
-        }
-    }
-
     /// Asks once whether workers that compute are in each other's way, by memory or by what they share.
     fn question_computing(&mut self) {
-        let claims = count(self.noise.claims()).clamp(6, 512).max(self.limit / 2);
+        let claims = self.noise_claims();
         if self.limit < 3 || !self.can_pay(claims, COMPUTING_BUDGET) {
             return self.remeasure();
         }
-        self.pauses.computing_tried = true;
-        self.set(self.limit.div_ceil(2), Course::Down { from: self.limit });
+        self.computing_tried = true;
+        self.set(self.limit.div_ceil(2), Course::Trial { from: self.limit });
         self.cohort.open(0, claims);
     }
+}
+
+/// The number between two, by their ratio; none if they are near each other.
+fn between(low: usize, high: usize) -> Option<usize> {
+    let middle = count((float(low) * float(high)).sqrt()).clamp(low, high);
+    (float(high) >= NEAR * float(low) && middle > low && middle < high).then_some(middle)
 }
 
 #[cfg(test)]
@@ -214,24 +240,28 @@ mod tests {
 
     #[test]
     fn a_doubling_pays_from_1_32_times_the_throughput_on() {
-        assert!(doubled(1.33, 0.0).pays() && !doubled(1.31, 0.0).pays());
-        assert!(doubled(1.1, 0.2).pays(), "it may be noise");
-    }
-
-    #[test]
-    fn after_two_thirds_more_from_a_doubling_the_next_raise_is_to_four_times_as_many() {
-        assert_eq!([1.65, 1.6].map(|factor| doubled(factor, 0.0).stride()), [4, 2]);
-        assert_eq!([0.6, 0.63].map(|factor| halved(factor, 0.0).stride()), [4, 2]);
+        assert_eq!([1.33, 1.31].map(|factor| doubled(factor, 1e-9).verdict()), [Some(true), Some(false)]);
+        assert_eq!(
+            [1.3, 1.1].map(|factor| doubled(factor, 0.2).verdict()),
+            [Some(true), None],
+            "it may be noise"
+        );
     }
 
     #[test]
     fn fewer_are_taken_when_they_bring_more_and_noise_did_not_do_it() {
-        assert!(halved(1.06, 0.0).loses_nothing() && !halved(1.04, 0.0).loses_nothing());
-        assert!(!halved(1.06, 0.1).loses_nothing());
+        assert_eq!([1.06, 1.04].map(|factor| halved(factor, 1e-9).verdict()), [Some(true), Some(false)]);
+        assert_eq!(halved(1.1, 0.1).verdict(), None);
     }
 
     #[test]
-    fn half_the_workers_with_nearly_the_throughput_are_flat() {
-        assert!(halved(0.8, 0.0).is_flat() && !halved(0.7, 0.0).is_flat());
+    fn after_two_thirds_more_from_a_doubling_a_raise_is_steep() {
+        assert!(doubled(1.65, 0.0).is_steep() && !doubled(1.6, 0.0).is_steep());
+    }
+
+    #[test]
+    fn between_two_levels_is_the_middle_of_their_logarithms_unless_they_are_near() {
+        let middles = [(4, 16), (8, 32), (6, 8), (1, 2)].map(|(low, high)| between(low, high));
+        assert_eq!(middles, [Some(8), Some(16), None, None]);
     }
 }

@@ -152,7 +152,7 @@ impl<'w, 'j, O: Operation> Worker<'w, 'j, O> {
         let most = if tell.is_some() { 1 } else { usize::MAX };
         self.begin_measure(*now);
         self.turns_to(&claim, is_retry);
-        let (mut counts, mut told) = (Counts::default(), Ok(()));
+        let (mut counts, mut retried, mut told) = (Counts::default(), 0, Ok(()));
         while claim.len() > 0 && told.is_ok() {
             let run = if self.job.is_careful {
                 self.attempt(&mut claim, is_retry)
@@ -161,6 +161,7 @@ impl<'w, 'j, O: Operation> Worker<'w, 'j, O> {
             };
             let Some(more) = run else { break };
             counts.add(more);
+            retried += usize::from(self.job.is_careful && more.decided() == 0);
             if let Some(tell) = tell.as_mut().filter(|_| more.decided() > 0) {
                 told = panic::catch(|| tell(more));
             }
@@ -168,7 +169,8 @@ impl<'w, 'j, O: Operation> Worker<'w, 'j, O> {
         let since = mem::replace(now, clock::now());
         self.pace.learn(items, *now - since);
         self.job.learn(items, *now - since);
-        (Done { counts, left: (claim.len() > 0).then_some(claim), sample: self.sample(since, *now) }, told)
+        let sample = self.sample(counts.failed + retried, since, *now);
+        (Done { counts, left: (claim.len() > 0).then_some(claim), sample }, told)
     }
 
     /// Decides items, up to the first without a value: one catch serves for all of them. None if the next may not start.
@@ -234,14 +236,14 @@ impl<O: Operation> Worker<'_, '_, O> {
         measure.before = if ticket.measure() { measure.meter.read() } else { None };
     }
 
-    /// What the claim took.
-    fn sample(&mut self, since: Instant, now: Instant) -> Option<Sample> {
+    /// What the claim took, of which so many attempts gave no value.
+    fn sample(&mut self, failed: usize, since: Instant, now: Instant) -> Option<Sample> {
         let (job, measure) = (self.job, self.measure.as_mut()?);
         let used = measure.before.take().and_then(|before| Some((before, measure.meter.read()?)));
         let cpu = used.map(|(before, after)| after.cpu.saturating_sub(before.cpu));
         let run_delay = used.and_then(|(before, after)| after.run_delay?.checked_sub(before.run_delay?));
         let started = job.dispatcher.since(measure.started.max(since));
-        Some(Sample { started, ended: job.dispatcher.since(now), cpu, run_delay })
+        Some(Sample { failed, started, ended: job.dispatcher.since(now), cpu, run_delay })
     }
 }
 

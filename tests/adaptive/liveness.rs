@@ -19,6 +19,7 @@ enum Call {
     },
     Complete {
         which: usize,
+        failed: usize,
         started: Duration,
         ended: Duration,
         cpu: Option<Duration>,
@@ -46,8 +47,8 @@ fn call() -> impl Strategy<Value = Call> {
     let count = || prop_oneof![9 => 0_usize..300, 1 => Just(usize::MAX)];
     prop_oneof![
         8 => (time(), count()).prop_map(|(now, items)| Call::Start { now, items }),
-        8 => (0_usize..300, time(), time(), proptest::option::of(time()), proptest::option::of(time()))
-            .prop_map(|(which, started, ended, cpu, run_delay)| Call::Complete { which, started, ended, cpu, run_delay }),
+        8 => (0_usize..300, prop_oneof![0_usize..2, count()], time(), time(), proptest::option::of(time()), proptest::option::of(time()))
+            .prop_map(|(which, failed, started, ended, cpu, run_delay)| Call::Complete { which, failed, started, ended, cpu, run_delay }),
         4 => (time(), proptest::option::of(count()), count(), count())
             .prop_map(|(now, runnable, queued, paced)| Call::Tick { now, runnable, queued, paced }),
         1 => count().prop_map(Call::Refused),
@@ -69,9 +70,9 @@ proptest! {
             match call {
                 Call::Start { now, items } => tickets.push(controller.start(now, items)),
                 Call::Complete { .. } if tickets.is_empty() => {}
-                Call::Complete { which, started, ended, cpu, run_delay } => {
+                Call::Complete { which, failed, started, ended, cpu, run_delay } => {
                     let ticket = tickets.swap_remove(which % tickets.len());
-                    controller.complete(ticket, Sample { started, ended, cpu, run_delay });
+                    controller.complete(ticket, Sample { failed, started, ended, cpu, run_delay });
                 }
                 Call::Tick { now, runnable, queued, paced } => {
                     controller.tick(now, Activity { runnable, queued, paced });

@@ -17,6 +17,8 @@ pub(crate) enum Step {
     Locked(f64),
     /// Waiting for a rate limit of which the executor knows nothing.
     Token,
+    /// The item fails here.
+    Fail,
 }
 
 /// A server with so many seats, whose work takes 1 + `decline` x (n - seats) / seats as long with n requests in it.
@@ -26,6 +28,8 @@ pub(crate) enum Backend {
     Queue { seats: usize, decline: f64 },
     /// All are served at once, each so much slower.
     Sharing { seats: f64, decline: f64 },
+    /// A request that finds no seat is refused, after so many seconds.
+    Refusing { seats: usize, after: f64 },
 }
 
 /// Permits a second, and how many may be saved up.
@@ -52,6 +56,8 @@ pub(crate) struct Machine {
     pub(crate) limiter: Option<Rate>,
     /// The items that a worker takes at once.
     pub(crate) claim: usize,
+    /// After how many seconds an item that failed is tried again, if it is.
+    pub(crate) retry: Option<f64>,
 }
 
 impl Machine {
@@ -66,6 +72,7 @@ impl Machine {
             hidden_rate: None,
             limiter: None,
             claim: 1,
+            retry: None,
         }
     }
 
@@ -76,6 +83,16 @@ impl Machine {
 
     pub(crate) fn sharing(mut self, seats: f64, decline: f64) -> Self {
         self.backends.push(Backend::Sharing { seats, decline });
+        self
+    }
+
+    pub(crate) fn refusing(mut self, seats: usize, after: f64) -> Self {
+        self.backends.push(Backend::Refusing { seats, after });
+        self
+    }
+
+    pub(crate) fn retry(mut self, after: f64) -> Self {
+        self.retry = Some(after);
         self
     }
 

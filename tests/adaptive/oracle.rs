@@ -19,13 +19,18 @@ fn candidates(items: usize) -> Vec<usize> {
     (1..=12).chain(larger).chain([MOST.min(items)]).filter(|n| *n <= items).collect()
 }
 
+/// Seconds for each value.
 pub(crate) fn fixed(workload: &Workload, workers: usize, number: u64) -> f64 {
     let items = workload.items(seed(number));
-    Simulation::new(&workload.machine, &items, Sizing::Fixed(workers)).makespan()
+    let mut simulation = Simulation::new(&workload.machine, &items, Sizing::Fixed(workers));
+    simulation.makespan() / simulation.values.max(1) as f64
 }
 
 /// The number with the least mean time, by trying.
 pub(crate) fn find(workload: &Workload) -> usize {
+    if let Some(best) = workload.best {
+        return best;
+    }
     let mean = |workers: &usize| (0..SEEDS).map(|number| fixed(workload, *workers, number)).sum::<f64>();
     let tried = candidates(workload.items).into_iter().map(|workers| (mean(&workers), workers));
     tried.min_by(|a, b| a.0.total_cmp(&b.0)).expect("some candidates").1

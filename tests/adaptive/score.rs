@@ -21,6 +21,8 @@ pub(crate) struct Row {
     pub(crate) worst: f64,
     /// The most workers that there were at once.
     pub(crate) most: usize,
+    /// Attempts that failed, for each item, with the worst seed.
+    pub(crate) failures: f64,
 }
 
 pub(crate) fn run(
@@ -46,16 +48,18 @@ pub(crate) fn run(
 }
 
 fn row(workload: &Workload, cores: usize, senses: Senses, best: usize) -> Row {
-    let (mut sum, mut worst, mut most) = (0.0, 0.0_f64, 0);
+    let (mut sum, mut worst, mut most, mut failures) = (0.0, 0.0_f64, 0, 0.0_f64);
     for number in 0..SEEDS {
         let items = workload.items(oracle::seed(number));
         let setup = Setup { least: 1, most: MOST, cpus: cores, items: Some(items.len()) };
         let mut simulation = Simulation::new(&workload.machine, &items, Sizing::adaptive(setup, senses));
-        let ratio = simulation.makespan() / oracle::fixed(workload, best, number);
+        let each = simulation.makespan() / simulation.values.max(1) as f64;
+        let ratio = each / oracle::fixed(workload, best, number);
+        failures = failures.max(simulation.failures as f64 / items.len() as f64);
         (sum, worst, most) = (sum + ratio, worst.max(ratio), most.max(simulation.most_present));
     }
     let Workload { group, length, .. } = *workload;
-    Row { group, name: workload.name.clone(), length, best, mean: sum / SEEDS as f64, worst, most }
+    Row { group, name: workload.name.clone(), length, best, mean: sum / SEEDS as f64, worst, most, failures }
 }
 
 /// Of some rows.
@@ -83,8 +87,8 @@ pub(crate) fn print(rows: &[Row], cores: usize, senses: Senses) {
     println!("\n{cores} cores, {senses:?}: mean, worst seed, most workers (the best fixed number)");
     for row in rows {
         println!(
-            "  {:8} {:50} {:5.2} {:5.2} {:4} ({})",
-            row.group, row.name, row.mean, row.worst, row.most, row.best
+            "  {:9} {:60} {:5.2} {:5.2} {:4} ({}) {:.2}",
+            row.group, row.name, row.mean, row.worst, row.most, row.best, row.failures
         );
     }
     let mut groups: Vec<&str> = rows.iter().map(|row| row.group).collect();

@@ -14,23 +14,34 @@ pub(crate) struct Server {
     served: Shared,
 }
 
+/// What becomes of a request.
+pub(crate) enum Entry {
+    /// It is served, for so many seconds.
+    Seat(f64),
+    /// It ends by `leave` or by `next_seat`.
+    Waits,
+    /// It fails after so many seconds.
+    Refused(f64),
+}
+
 impl Server {
     pub(crate) fn new(backend: Backend) -> Self {
         Server { backend, inside: 0, seated: 0, queue: VecDeque::new(), served: Shared::default() }
     }
 
-    /// Takes a request. If it was given a seat of its own, how long it will take; else it ends by `next` or by `next_seat`.
-    pub(crate) fn enter(&mut self, worker: usize, seconds: f64) -> Option<f64> {
-        self.inside += 1;
+    pub(crate) fn enter(&mut self, worker: usize, seconds: f64) -> Entry {
         match self.backend {
+            Backend::Refusing { seats, after } if self.seated == seats => return Entry::Refused(after),
             Backend::Sharing { .. } => self.served.enter(worker, seconds),
             Backend::Queue { seats, .. } if self.seated == seats => self.queue.push_back((worker, seconds)),
-            Backend::Queue { .. } => {
+            Backend::Queue { .. } | Backend::Refusing { .. } => {
+                self.inside += 1;
                 self.seated += 1;
-                return Some(seconds * self.slowed());
+                return Entry::Seat(seconds * self.slowed());
             }
         }
-        None
+        self.inside += 1;
+        Entry::Waits
     }
 
     /// A seat is free: who takes it, and for how long.
@@ -49,13 +60,14 @@ impl Server {
     }
 
     pub(crate) fn has_seats(&self) -> bool {
-        matches!(self.backend, Backend::Queue { .. })
+        !matches!(self.backend, Backend::Sharing { .. })
     }
 
     fn slowed(&self) -> f64 {
         let (seats, decline) = match self.backend {
             Backend::Queue { seats, decline } => (seats as f64, decline),
             Backend::Sharing { seats, decline } => (seats, decline),
+            Backend::Refusing { seats, .. } => (seats as f64, 0.0),
         };
         1.0 + decline * (self.inside as f64 - seats).max(0.0) / seats
     }

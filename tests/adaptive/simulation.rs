@@ -1,11 +1,11 @@
 //! A batch on a machine, in virtual time: what happens next, and who goes on with what.
 
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::{BinaryHeap, VecDeque};
 
 use crate::cores::{CHILD, Cores, MEMORY, PLAIN, SPIN};
 use crate::machine::{Machine, Step};
-use crate::server::{Lock, Permits, Server};
+use crate::server::{Entry, Lock, Permits, Server};
 use crate::shared::At;
 use crate::sizing::{Ended, Scene, Sizing, Ticket};
 
@@ -25,6 +25,10 @@ enum Event {
     Awake,
     Permitted,
     StepDone,
+    /// The item fails.
+    Failed,
+    /// An item that failed is to be tried again.
+    Due,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -67,6 +71,8 @@ struct Worker {
     end: usize,
     step: usize,
     ticket: Ticket,
+    /// How many items of the claim failed.
+    failed: usize,
     started: f64,
     cpu: f64,
     runnable: f64,
@@ -98,7 +104,13 @@ pub(crate) struct Simulation<'a> {
     spawner_free: f64,
     /// The first item that nobody has claimed.
     next: usize,
+    /// Items that are to be tried again now.
+    due: VecDeque<usize>,
+    retried_last: bool,
     done: usize,
+    pub(crate) values: usize,
+    /// Attempts that failed.
+    pub(crate) failures: usize,
     /// Workers with a claim, or on the way to one; those with a claim; those of them that wait for a permit.
     present: usize,
     claims: usize,
@@ -126,7 +138,11 @@ impl<'a> Simulation<'a> {
             parked: Vec::new(),
             spawner_free: 0.0,
             next: 0,
+            due: VecDeque::new(),
+            retried_last: false,
             done: 0,
+            values: 0,
+            failures: 0,
             present: 0,
             claims: 0,
             paced: 0,
@@ -171,7 +187,7 @@ impl<'a> Simulation<'a> {
     }
 
     fn queued(&self) -> usize {
-        self.items.len() - self.next
+        self.items.len() - self.next + self.due.len()
     }
 
     fn enter(&mut self, at: f64, event: Event, worker: usize) {
@@ -217,6 +233,8 @@ impl<'a> Simulation<'a> {
                     Event::Awake => self.claim(worker),
                     Event::Permitted => self.permitted(worker),
                     Event::StepDone => self.slept(worker),
+                    Event::Failed => self.failed(worker),
+                    Event::Due => self.due.push_back(worker),
                 }
             }
         }
@@ -234,13 +252,12 @@ impl<'a> Simulation<'a> {
             self.workers[worker].untold.waits();
             return;
         }
-        let first = self.next;
-        self.next = (first + self.machine.claim).min(self.items.len());
+        let (first, end, fresh) = self.take_items();
         self.claims += 1;
-        let ticket = self.sizing.start(self.now, self.next - first);
+        let ticket = self.sizing.start(self.now, fresh);
         let mut untold = self.workers[worker].untold;
         let untold_before = if is_measured(ticket) { untold.read() } else { 0.0 };
-        let (item, end, started) = (first, self.next, self.now);
+        let (item, started) = (first, self.now);
         let claimed = Worker { item, end, ticket, started, untold, untold_before, ..Worker::default() };
         self.workers[worker] = claimed;
         match &mut self.limiter {
@@ -252,6 +269,18 @@ impl<'a> Simulation<'a> {
             }
             None => self.go_on(worker),
         }
+    }
+
+    /// What is to be tried again and what is fresh, by turns: from where to where, and how many of it are fresh.
+    fn take_items(&mut self) -> (usize, usize, usize) {
+        self.retried_last = !self.due.is_empty() && !(self.retried_last && self.next < self.items.len());
+        if self.retried_last {
+            let item = self.due.pop_front().expect("one is due");
+            return (item, item + 1, 0);
+        }
+        let first = self.next;
+        self.next = (first + self.machine.claim).min(self.items.len());
+        (first, self.next, self.next - first)
     }
 
     fn permitted(&mut self, worker: usize) {
@@ -275,11 +304,12 @@ impl<'a> Simulation<'a> {
             Step::Spin(seconds) => self.compute(worker, SPIN, seconds),
             Step::Child(seconds) => self.compute(worker, CHILD, seconds),
             Step::Sleep(seconds) => self.enter(self.now + seconds + OVERSLEEP, Event::StepDone, worker),
-            Step::Request(number, seconds) => {
-                if let Some(seconds) = self.servers[number].enter(worker, seconds) {
-                    self.enter(self.now + seconds, Event::StepDone, worker);
-                }
-            }
+            Step::Fail => self.failed(worker),
+            Step::Request(number, seconds) => match self.servers[number].enter(worker, seconds) {
+                Entry::Seat(seconds) => self.enter(self.now + seconds, Event::StepDone, worker),
+                Entry::Waits => {}
+                Entry::Refused(seconds) => self.enter(self.now + seconds, Event::Failed, worker),
+            },
             Step::Locked(seconds) => {
                 if self.lock.take(worker, seconds) {
                     self.compute(worker, PLAIN, seconds);
@@ -327,17 +357,37 @@ impl<'a> Simulation<'a> {
         if it.step < self.items[it.item].len() {
             return self.go_on(worker);
         }
+        self.values += 1;
+        self.done += 1;
+        self.item_done(worker);
+    }
+
+    fn failed(&mut self, worker: usize) {
+        self.failures += 1;
+        let it = &mut self.workers[worker];
+        it.failed += 1;
+        match self.machine.retry {
+            Some(after) => {
+                let item = it.item;
+                self.enter(self.now + after, Event::Due, item);
+            }
+            None => self.done += 1,
+        }
+        self.item_done(worker);
+    }
+
+    fn item_done(&mut self, worker: usize) {
+        let it = &mut self.workers[worker];
         it.step = 0;
         it.item += 1;
-        self.done += 1;
         if it.item < it.end {
             return self.go_on(worker);
         }
         self.claims -= 1;
-        let Worker { ticket, started, cpu, runnable, untold_before, .. } = *it;
+        let Worker { ticket, failed, started, cpu, runnable, untold_before, .. } = *it;
         let untold = if is_measured(ticket) { it.untold.read() } else { 0.0 };
         let (told, delay) = ((cpu + untold_before - untold).max(0.0), (runnable - cpu).max(0.0));
-        self.sizing.complete(ticket, Ended { started, at: self.now, cpu, told, delay });
+        self.sizing.complete(ticket, Ended { failed, started, at: self.now, cpu, told, delay });
         self.claim(worker);
     }
 }

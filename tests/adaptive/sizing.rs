@@ -45,6 +45,7 @@ pub(crate) type Ticket = Option<controller::Ticket>;
 /// A claim that was done; times in seconds.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Ended {
+    pub(crate) failed: usize,
     pub(crate) started: f64,
     pub(crate) at: f64,
     pub(crate) cpu: f64,
@@ -89,6 +90,7 @@ impl Sizing {
         let (Sizing::Adaptive(controller, senses), Some(ticket)) = (self, ticket) else { return };
         let measured = |seconds: Option<f64>| seconds.filter(|_| ticket.measure()).map(duration);
         let sample = Sample {
+            failed: ended.failed,
             started: duration(ended.started),
             ended: duration(ended.at),
             cpu: measured(senses.cpu(&ended)),

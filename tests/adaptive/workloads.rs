@@ -19,6 +19,8 @@ pub(crate) enum Length {
     Medium,
     /// About twenty.
     Long,
+    /// Whatever: has goals of its own.
+    Any,
 }
 
 pub(crate) struct Workload {
@@ -27,6 +29,8 @@ pub(crate) struct Workload {
     pub(crate) length: Length,
     pub(crate) machine: Machine,
     pub(crate) items: usize,
+    /// The best fixed number, where it need not be found by trying.
+    pub(crate) best: Option<usize>,
     make: Make,
 }
 
@@ -71,7 +75,32 @@ impl Collection {
         make: impl Fn(&mut Rng, usize, usize) -> Item + Send + Sync + 'static,
     ) {
         let (group, length, name, make) = (self.group, self.length, name.into(), Box::new(make));
-        self.found.push(Workload { group, name, length, machine, items, make });
+        self.found.push(Workload { group, name, length, machine, items, best: None, make });
+    }
+
+    /// The best number for the last one is known.
+    pub(crate) fn best(&mut self, workers: usize) {
+        self.found.last_mut().expect("a workload").best = Some(workers);
+    }
+
+    /// So many are served in so many ms, by turns from a queue or all at once; each above makes it slower by `decline`.
+    pub(crate) fn declining(&mut self, seats: usize, decline: f64, ms: f64, items: usize) {
+        let (each, share) = (decline * seats as f64, seats as f64);
+        let name = |kind| format!("{kind} of {seats}, {decline} for each above, {ms} ms x {items}");
+        let item = move |r: &mut Rng, _, _| vec![Compute(2e-5), Request(0, ms * MS * r.lognormal(0.2))];
+        self.on(self.machine().queue(seats, each), name("queue"), items, item);
+        self.on(self.machine().sharing(share, each), name("sharing"), items, item);
+    }
+
+    /// The server refuses all above so many, after so many ms; once for good, and once with other attempts.
+    pub(crate) fn refusing(&mut self, seats: usize, ms: f64, after: f64, items: usize) {
+        let name = |kind| format!("{seats} at once, {ms} ms, refuses in {after} ms, x {items}{kind}");
+        let item = move |r: &mut Rng, _, _| vec![Compute(2e-5), Request(0, ms * MS * r.lognormal(0.2))];
+        let machine = self.machine().refusing(seats, after * MS);
+        self.on(machine.clone(), name(""), items, item);
+        self.best(seats);
+        self.on(machine.retry(ms * MS), name(", retried"), items, item);
+        self.best(seats);
     }
 
     pub(crate) fn add(
@@ -96,6 +125,9 @@ pub(crate) fn all(cores: usize) -> Vec<Workload> {
     skewed(&mut all);
     tiny(&mut all);
     medium(&mut all);
+    declining(&mut all);
+    refusing(&mut all);
+    failing(&mut all);
     all.found()
 }
 
@@ -287,4 +319,65 @@ fn medium(all: &mut Collection) {
     all.add("200 of 1 ms cpu, 9 ms wait", 200, |r, _, _| {
         vec![Compute(MS * r.lognormal(0.3)), Sleep(9.0 * MS * r.lognormal(0.3))]
     });
+}
+
+/// The more there are above its number, the slower a server is.
+fn declining(all: &mut Collection) {
+    all.group("declining");
+    all.length = Length::Any;
+    for (seats, decline, ms, items) in [
+        (2, 0.03, 10.0, 600),
+        (2, 0.2, 10.0, 200),
+        (3, 0.1, 5.0, 300),
+        (4, 0.2, 20.0, 300),
+        (6, 0.12, 6.0, 600),
+        (8, 0.05, 12.0, 400),
+        (8, 0.2, 10.0, 2_000),
+        (12, 0.1, 8.0, 1_000),
+        (16, 0.03, 10.0, 500),
+        (16, 0.15, 50.0, 1_500),
+        (24, 0.03, 20.0, 2_000),
+        (24, 0.06, 12.0, 700),
+        (24, 0.2, 10.0, 200),
+    ] {
+        all.declining(seats, decline, ms, items);
+    }
+}
+
+/// What is too much for a server fails.
+fn refusing(all: &mut Collection) {
+    all.group("refusing");
+    all.length = Length::Any;
+    for (seats, ms, after, items) in [
+        (8, 20.0, 0.05, 400),
+        (16, 20.0, 0.05, 800),
+        (24, 5.0, 0.05, 1_000),
+        (32, 10.0, 0.05, 1_500),
+        (64, 20.0, 0.05, 3_000),
+        (12, 5.0, 10.0, 600),
+        (16, 20.0, 20.0, 800),
+        (32, 20.0, 60.0, 1_500),
+    ] {
+        all.refusing(seats, ms, after, items);
+    }
+}
+
+/// Items that fail at any number of workers.
+fn failing(all: &mut Collection) {
+    all.group("failing");
+    all.length = Length::Any;
+    let n = 10 * MOST;
+    for (share, quick) in [(0.02, true), (0.02, false), (0.3, true), (0.3, false)] {
+        let name = format!("10 ms, {share} fail{}", if quick { " at once" } else { "" });
+        all.add(name, n, move |r, _, _| {
+            let fails = r.uniform() < share;
+            let wait = Sleep(if fails && quick { 0.1 } else { 10.0 } * MS * r.lognormal(0.2));
+            if fails { vec![wait, Fail] } else { vec![wait] }
+        });
+    }
+    all.add("2 ms cpu, 0.2 fail", 100 * all.cores, |r, _, _| {
+        let work = Compute(2.0 * MS * r.lognormal(0.2));
+        if r.uniform() < 0.2 { vec![work, Fail] } else { vec![work] }
+    });
+    all.best(all.cores);
 }

@@ -53,7 +53,7 @@ impl<O: Operation> Worker<'_, '_, O> {
                     let waiting = limits.waiting(&turnstile);
                     dispatcher.update(|schedule| {
                         schedule.wait_at_limits(waiting);
-                        schedule.begin(&mut self.member, at);
+                        schedule.begin(&mut self.member, at, start.is_retry);
                     });
                     return (self.begin(start), 0);
                 }
@@ -69,7 +69,7 @@ impl<O: Operation> Worker<'_, '_, O> {
                 }
             }
             if let Some(next) = self.admit(limits, &mut turnstile, claim, is_retry, now) {
-                dispatcher.update(|schedule| schedule.begin(&mut self.member, at));
+                dispatcher.update(|schedule| schedule.begin(&mut self.member, at, is_retry));
                 return (next, seen);
             }
         }

@@ -239,8 +239,8 @@ impl Schedule {
         self.team.turn(member, phase);
         match next {
             Next::Wait(until) => return Next::Wait(self.alarm_for(member).into_iter().chain(until).min()),
-            Next::Run { ref claim, .. } => {
-                let items = claim.len();
+            Next::Run { ref claim, is_retry } => {
+                let items = if is_retry { 0 } else { claim.len() };
                 if !ask.is_limited {
                     self.measure(member, ask.now, items);
                 }
@@ -504,9 +504,9 @@ impl Schedule {
     }
 
     /// The worker starts an item that it has claimed, or that has waited.
-    pub(super) fn begin(&mut self, member: &mut Member, now: Duration) {
+    pub(super) fn begin(&mut self, member: &mut Member, now: Duration, is_retry: bool) {
         self.team.turn(member, Phase::Busy { shares: false });
-        self.measure(member, now, 1);
+        self.measure(member, now, usize::from(!is_retry));
     }
 
     /// These do not start any more.
