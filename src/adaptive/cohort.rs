@@ -30,8 +30,6 @@ pub(super) struct Cohort {
     size: usize,
     claims: Vec<Claim>,
     done: usize,
-    /// Of these, how many gave a value.
-    values: usize,
     /// How many have to be done for the next judgement.
     ripe: usize,
     /// Of claims of any cohort, since it was opened.
@@ -56,7 +54,7 @@ impl Cohort {
         (self.skip, self.size) = (skip, size);
         self.ripe = count((DONE * float(self.size)).ceil());
         self.claims.clear();
-        (self.done, self.values, self.completions, self.sums) = (0, 0, 0, Sums::default());
+        (self.done, self.completions, self.sums) = (0, 0, Sums::default());
     }
 
     pub(super) fn number(&self) -> u32 {
@@ -86,7 +84,6 @@ impl Cohort {
         let Some(claim) = self.claims.get_mut(place) else { return };
         claim.done = Some((times, has_value));
         self.done += 1;
-        self.values += usize::from(has_value);
         self.sums.add(&times);
     }
 
@@ -135,7 +132,7 @@ impl Cohort {
 
     fn look_at(&mut self, kind: Kind, now: f64) -> &mut [Life] {
         self.lives.clear();
-        self.lives.extend(self.claims.iter().filter_map(|claim| claim.life(kind, now, self.values == 0)));
+        self.lives.extend(self.claims.iter().filter_map(|claim| claim.life(kind, now)));
         &mut self.lives
     }
 }
@@ -151,7 +148,7 @@ impl Sums {
 
 impl Claim {
     /// How long it took for an item, or has taken so far. What fails is no throughput.
-    fn life(&self, kind: Kind, now: f64, with_failed: bool) -> Option<Life> {
+    fn life(&self, kind: Kind, now: f64) -> Option<Life> {
         let Some((times, has_value)) = self.done else {
             return Some(Life { seconds: (now - self.began) / self.items, over: false });
         };
@@ -159,7 +156,7 @@ impl Claim {
             Kind::Computing => (times.cycle, true),
             Kind::Waiting => (times.waits(), times.waits() > SOME_WAIT * times.cycle),
         };
-        (counts && (has_value || with_failed)).then(|| Life { seconds: seconds / self.items, over: true })
+        (counts && has_value).then(|| Life { seconds: seconds / self.items, over: true })
     }
 }
 

@@ -4,16 +4,16 @@
 const SURPRISE: f64 = 2.0;
 
 /// And this part of the claims.
-const NOTEWORTHY: f64 = 0.05;
+const NOTEWORTHY: f64 = 0.07;
 
-/// So many failures must be missing among fewer workers before that says something.
-const MISSING: f64 = 6.0;
+/// So many failures must be missing among fewer workers before that says something; twice as many if there are some.
+const MISSING: f64 = 3.0;
 
 /// And only this part of what was to be expected may be there.
 const FEW: f64 = 0.25;
 
 /// So many claims for each worker say nothing new.
-const ENOUGH_CLAIMS: usize = 4;
+const ENOUGH_CLAIMS: usize = 3;
 
 #[derive(Debug, Clone, Copy, Default)]
 struct Tally {
@@ -74,7 +74,8 @@ impl Failures {
     /// Whether fewer fail with fewer workers; none while that cannot be said.
     pub(super) fn fell(&self, workers: usize) -> Option<bool> {
         let expected = self.recent.share() * self.relieved.claims;
-        if expected >= MISSING {
+        let missing = if self.relieved.failed > 0.0 { 2.0 * MISSING } else { MISSING };
+        if expected >= missing {
             return Some(self.relieved.failed <= FEW * expected);
         }
         (self.relieved.claims >= super::number::float(ENOUGH_CLAIMS * workers.max(6))).then_some(false)

@@ -56,6 +56,11 @@ impl Levels {
         }
     }
 
+    /// All levels at which items gave values.
+    pub(super) fn seen(&self) -> impl Iterator<Item = (usize, Estimate)> {
+        self.known.iter().filter_map(|level| Some((level.workers, level.seen?)))
+    }
+
     pub(super) fn at(&self, workers: usize) -> Option<Estimate> {
         self.known.iter().find(|level| level.workers == workers)?.seen
     }

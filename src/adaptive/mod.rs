@@ -272,7 +272,6 @@ impl Controller {
         self.failures.settle(fell);
         if fell {
             self.levels.refuse(self.limit + 1);
-            self.levels.ask_soon();
             self.set(self.limit, Course::Hold);
         } else {
             self.set(relief.from, relief.course);

@@ -106,7 +106,6 @@ impl Ramp {
     pub(super) fn tick(&mut self, now: Duration, idle: bool) {
         let seconds = now.saturating_sub(self.last).as_secs_f64().max(1e-6);
         let rate = float(self.completed) / seconds;
-        self.stalled |= self.completed >= 2 && self.rate > 0.0 && rate < RISE * self.rate;
         (self.rate, self.completed, self.last) = (rate, 0, now);
         self.idle = if idle { self.idle + 1 } else { 0 };
     }

@@ -5,9 +5,9 @@ use super::levels::Levels;
 use super::number::{count, float};
 use super::{Controller, Course};
 
-/// The least part of a raise that has to come back as items a second: a doubling has to bring 1.32 times as much. Work
+/// The least part of a raise that has to come back as items a second: a doubling has to bring 1.41 times as much. Work
 /// that waits has 1, a saturated server 0.
-const ELASTICITY: f64 = 0.4;
+const ELASTICITY: f64 = 0.5;
 
 /// Where more than this part comes back, the next raise is to four times as many.
 const STEEP: f64 = 0.7;
@@ -19,17 +19,17 @@ const NOTHING: f64 = 0.05;
 /// Of standard errors: below the first it is worse, from the second on better. A false stop costs many workers, a false
 /// raise few.
 const RAISE: (f64, f64) = (-2.0, -0.25);
-const CUT: (f64, f64) = (0.0, 1.0);
+const CUT: (f64, f64) = (-1.0, 0.0);
 
 /// Fewer workers are tried with m claims only if so many times m items are left. It costs nothing where the level does not
 /// matter; else up to half of the throughput while it lasts, a twenty-fourth of the rest.
 const BUDGET: usize = 12;
 
-/// The same for work that computes, which seldom gains from it.
-const COMPUTING_BUDGET: usize = 32;
-
 /// Four times as many are tried if the square of that is not more than so many times what is left.
 const BOLD: usize = 16;
+
+/// So many items must be left for each worker, to make up for a raise that is too much.
+const LAST: usize = 3;
 
 /// Levels that are nearer to each other than this have nothing between them that is worth a trial.
 const NEAR: f64 = 1.4;
@@ -40,7 +40,7 @@ const FINE: f64 = 1.25;
 impl Comparison {
     /// By how many standard errors it is better than it must be: a raise has to bring its part, and fewer have to bring more.
     fn margin(&self) -> f64 {
-        let least = if self.step > 0.0 { ELASTICITY * self.step.max(0.1) } else { NOTHING };
+        let least = if self.step > 0.0 { ELASTICITY * self.step.max(0.1) } else { 0.0 };
         (self.gain - least) / self.error
     }
 
@@ -92,7 +92,7 @@ impl Controller {
         match by.verdict() {
             None if is_first && self.can_pay(self.limit, BUDGET) => return self.remeasure(),
             Some(true) => {}
-            None if by.margin() >= if self.limit > from { -1.0 } else { 1.0 } => {}
+            None if by.margin() >= if self.limit > from { -1.0 } else { 0.0 } => {}
             _ => return self.give_way(from, by),
         }
         if self.limit > from && by.is_steep() {
@@ -128,19 +128,14 @@ impl Controller {
     fn explore(&mut self) {
         let enough = self.enough();
         if self.limit > enough {
+            self.levels = Levels::default();
             return self.set(enough, Course::Hold);
         }
-        if self.failures.are_all() {
-            return self.set(self.limit, Course::Hold); // no more without goodput
-        }
-        if let Some(workers) = self.better_side().or_else(|| self.untried(self.limit)) {
+        if let Some(workers) = self.better().or_else(|| self.untried(self.limit)) {
             return self.set(workers, Course::Trial { from: self.limit });
         }
         self.course = Course::Hold;
         let is_due = self.levels.is_due();
-        if self.limit == enough && !self.computing_tried && self.levels.held() >= 2 {
-            return self.question_computing();
-        }
         if is_due && self.can_pay(self.limit, BUDGET) {
             return self.question(enough.min(self.most));
         }
@@ -168,13 +163,13 @@ impl Controller {
         count(self.noise.claims()).clamp(6, 512).max(self.limit / 2)
     }
 
-    /// A level beside this one that all that was measured since shows to be better.
-    fn better_side(&self) -> Option<usize> {
+    /// A level that all that was measured since shows to be better.
+    fn better(&self) -> Option<usize> {
         let here = self.levels.at(self.limit)?;
-        let beside = |side: Option<usize>| Some((side?, self.levels.at(side?)?.against(&here, &self.noise)));
-        let above = beside(self.levels.above(self.limit)).filter(|(_, by)| by.verdict() == Some(true));
-        let below = || beside(self.levels.below(self.limit)).filter(|(_, by)| by.verdict() == Some(true));
-        Some(above.or_else(below)?.0)
+        let others = self.levels.seen().filter(|(workers, _)| *workers != self.limit);
+        let compared = others.map(|(workers, seen)| (workers, seen.against(&here, &self.noise)));
+        let better = compared.filter(|(_, by)| by.verdict() == Some(true));
+        Some(better.max_by(|(_, a), (_, b)| a.gain.total_cmp(&b.gain))?.0)
     }
 
     /// What is worth a trial, of what is not known: more, as long as that was not seen to bring nothing; else fewer.
@@ -199,24 +194,16 @@ impl Controller {
 
     /// What is tried above all that is known.
     fn coarser(&self, limit: usize) -> usize {
-        let four = limit.saturating_mul(4);
-        let is_bold = four <= self.most && four.saturating_mul(four) <= self.left.saturating_mul(BOLD);
-        if self.stride == 4 && is_bold { four } else { limit.saturating_mul(2) }
+        let bold = limit.saturating_mul(self.stride);
+        if bold <= self.most && bold.saturating_mul(bold) <= self.left.saturating_mul(BOLD) {
+            return bold;
+        }
+        let twice = limit.saturating_mul(2).min(self.most);
+        if twice.saturating_mul(LAST) <= self.left { twice } else { limit }
     }
 
     fn can_pay(&self, claims: usize, times: usize) -> bool {
         claims.max(6).saturating_mul(times) <= self.left
-    }
-
-    /// Asks once whether workers that compute are in each other's way, by memory or by what they share.
-    fn question_computing(&mut self) {
-        let claims = self.noise_claims();
-        if self.limit < 3 || !self.can_pay(claims, COMPUTING_BUDGET) {
-            return self.remeasure();
-        }
-        self.computing_tried = true;
-        self.set(self.limit.div_ceil(2), Course::Trial { from: self.limit });
-        self.cohort.open(0, claims);
     }
 }
 

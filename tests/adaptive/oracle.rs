@@ -2,7 +2,7 @@
 
 use crate::simulation::Simulation;
 use crate::sizing::Sizing;
-use crate::workloads::{MOST, Workload};
+use crate::workloads::Workload;
 
 pub(crate) const SEEDS: u64 = 20;
 
@@ -14,9 +14,9 @@ pub(crate) fn seed(number: u64) -> u64 {
 }
 
 /// What is tried: every number up to 12, then an eighth more each time, and one for each item.
-fn candidates(items: usize) -> Vec<usize> {
-    let larger = std::iter::successors(Some(13), |n| Some(n + n / 8)).take_while(|n| *n < MOST);
-    (1..=12).chain(larger).chain([MOST.min(items)]).filter(|n| *n <= items).collect()
+fn candidates(items: usize, most: usize) -> Vec<usize> {
+    let larger = std::iter::successors(Some(13), |n| Some(n + n / 8)).take_while(|n| *n < most);
+    (1..=12).chain(larger).chain([most.min(items)]).filter(|n| *n <= items).collect()
 }
 
 /// Seconds for each value.
@@ -32,7 +32,8 @@ pub(crate) fn find(workload: &Workload) -> usize {
         return best;
     }
     let mean = |workers: &usize| (0..SEEDS).map(|number| fixed(workload, *workers, number)).sum::<f64>();
-    let tried = candidates(workload.items).into_iter().map(|workers| (mean(&workers), workers));
+    let tried =
+        candidates(workload.items, workload.most).into_iter().map(|workers| (mean(&workers), workers));
     tried.min_by(|a, b| a.0.total_cmp(&b.0)).expect("some candidates").1
 }
 

@@ -8,7 +8,7 @@ use crate::controller::Setup;
 use crate::oracle::{self, SEEDS};
 use crate::simulation::Simulation;
 use crate::sizing::{Senses, Sizing};
-use crate::workloads::{Length, MOST, Workload};
+use crate::workloads::{Length, Workload};
 
 /// One workload: its number in the list, and how it went over all seeds.
 #[derive(Debug, Clone)]
@@ -51,7 +51,7 @@ fn row(workload: &Workload, cores: usize, senses: Senses, best: usize) -> Row {
     let (mut sum, mut worst, mut most, mut failures) = (0.0, 0.0_f64, 0, 0.0_f64);
     for number in 0..SEEDS {
         let items = workload.items(oracle::seed(number));
-        let setup = Setup { least: 1, most: MOST, cpus: cores, items: Some(items.len()) };
+        let setup = Setup { least: 1, most: workload.most, cpus: cores, items: Some(items.len()) };
         let mut simulation = Simulation::new(&workload.machine, &items, Sizing::adaptive(setup, senses));
         let each = simulation.makespan() / simulation.values.max(1) as f64;
         let ratio = each / oracle::fixed(workload, best, number);

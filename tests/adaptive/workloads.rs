@@ -6,6 +6,9 @@ use crate::simulation::Item;
 
 pub(crate) const MOST: usize = 256;
 
+/// What callers get who set none.
+const DEFAULT: usize = 64;
+
 const MS: f64 = 1e-3;
 
 /// What an item does, from its index and the number of them.
@@ -31,6 +34,8 @@ pub(crate) struct Workload {
     pub(crate) items: usize,
     /// The best fixed number, where it need not be found by trying.
     pub(crate) best: Option<usize>,
+    /// The most workers that there may be.
+    pub(crate) most: usize,
     make: Make,
 }
 
@@ -46,6 +51,7 @@ pub(crate) struct Collection {
     pub(crate) cores: usize,
     group: &'static str,
     length: Length,
+    most: usize,
     found: Vec<Workload>,
 }
 
@@ -55,7 +61,7 @@ impl Collection {
     }
 
     pub(crate) fn new(cores: usize) -> Self {
-        Collection { cores, group: "", length: Length::Long, found: Vec::new() }
+        Collection { cores, group: "", length: Length::Long, most: MOST, found: Vec::new() }
     }
 
     pub(crate) fn group(&mut self, group: &'static str) -> &mut Self {
@@ -74,8 +80,9 @@ impl Collection {
         items: usize,
         make: impl Fn(&mut Rng, usize, usize) -> Item + Send + Sync + 'static,
     ) {
-        let (group, length, name, make) = (self.group, self.length, name.into(), Box::new(make));
-        self.found.push(Workload { group, name, length, machine, items, best: None, make });
+        let (name, make, best) = (name.into(), Box::new(make), None);
+        let Collection { group, length, most, .. } = *self;
+        self.found.push(Workload { group, name, length, machine, items, best, most, make });
     }
 
     /// The best number for the last one is known.
@@ -311,6 +318,7 @@ fn tiny(all: &mut Collection) {
 fn medium(all: &mut Collection) {
     all.group("medium");
     all.length = Length::Medium;
+    all.most = DEFAULT;
     all.add("300 waits of 10 ms", 300, |_, _, _| vec![Compute(1e-5), Sleep(10.0 * MS)]);
     all.add("1000 waits of 10 ms, exponential", 1_000, |r, _, _| {
         vec![Compute(1e-5), Sleep(10.0 * MS * r.exponential())]
@@ -323,6 +331,7 @@ fn medium(all: &mut Collection) {
 
 /// The more there are above its number, the slower a server is.
 fn declining(all: &mut Collection) {
+    all.most = MOST;
     all.group("declining");
     all.length = Length::Any;
     for (seats, decline, ms, items) in [
