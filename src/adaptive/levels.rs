@@ -65,11 +65,6 @@ impl Levels {
         self.known.iter().find(|level| level.workers == workers)?.seen
     }
 
-    /// Whether items failed at the nearest level above.
-    pub(super) fn is_refused_above(&self, workers: usize) -> bool {
-        self.above(workers).is_some_and(|above| self.at(above).is_none())
-    }
-
     /// The nearest level that is known above so many.
     pub(super) fn above(&self, workers: usize) -> Option<usize> {
         self.known.iter().map(|level| level.workers).find(|&level| level > workers)
@@ -83,11 +78,6 @@ impl Levels {
     pub(super) fn is_due(&mut self) -> bool {
         self.held += 1;
         self.held >= self.pause
-    }
-
-    /// Judgements since the last question.
-    pub(super) fn held(&self) -> u32 {
-        self.held
     }
 
     /// It is questioned: twice as long until the next time. Whether the question is for more workers.

@@ -128,8 +128,6 @@ pub(crate) struct Controller {
     levels: Levels,
     /// How many times as many are tried next.
     stride: usize,
-    /// Whether a level that was enough for the cores has been tried with fewer workers.
-    computing_tried: bool,
     failures: Failures,
     noise: Noise,
     cohort: Cohort,
@@ -156,7 +154,6 @@ impl Controller {
             lowered: 0,
             levels: Levels::default(),
             stride: 2,
-            computing_tried: false,
             failures: Failures::default(),
             noise: Noise::default(),
             cohort: Cohort::default(),
@@ -214,7 +211,6 @@ impl Controller {
         let times = self.leave(&ticket, &sample);
         self.last_completion = sample.ended;
         self.start_the_last_ones();
-        self.ramp.completed();
         self.cohort.count_completion();
         self.count_in(&ticket, times, sample.failed);
         if self.relief.is_some() {
@@ -347,7 +343,7 @@ impl Controller {
             return;
         }
         match self.course {
-            Course::Ramp if !self.ramp.has_stalled() => {}
+            Course::Ramp => {}
             Course::Hold if self.ramp.was_idle_for(2) => {
                 self.ramp.restart();
                 (self.share, self.levels) = (Share::default(), Levels::default());

@@ -24,10 +24,6 @@ const IDLE: f64 = 0.5;
 /// And where this part of the workers is at work: the others are being started.
 const AT_WORK: f64 = 0.7;
 
-/// Completions, where there are any, have to come faster by this from tick to tick. Otherwise the cores are idle because
-/// something else is not.
-const RISE: f64 = 1.3;
-
 /// How many workers may be started while nothing is known of the items.
 pub(super) fn burst(items: Option<usize>) -> usize {
     match items {
@@ -49,15 +45,16 @@ pub(super) struct Sight {
 impl Sight {
     /// Whether those at work compute, and there are cores for more of them.
     pub(super) fn has_free_cores(&self) -> bool {
-        float(self.runnable) >= IDLE * float(self.running)
-            && float(self.running) >= AT_WORK * float(self.limit)
-            && self.limit < self.cpus
+        self.limit < self.cpus && self.are_at_work() && float(self.runnable) >= IDLE * float(self.running)
     }
 
     /// Whether the cores could carry twice as much.
     pub(super) fn is_idle(&self) -> bool {
-        float(self.runnable) < IDLE * float(self.cpus.min(self.running))
-            && float(self.running) >= AT_WORK * float(self.limit)
+        self.are_at_work() && float(self.runnable) < IDLE * float(self.cpus.min(self.running))
+    }
+
+    fn are_at_work(&self) -> bool {
+        float(self.running) >= AT_WORK * float(self.limit)
     }
 }
 
@@ -70,11 +67,6 @@ pub(super) struct Ramp {
     last: Duration,
     /// Ticks in a row that saw idle cores.
     idle: usize,
-    /// Since the last tick.
-    completed: usize,
-    /// Of completions, a second, between the last two ticks.
-    rate: f64,
-    stalled: bool,
 }
 
 impl Ramp {
@@ -89,24 +81,13 @@ impl Ramp {
         self.idle >= ticks
     }
 
-    pub(super) fn completed(&mut self) {
-        self.completed += 1;
-    }
-
-    /// Whether more workers have stopped to bring more.
-    pub(super) fn has_stalled(&self) -> bool {
-        self.stalled
-    }
-
-    /// Forgets what was, and ticks fast again.
+    /// Ticks fast again.
     pub(super) fn restart(&mut self) {
-        (self.began, self.stalled) = (self.last, false);
+        self.began = self.last;
     }
 
     pub(super) fn tick(&mut self, now: Duration, idle: bool) {
-        let seconds = now.saturating_sub(self.last).as_secs_f64().max(1e-6);
-        let rate = float(self.completed) / seconds;
-        (self.rate, self.completed, self.last) = (rate, 0, now);
+        self.last = now;
         self.idle = if idle { self.idle + 1 } else { 0 };
     }
 }

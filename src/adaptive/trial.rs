@@ -34,6 +34,9 @@ const LAST: usize = 3;
 /// Levels that are nearer to each other than this have nothing between them that is worth a trial.
 const NEAR: f64 = 1.4;
 
+/// Fewer than what is held are tried only where so many times that much is left: it seldom brings something.
+const DOWN: usize = 3;
+
 /// How many times as many, or as few, are tried when a level is questioned.
 const FINE: f64 = 1.25;
 
@@ -90,7 +93,7 @@ impl Controller {
         let all = self.levels.at(self.limit).unwrap_or(seen);
         let by = all.against(&base, &self.noise);
         match by.verdict() {
-            None if is_first && self.can_pay(self.limit, BUDGET) => return self.remeasure(),
+            None if is_first && self.can_pay(self.limit) => return self.remeasure(),
             Some(true) => {}
             None if by.margin() >= if self.limit > from { -1.0 } else { 0.0 } => {}
             _ => return self.give_way(from, by),
@@ -135,31 +138,34 @@ impl Controller {
             return self.set(workers, Course::Trial { from: self.limit });
         }
         self.course = Course::Hold;
-        let is_due = self.levels.is_due();
-        if is_due && self.can_pay(self.limit, BUDGET) {
-            return self.question(enough.min(self.most));
+        match self.question().filter(|workers| *workers != self.limit) {
+            Some(workers) => {
+                self.set(workers, Course::Trial { from: self.limit });
+                self.cohort.open(0, self.telling_claims());
+            }
+            None => self.remeasure(),
         }
-        self.remeasure();
     }
 
-    /// Tries a few more and a few less by turns.
-    fn question(&mut self, most: usize) {
-        let up = self.levels.question();
-        let other = float(self.limit) * if up { FINE } else { 1.0 / FINE };
-        let workers = match self.levels.above(self.limit) {
-            Some(above) if up && self.levels.is_refused_above(self.limit) => above,
-            _ => count(other).max(self.limit + usize::from(up)),
-        };
-        let workers = workers.clamp(self.least, most);
-        if workers == self.limit {
-            return self.remeasure();
+    /// What is tried of a level that has been held for long: a few more and a few less by turns, and half where no less was tried.
+    fn question(&mut self) -> Option<usize> {
+        if !self.levels.is_due() {
+            return None;
         }
-        self.set(workers, Course::Trial { from: self.limit });
-        self.cohort.open(0, self.noise_claims());
+        let (limit, most, up) = (self.limit, self.enough().min(self.most), self.levels.question());
+        let finer = match (up, self.levels.above(limit), self.levels.below(limit)) {
+            (true, Some(above), _) if self.levels.at(above).is_none() => above,
+            (true, ..) => count(float(limit) * FINE).max(limit + 1),
+            (false, None, None) if limit > 2 => limit.div_ceil(2),
+            (false, ..) => count(float(limit) / FINE),
+        };
+        let is_paid =
+            if up { self.can_pay(limit) } else { self.can_pay(DOWN * limit.max(self.telling_claims())) };
+        Some(finer.clamp(self.least, most)).filter(|_| is_paid)
     }
 
     /// So many claims show a difference of a fifth.
-    fn noise_claims(&self) -> usize {
+    fn telling_claims(&self) -> usize {
         count(self.noise.claims()).clamp(6, 512).max(self.limit / 2)
     }
 
@@ -186,10 +192,9 @@ impl Controller {
             self.levels.at(limit).is_none_or(|here| seen.against(&here, &self.noise).gain < NOTHING)
         };
         if self.levels.at(above).is_some_and(falls) {
-            return Some(below.max(self.least))
-                .filter(|fewer| *fewer < limit && self.can_pay(*fewer, BUDGET));
+            return Some(below.max(self.least)).filter(|fewer| *fewer < limit && self.can_pay(*fewer));
         }
-        between(limit, above).filter(|more| *more < most && self.can_pay(*more, BUDGET))
+        between(limit, above).filter(|more| *more < most && self.can_pay(*more))
     }
 
     /// What is tried above all that is known.
@@ -202,8 +207,8 @@ impl Controller {
         if twice.saturating_mul(LAST) <= self.left { twice } else { limit }
     }
 
-    fn can_pay(&self, claims: usize, times: usize) -> bool {
-        claims.max(6).saturating_mul(times) <= self.left
+    fn can_pay(&self, claims: usize) -> bool {
+        claims.max(6).saturating_mul(BUDGET) <= self.left
     }
 }
 
