@@ -25,7 +25,7 @@ impl Levels {
     /// What is left of the weight of evidence after a judgement.
     const KEPT: f64 = 0.95;
 
-    const LONGEST_PAUSE: u32 = 64;
+    const LONGEST_PAUSE: u32 = 16;
 
     /// Levels above may be as good as this one has become.
     pub(super) fn forget_above(&mut self, workers: usize) {

@@ -31,6 +31,9 @@ const BOLD: usize = 16;
 /// So many items must be left for each worker, to make up for a raise that is too much.
 const LAST: usize = 3;
 
+/// A factor of two, as a logarithm, is more than a queue that fills makes of the time of items.
+const CHANGE: f64 = 0.7;
+
 /// Levels that are nearer to each other than this have nothing between them that is worth a trial.
 const NEAR: f64 = 1.4;
 
@@ -54,6 +57,11 @@ impl Comparison {
         if margin >= better { Some(true) } else { (margin < worse).then_some(false) }
     }
 
+    /// Whether items take another time at the same number of workers.
+    fn is_another_time(&self) -> bool {
+        (self.gain - self.step).abs() > CHANGE + 2.0 * self.error
+    }
+
     /// Whether nearly all of a raise came back.
     fn is_steep(&self) -> bool {
         self.gain.abs() > STEEP * self.step.abs().max(0.1)
@@ -63,11 +71,13 @@ impl Comparison {
 impl Controller {
     /// Takes a measured level into account.
     pub(super) fn decide(&mut self, seen: Estimate) {
-        let other = |base: Estimate| seen.is_of_another_kind(&base);
+        let has_changed = |known: Estimate| {
+            seen.is_of_another_kind(&known) || seen.against(&known, &self.noise).is_another_time()
+        };
         match self.course {
             Course::Ramp => self.begin(seen),
             Course::Trial { from } => self.judge(from, seen),
-            Course::Hold if self.levels.at(self.limit).is_some_and(other) => self.begin(seen),
+            Course::Hold if self.levels.at(self.limit).is_some_and(has_changed) => self.begin(seen),
             Course::Hold => {
                 self.levels.add(self.limit, seen);
                 self.explore();

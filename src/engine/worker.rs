@@ -167,7 +167,11 @@ impl<'w, 'j, O: Operation> Worker<'w, 'j, O> {
             }
         }
         let since = mem::replace(now, clock::now());
-        self.pace.learn(items, *now - since);
+        if counts.succeeded > 0 || !self.job.adapts() {
+            self.pace.learn(items, *now - since);
+        } else {
+            self.pace.go_one_by_one(); // items that are refused are quick, and the controller hears of them
+        }
         self.job.learn(items, *now - since);
         let sample = self.sample(counts.failed + retried, since, *now);
         (Done { counts, left: (claim.len() > 0).then_some(claim), sample }, told)

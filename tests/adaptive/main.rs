@@ -40,8 +40,22 @@ fn assert_goals(cores: usize) {
     assert!(mean(|row| row.group == "cpu") <= 1.03);
     assert!(mean(|row| row.length == Length::Tiny) <= 1.05);
     assert!(mean(|row| row.length == Length::Medium) <= 1.5);
+    assert_servers(&rows);
     let worst = score::of(&rows, |_| true).worst_seed;
     assert!(worst <= 2.6, "a batch took {worst} times as long");
+}
+
+/// What gets worse with too many workers.
+fn assert_servers(rows: &[score::Row]) {
+    let declining = score::of(rows, |row| row.group == "declining");
+    assert!(declining.mean <= 1.25 && declining.worst_mean <= 1.7, "{declining:?}");
+    let refusing = score::of(rows, |row| row.group == "refusing");
+    assert!(refusing.mean <= 1.10 && refusing.worst_mean <= 1.25, "{refusing:?}: goodput of 0.8 and more");
+    let refused =
+        rows.iter().filter(|row| row.group == "refusing").map(|row| row.failures).fold(0.0, f64::max);
+    assert!(refused < 1.0, "{refused} refusals for each item");
+    let failing = score::of(rows, |row| row.group == "failing");
+    assert!(failing.mean <= 1.5, "what fails anyway lowers the number: {failing:?}");
 }
 
 #[test]

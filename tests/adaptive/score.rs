@@ -84,7 +84,9 @@ pub(crate) fn of(rows: &[Row], chosen: impl Fn(&Row) -> bool) -> Summary {
 }
 
 pub(crate) fn print(rows: &[Row], cores: usize, senses: Senses) {
-    println!("\n{cores} cores, {senses:?}: mean, worst seed, most workers (the best fixed number)");
+    println!(
+        "\n{cores} cores, {senses:?}: mean, worst seed, most workers (the best fixed number), failures for each item"
+    );
     for row in rows {
         println!(
             "  {:9} {:60} {:5.2} {:5.2} {:4} ({}) {:.2}",
@@ -98,7 +100,7 @@ pub(crate) fn print(rows: &[Row], cores: usize, senses: Senses) {
         let Summary { mean, worst_mean, worst_seed, .. } = of(rows, |row| row.group == group);
         println!("{group:8} {mean:5.2} / {worst_mean:.2} / {worst_seed:.2}");
     }
-    for length in [Length::Long, Length::Medium, Length::Tiny] {
+    for length in [Length::Long, Length::Medium, Length::Tiny, Length::Any] {
         if rows.iter().any(|row| row.length == length) {
             let Summary { mean, worst_mean, worst_seed, near } = of(rows, |row| row.length == length);
             println!("{length:?}: {mean:.3} / {worst_mean:.2} / {worst_seed:.2}, {:.0} % near", 100.0 * near);

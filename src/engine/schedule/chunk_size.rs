@@ -47,6 +47,11 @@ impl Pace {
         self.size
     }
 
+    /// Takes one item next.
+    pub(in crate::engine) fn go_one_by_one(&mut self) {
+        self.size = 1;
+    }
+
     /// Learns how long a claim of `items` items took.
     pub(in crate::engine) fn learn(&mut self, items: usize, took: Duration) {
         let per_item = (took.as_nanos() / items.max(1) as u128).max(1);
