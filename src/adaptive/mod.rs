@@ -33,8 +33,11 @@ use self::share::{Share, Times};
 /// Where nothing is completed for so long, items may be waiting for others that have not started.
 const STARVED: Duration = Duration::from_secs(1);
 
+/// And where cores are idle, they are not what they were.
+const STALE: Duration = Duration::from_millis(4);
+
 /// But not before so many times what a claim takes.
-const STARVED_TIMES: f64 = 16.0;
+const PATIENCE: f64 = 16.0;
 
 /// The fewest claims from which a raise is judged.
 const FEWEST: usize = 8;
@@ -292,14 +295,20 @@ impl Controller {
 
     /// Whether the next tick depends on how many workers have something to compute: finding out takes time.
     pub(crate) fn wants_runnable(&self, now: Duration) -> bool {
-        self.may_burst() || now.saturating_sub(self.last_completion) > STARVED
+        self.may_burst(now) || now.saturating_sub(self.last_completion) > STARVED
     }
 
-    /// Whether more workers may be started without evidence.
-    fn may_burst(&self) -> bool {
+    /// Whether more workers may be started without evidence: not where those that are known to wait leave the cores idle.
+    fn may_burst(&self, now: Duration) -> bool {
+        let known = match self.course {
+            Course::Ramp => None,
+            Course::Trial { from } => self.levels.at(from),
+            Course::Hold => self.levels.at(self.limit),
+        };
+        let computed =
+            known.is_none_or(|known| known.kind == Kind::Computing) || self.waits_for_long(now, STALE);
         let burst = self.burst.max(self.cpus).min(self.most);
-        let computed = self.levels.at(self.limit).is_none_or(|here| here.kind == Kind::Computing);
-        self.limit < burst && computed && !self.is_bounded() && !self.failures.are_all()
+        self.limit < burst && computed && self.relief.is_none() && !self.failures.are_all()
     }
 
     /// When `tick` is wanted next; not at all once nothing is left to start.
@@ -316,9 +325,9 @@ impl Controller {
         self.ramp.tick(now, idle);
         if idle {
             let burst = if runnable.is_some() { self.burst } else { self.burst.max(self.cpus) };
-            self.use_idle_cores(ramp::more(self.limit).min(burst));
+            self.use_idle_cores(now, ramp::more(self.limit).min(burst));
         } else if items_wait && sight.has_free_cores() {
-            self.use_idle_cores(self.cpus);
+            self.use_idle_cores(now, self.cpus);
         }
         if self.relief.is_none() {
             self.foresee(now.as_secs_f64());
@@ -338,26 +347,30 @@ impl Controller {
     }
 
     /// Starts more workers without evidence; again from there if what computed so far waits now.
-    fn use_idle_cores(&mut self, workers: usize) {
-        if !self.may_burst() || workers < self.limit + self.limit / 2 {
+    fn use_idle_cores(&mut self, now: Duration, workers: usize) {
+        if !self.may_burst(now) || workers < self.limit + self.limit / 2 {
             return;
         }
-        match self.course {
-            Course::Ramp => {}
-            Course::Hold if self.ramp.was_idle_for(2) => {
-                self.ramp.restart();
-                (self.share, self.levels) = (Share::default(), Levels::default());
+        if self.course != Course::Ramp {
+            if !self.ramp.was_idle_for(2) {
+                return;
             }
-            _ => return,
+            self.ramp.restart();
+            (self.share, self.levels) = (Share::default(), Levels::default());
         }
         self.set(workers, Course::Ramp);
     }
 
     /// Whether nothing has been completed for so long that the items may be waiting for some that have not started.
     fn is_starved(&self, now: Duration, runnable: Option<usize>) -> bool {
-        let patience = STARVED.as_secs_f64().max(STARVED_TIMES * self.share.mean().unwrap_or(0.0));
         let computing = runnable.is_some_and(|runnable| runnable >= self.cpus.div_ceil(2));
-        !computing && now.saturating_sub(self.last_completion).as_secs_f64() > patience
+        !computing && self.waits_for_long(now, STARVED)
+    }
+
+    /// Whether nothing was completed for this time and for many times what a claim takes.
+    fn waits_for_long(&self, now: Duration, least: Duration) -> bool {
+        let patience = least.as_secs_f64().max(PATIENCE * self.share.mean().unwrap_or(0.0));
+        now.saturating_sub(self.last_completion).as_secs_f64() > patience
     }
 
     /// No thread could be started: there will not be more than the `workers` there are.
