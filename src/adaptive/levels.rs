@@ -27,9 +27,9 @@ impl Levels {
 
     const LONGEST_PAUSE: u32 = 16;
 
-    /// Levels above may be as good as this one has become.
-    pub(super) fn forget_above(&mut self, workers: usize) {
-        self.known.retain(|level| level.workers <= workers);
+    /// Levels above may be as good as this one has become, but for those that are clearly worse.
+    pub(super) fn forget_above(&mut self, workers: usize, is_worse: impl Fn(Estimate) -> bool) {
+        self.known.retain(|level| level.workers <= workers || level.seen.is_some_and(&is_worse));
     }
 
     /// Counts what a judgement said in.

@@ -108,10 +108,15 @@ impl Controller {
             None if by.margin() >= if self.limit > from { -1.0 } else { 0.0 } => {}
             _ => return self.give_way(from, by),
         }
-        if self.limit > from && by.is_steep() {
-            self.levels.forget_above(self.limit);
+        let is_steep = self.limit > from && by.is_steep();
+        if is_steep {
+            let is_clear = |seen: Estimate| {
+                let by = seen.against(&all, &self.noise);
+                by.gain < -2.0 * by.error
+            };
+            self.levels.forget_above(self.limit, is_clear);
         }
-        self.stride = if by.is_steep() { 4 } else { 2 };
+        self.stride = if is_steep && self.limit >= 2 * from { 4 } else { 2 };
         self.levels.ask_soon();
         self.explore();
     }
@@ -184,7 +189,7 @@ impl Controller {
         let here = self.levels.at(self.limit)?;
         let others = self.levels.seen().filter(|(workers, _)| *workers != self.limit);
         let compared = others.map(|(workers, seen)| (workers, seen.against(&here, &self.noise)));
-        let better = compared.filter(|(_, by)| by.verdict() == Some(true));
+        let better = compared.filter(|(_, by)| by.verdict() == Some(true) && by.gain > NOTHING);
         Some(better.max_by(|(_, a), (_, b)| a.gain.total_cmp(&b.gain))?.0)
     }
 
@@ -241,10 +246,10 @@ mod tests {
     }
 
     #[test]
-    fn a_doubling_pays_from_1_32_times_the_throughput_on() {
-        assert_eq!([1.33, 1.31].map(|factor| doubled(factor, 1e-9).verdict()), [Some(true), Some(false)]);
+    fn a_doubling_pays_from_1_41_times_the_throughput_on() {
+        assert_eq!([1.42, 1.40].map(|factor| doubled(factor, 1e-9).verdict()), [Some(true), Some(false)]);
         assert_eq!(
-            [1.3, 1.1].map(|factor| doubled(factor, 0.2).verdict()),
+            [1.4, 1.2].map(|factor| doubled(factor, 0.2).verdict()),
             [Some(true), None],
             "it may be noise"
         );
@@ -252,8 +257,8 @@ mod tests {
 
     #[test]
     fn fewer_are_taken_when_they_bring_more_and_noise_did_not_do_it() {
-        assert_eq!([1.06, 1.04].map(|factor| halved(factor, 1e-9).verdict()), [Some(true), Some(false)]);
-        assert_eq!(halved(1.1, 0.1).verdict(), None);
+        assert_eq!([1.01, 0.99].map(|factor| halved(factor, 1e-9).verdict()), [Some(true), Some(false)]);
+        assert_eq!(halved(0.95, 0.1).verdict(), None);
     }
 
     #[test]
