@@ -273,7 +273,8 @@ impl<'a> Simulation<'a> {
 
     /// What is to be tried again and what is fresh, by turns: from where to where, and how many of it are fresh.
     fn take_items(&mut self) -> (usize, usize, usize) {
-        self.retried_last = !self.due.is_empty() && !(self.retried_last && self.next < self.items.len());
+        let is_turn_of_fresh = self.retried_last && self.next < self.items.len();
+        self.retried_last = !self.due.is_empty() && !is_turn_of_fresh;
         if self.retried_last {
             let item = self.due.pop_front().expect("one is due");
             return (item, item + 1, 0);

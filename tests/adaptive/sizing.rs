@@ -62,8 +62,17 @@ pub(crate) struct Scene {
     pub(crate) paced: usize,
 }
 
+/// Another way to find the number, which hears of each request that ended: `benches/adaptive` has some.
+pub(crate) trait Peer {
+    fn limit(&self) -> usize;
+    fn ended(&mut self, now: f64, rtt: f64, in_flight: usize, failed: bool);
+}
+
 pub(crate) enum Sizing {
     Fixed(usize),
+    /// With how many are under way.
+    #[allow(dead_code, reason = "made in benches/adaptive")]
+    Peer(Box<dyn Peer>, usize),
     Adaptive(Box<Controller>, Senses),
 }
 
@@ -75,6 +84,7 @@ impl Sizing {
     pub(crate) fn limit(&self) -> usize {
         match self {
             Sizing::Fixed(limit) => *limit,
+            Sizing::Peer(peer, _) => peer.limit(),
             Sizing::Adaptive(controller, _) => controller.limit(),
         }
     }
@@ -82,11 +92,19 @@ impl Sizing {
     pub(crate) fn start(&mut self, now: f64, items: usize) -> Ticket {
         match self {
             Sizing::Fixed(_) => None,
+            Sizing::Peer(_, in_flight) => {
+                *in_flight += 1;
+                None
+            }
             Sizing::Adaptive(controller, _) => Some(controller.start(duration(now), items)),
         }
     }
 
     pub(crate) fn complete(&mut self, ticket: Ticket, ended: Ended) {
+        if let Sizing::Peer(peer, in_flight) = self {
+            peer.ended(ended.at, ended.at - ended.started, *in_flight, ended.failed > 0);
+            *in_flight -= 1;
+        }
         let (Sizing::Adaptive(controller, senses), Some(ticket)) = (self, ticket) else { return };
         let measured = |seconds: Option<f64>| seconds.filter(|_| ticket.measure()).map(duration);
         let sample = Sample {
@@ -101,7 +119,7 @@ impl Sizing {
 
     pub(crate) fn next_tick(&self) -> Option<f64> {
         match self {
-            Sizing::Fixed(_) => None,
+            Sizing::Fixed(_) | Sizing::Peer(..) => None,
             Sizing::Adaptive(controller, _) => controller.next_tick().map(|at| at.as_secs_f64()),
         }
     }

@@ -1,6 +1,7 @@
 //! A server that serves so many requests at once and lets the others queue, first come first served.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{self, Sender};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -13,6 +14,31 @@ pub struct Backend {
     /// By how much a request takes longer for each further `seats` that queue; 0 for a server that does not mind.
     decline: f64,
     inside: Mutex<Inside>,
+}
+
+/// A server that refuses what it has no seat for, after some time.
+#[derive(Debug)]
+pub struct Refusing {
+    seats: usize,
+    after: Duration,
+    inside: AtomicUsize,
+}
+
+impl Refusing {
+    pub fn new(seats: usize, after: Duration) -> Self {
+        Refusing { seats, after, inside: AtomicUsize::new(0) }
+    }
+
+    /// Whether it was served.
+    pub fn request(&self, service: Duration) -> bool {
+        let seat = |inside| (inside < self.seats).then_some(inside + 1);
+        let has_seat = self.inside.fetch_update(Ordering::SeqCst, Ordering::SeqCst, seat).is_ok();
+        thread::sleep(if has_seat { service } else { self.after });
+        if has_seat {
+            self.inside.fetch_sub(1, Ordering::SeqCst);
+        }
+        has_seat
+    }
 }
 
 #[derive(Debug, Default)]

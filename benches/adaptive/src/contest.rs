@@ -5,7 +5,8 @@ use std::time::Duration;
 use batch_executor::{AdaptiveWorkers, Workers};
 
 use crate::options::Options;
-use crate::row::{Course, Fame, MOST, Row};
+use crate::peers::{Make, PEERS};
+use crate::row::{Course, Fame, Group, MOST, Row};
 use crate::run::{self, Run};
 use crate::sample::median;
 
@@ -16,12 +17,19 @@ const CLOSE: f64 = 1.1;
 const FINALISTS: usize = 3;
 /// Within so many times of the best is as good: the rest is noise.
 const TIE: f64 = 1.02;
-/// Auto is not run again once it has used so much.
+/// Auto and the peers are not run again once they have used so much.
 const PATIENCE: f64 = 1.5;
+
+/// Who says how many there are.
+#[derive(Debug, Clone, Copy)]
+pub enum Sizing {
+    Workers(Workers),
+    Peer(Make),
+}
 
 #[derive(Debug)]
 pub struct Contender {
-    pub workers: Workers,
+    pub sizing: Sizing,
     pub runs: Vec<Run>,
 }
 
@@ -33,11 +41,12 @@ pub struct Score {
     finalists: Vec<usize>,
     pub adaptive: Contender,
     pub auto: Contender,
+    pub peers: Vec<Contender>,
 }
 
 impl Contender {
-    fn new(workers: Workers) -> Self {
-        Contender { workers, runs: Vec::new() }
+    fn new(sizing: Sizing) -> Self {
+        Contender { sizing, runs: Vec::new() }
     }
 
     /// The middle one of its times.
@@ -56,28 +65,35 @@ impl Contender {
 
     /// 0 where the number is not fixed.
     pub fn count(&self) -> usize {
-        if let Workers::Fixed(count) = self.workers { count } else { 0 }
+        if let Sizing::Workers(Workers::Fixed(count)) = self.sizing { count } else { 0 }
     }
 
     fn spent(&self) -> f64 {
         self.runs.iter().map(|run| run.seconds).sum()
     }
 
+    fn take_if_patient(&mut self, row: &Row, seed: u64) {
+        if self.spent() <= PATIENCE {
+            self.take(row, seed, patience(row));
+        }
+    }
+
     fn take(&mut self, row: &Row, seed: u64, cut: Option<Duration>) {
-        self.runs.push(run::time(row, self.workers, seed, cut));
+        self.runs.push(run::time(row, self.sizing, seed, cut));
     }
 }
 
 impl Score {
     /// Everybody once on the same items, starting with another one each time.
     fn take_turn(&mut self, row: &Row, turn: usize, seed: u64) {
-        let everybody = self.finalists.len() + 2;
+        let (peers, fixed) = (self.peers.len(), self.finalists.len());
+        let everybody = 2 + peers + fixed;
         for step in 0..everybody {
             match (turn + step) % everybody {
                 0 => self.adaptive.take(row, seed, None),
-                1 if self.auto.spent() > PATIENCE => {}
-                1 => self.auto.take(row, seed, patience(row)),
-                place => self.fixed[self.finalists[place - 2]].take(row, seed, None),
+                1 => self.auto.take_if_patient(row, seed),
+                place if place < 2 + peers => self.peers[place - 2].take_if_patient(row, seed),
+                place => self.fixed[self.finalists[place - 2 - peers]].take(row, seed, None),
             }
         }
     }
@@ -119,8 +135,10 @@ pub fn hold(row: &Row, options: &Options) -> Score {
         // Chosen for this time, so that it says too little.
         fixed[*finalist].runs.clear();
     }
-    let adaptive = Contender::new(AdaptiveWorkers::new().max(MOST).into());
-    let mut score = Score { fixed, finalists, adaptive, auto: Contender::new(Workers::auto()) };
+    let adaptive = Contender::new(Sizing::Workers(AdaptiveWorkers::new().max(MOST).into()));
+    let auto = Contender::new(Sizing::Workers(Workers::auto()));
+    let peers = PEERS.map(|peer| Contender::new(Sizing::Peer(peer))).into();
+    let mut score = Score { fixed, finalists, adaptive, auto, peers };
     for turn in 0..options.turns() {
         score.take_turn(row, turn, options.seed.wrapping_add(turn as u64));
     }
@@ -132,10 +150,11 @@ pub fn hold(row: &Row, options: &Options) -> Score {
 fn scout(row: &Row, seed: u64) -> Vec<Contender> {
     let (mut best, mut hopeless, mut fixed) = (f64::INFINITY, 0, Vec::new());
     for count in row.counts().into_iter().rev() {
-        if hopeless == 2 && row.fame == Fame::Plain {
+        let may_skip = row.fame == Fame::Plain && row.group != Group::Refusing;
+        if hopeless == 2 && may_skip {
             break;
         }
-        let mut contender = Contender::new(Workers::Fixed(count));
+        let mut contender = Contender::new(Sizing::Workers(Workers::Fixed(count)));
         let cut = best.is_finite().then(|| Duration::from_secs_f64((best * HOPELESS).max(0.1)));
         contender.take(row, seed, cut);
         hopeless = if contender.is_whole() { 0 } else { hopeless + 1 };

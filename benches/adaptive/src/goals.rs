@@ -29,10 +29,12 @@ pub fn of(lines: &[Line]) -> Vec<Goal> {
     let mean = (!lines.is_empty()).then(|| (geometric_mean(ratios), String::new()));
     let worst_of = |group| worst(lines.iter().filter(move |line| line.row.group == group));
     vec![
-        Goal { what: "geometric mean", most: 1.20, found: mean },
+        Goal { what: "geometric mean", most: 1.10, found: mean },
         Goal { what: "CPU, the worst", most: 1.05, found: worst_of(Group::Cpu) },
         Goal { what: "flat backend, the worst", most: 1.05, found: worst_of(Group::Flat) },
-        Goal { what: "the worst of all", most: 1.90, found: worst(lines.iter()) },
+        Goal { what: "declining backend, the worst", most: 1.50, found: worst_of(Group::Declining) },
+        Goal { what: "refusing server, the worst", most: 1.25, found: worst_of(Group::Refusing) },
+        Goal { what: "the worst of all", most: 1.60, found: worst(lines.iter()) },
     ]
 }
 

@@ -6,10 +6,12 @@ mod contest;
 mod dice;
 #[path = "../../common/drawing.rs"]
 mod drawing;
+mod gate;
 mod goals;
 #[path = "../../common/machine.rs"]
 mod machine;
 mod options;
+mod peers;
 mod picture;
 mod row;
 mod run;

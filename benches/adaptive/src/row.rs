@@ -8,8 +8,8 @@ use crate::machine::cores;
 /// The most workers that anybody gets here.
 pub const MOST: usize = 128;
 
-/// What one item does; it gets its index.
-pub type Op = Box<dyn Fn(&mut Dice, usize) + Send + Sync>;
+/// What one item does; it gets its index. Whether it succeeded.
+pub type Op = Box<dyn Fn(&mut Dice, usize) -> bool + Send + Sync>;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Group {
@@ -19,6 +19,7 @@ pub enum Group {
     Lock,
     Flat,
     Declining,
+    Refusing,
     Rate,
     Phases,
     Tiny,
@@ -85,7 +86,10 @@ impl Row {
 }
 
 pub fn op(item: impl Fn(&mut Dice, usize) + Send + Sync + 'static) -> Op {
-    Box::new(item)
+    Box::new(move |dice, index| {
+        item(dice, index);
+        true
+    })
 }
 
 pub fn ms(milliseconds: f64) -> Duration {

@@ -2,6 +2,7 @@
 
 use crate::contest::{Contender, Score};
 use crate::machine;
+use crate::peers::PEERS;
 use crate::row::{MOST, Row};
 
 pub struct Line {
@@ -10,9 +11,12 @@ pub struct Line {
 }
 
 pub fn header() -> String {
-    "| workload | best fixed | workers | adaptive | ratio | slowest | auto | ratio |\n\
-     |---|--:|--:|--:|--:|--:|--:|--:|"
-        .to_owned()
+    let names = PEERS.map(|(name, _)| name).join(" | ");
+    format!(
+        "| workload | best fixed | workers | adaptive | ratio | slowest | auto | {names} |\n\
+         |---|--:|--:|--:|--:|--:|--:|{}",
+        "--:|".repeat(PEERS.len())
+    )
 }
 
 pub fn line(line: &Line) -> String {
@@ -25,8 +29,8 @@ pub fn line(line: &Line) -> String {
         seconds(&score.adaptive),
         score.adaptive_ratio(),
         score.ratio(score.adaptive.slowest()),
-        seconds(&score.auto),
         ratio(score.auto_ratio()),
+        score.peers.iter().map(|peer| ratio(score.ratio(peer.seconds()))).collect::<Vec<_>>().join(" | "),
     )
 }
 
@@ -34,14 +38,16 @@ pub fn line(line: &Line) -> String {
 pub fn sweep(line: &Line) -> String {
     let entries: Vec<String> =
         line.score.fixed.iter().map(|fixed| format!("{}: {}", fixed.count(), seconds(fixed))).collect();
-    format!("| {} | | | | | | | |", entries.join(", "))
+    format!("| {} | | | | | | |{}", entries.join(", "), " |".repeat(PEERS.len()))
 }
 
-/// Both geometric means.
+/// The geometric means.
 pub fn footer(lines: &[Line]) -> String {
-    let mean = |of: fn(&Score) -> f64| geometric_mean(lines.iter().map(|line| of(&line.score)));
-    let (adaptive, auto) = (mean(Score::adaptive_ratio), mean(Score::auto_ratio));
-    format!("| geometric mean | | | | {adaptive:.2} | | | {} |", ratio(auto))
+    let mean = |of: &dyn Fn(&Score) -> f64| geometric_mean(lines.iter().map(|line| of(&line.score)));
+    let peer = |place: usize| ratio(mean(&|score| score.ratio(score.peers[place].seconds())));
+    let peers = (0..PEERS.len()).map(peer).collect::<Vec<_>>().join(" | ");
+    let (adaptive, auto) = (mean(&Score::adaptive_ratio), ratio(mean(&Score::auto_ratio)));
+    format!("| geometric mean | | | | {adaptive:.2} | | {auto} | {peers} |")
 }
 
 fn seconds(contender: &Contender) -> String {
@@ -64,7 +70,8 @@ pub fn caption() -> String {
         "Ratios are to the best fixed number, of the powers of 2 up to {MOST} and the number of cores; \
          \"workers\" is the smallest that comes within 2 % of it. Medians of turns in \
          one process, each on a new executor; starting its threads is part of the time. \"slowest\" is the ratio of \
-         adaptive's slowest turn. ≈: cut short, and worked out from the items done by then. batch-executor {}, {}.",
+         adaptive's slowest turn. Auto and the peers are ratios, too. ≈: items failed, or it was cut short: the time for all at \
+         the rate of those that succeeded. batch-executor {}, {}.",
         machine::version("batch-executor"),
         machine::caption()
     )

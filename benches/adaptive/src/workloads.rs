@@ -6,13 +6,14 @@ use std::time::Duration;
 
 use batch_executor::{RateLimit, RateLimiter};
 
-use crate::backend::Backend;
+use crate::backend::{Backend, Refusing};
 use crate::machine::cores;
 use crate::row::{Group, Op, Row, ms, op};
 use crate::spin::{rounds_in, spin};
 
 pub fn all() -> Vec<Row> {
-    let groups = [waiting(), computing(), mixed(), locked(), served(), limited(), changing(), tiny()];
+    let groups =
+        [waiting(), computing(), mixed(), locked(), served(), refusing(), limited(), changing(), tiny()];
     groups.into_iter().flatten().collect()
 }
 
@@ -97,6 +98,35 @@ fn served() -> Vec<Row> {
         Row::new(Group::Declining, "declining backend 0.1, 8 × 5 ms", 800, behind(8, ms(5.0), 0.1))
             .pictured(),
         Row::new(Group::Declining, "declining backend 0.2, 4 × 5 ms", 300, behind(4, ms(5.0), 0.2)),
+        Row::new(Group::Declining, "backend of 6, .12 for each above, 6 ms", 600, behind(6, ms(6.0), 0.72)),
+        Row::new(
+            Group::Declining,
+            "backend of 16, .03 for each above, 10 ms",
+            500,
+            behind(16, ms(10.0), 0.48),
+        ),
+        Row::new(
+            Group::Declining,
+            "backend of 24, .06 for each above, 12 ms",
+            700,
+            behind(24, ms(12.0), 1.44),
+        ),
+    ]
+}
+
+/// So many are served at once, others fail after some time.
+fn refusing() -> Vec<Row> {
+    let server = |seats, service: Duration, after| {
+        move || -> Op {
+            let server = Refusing::new(seats, after);
+            Box::new(move |dice, _| server.request(dice.about(service)))
+        }
+    };
+    let row = |name, items, server| Row::new(Group::Refusing, name, items, server);
+    vec![
+        row("refusing server, 16 × 20 ms", 800, server(16, ms(20.0), ms(0.0))),
+        row("refusing server, 32 × 10 ms", 1_500, server(32, ms(10.0), ms(0.0))),
+        row("server for 16 × 20 ms, others fail after 40 ms", 800, server(16, ms(20.0), ms(40.0))),
     ]
 }
 
