@@ -182,8 +182,8 @@ impl<'a, It: Iterator, T, E> Batch<'a, It, T, E> {
     /// whatever the items do. Two cases are different:
     ///
     /// - **One worker** ([`Workers::Sequential`], `Fixed(1)`, or no other thread can be had) is the
-    ///   calling thread. Calls come between two items, while all items wait for another attempt,
-    ///   and in a pause, but not while an item runs or waits for a permit.
+    ///   calling thread. Calls come between two items, and while all items wait: for another
+    ///   attempt, for a limit, for the end of a pause. They do not come while an item runs.
     /// - **In a [stream](Batch::stream)** the calling thread is in the consumer: calls come while
     ///   that waits for the next item.
     ///

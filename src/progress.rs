@@ -40,8 +40,8 @@ pub struct Progress {
     pub failed: usize,
     /// Items that workers run now.
     pub running: usize,
-    /// Items that wait now: for their next attempt, or, when a worker has taken them up, for a
-    /// permit or the end of a pause.
+    /// Items that wait now: for their next attempt, or, when a worker has taken them up, for what
+    /// they lack of a [limit](crate::Limit). They hold no worker.
     pub waiting: usize,
     /// Retries so far: how many attempts were not the first at their item. Those that have failed
     /// again count, too.

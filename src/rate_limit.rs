@@ -16,8 +16,9 @@ pub(crate) use gate::Ticket;
 
 /// Gives permits to start items.
 ///
-/// An executor asks once for every start of an item, on the worker that is about to start it, and then waits as long as
-/// the answer says. A limiter hands out the *next* permit and says when it may be used, instead of saying "not now":
+/// An executor asks once for every start of an item, one item at a time, and starts the item when the time is over
+/// that the answer says. Meanwhile the item holds no worker. Of a limiter that is no [`RateLimit`], as many items as
+/// there are workers may have their permits ahead. A limiter hands out the *next* permit and says when it may be used, instead of saying "not now":
 /// with threads that ask again and again one of them gets most of the permits and the rate falls short, with
 /// reservations each is served in turn.
 ///

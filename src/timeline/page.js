@@ -130,7 +130,7 @@ function slotsWithin(lane, from, to) {
   return [low, high < first[lane + 1] && startOf(order[high]) <= to ? high + 1 : high];
 }
 
-/** From the wait for a permit to the end of the run, a worker is held. */
+/** From the wait for a limit, which holds no worker and is drawn behind the runs, to the end of the run. */
 const startOf = (i) => run.spans.started[i] - run.spans.permit[i];
 const endOf = (i, spans = run.spans) => spans.started[i] + spans.run[i];
 const isVisible = (i) => endOf(i) >= view.from && startOf(i) <= view.to;
@@ -458,8 +458,9 @@ function mixDensity(columns, lane) {
   for (let bucket = Math.floor(view.from / length); bucket < last; bucket++) {
     const known = Math.max(1, Math.min(length, run.end - bucket * length));
     const [from, to] = [(bucket * length - view.from) * scale, (bucket * length + known - view.from) * scale];
-    cover(columns, 0, from, to, (busy[lane]?.[bucket] ?? 0) / known);
-    cover(columns, WAIT, from, to, (waits[lane]?.[bucket] ?? 0) / known);
+    const runs = (busy[lane]?.[bucket] ?? 0) / known;
+    cover(columns, 0, from, to, runs);
+    cover(columns, WAIT, from, to, Math.max(0, Math.min((waits[lane]?.[bucket] ?? 0) / known, 1 - runs)));
     if (failed[lane]?.[bucket] > 0) columns.worst.fill(1, Math.max(0, Math.floor(from)), Math.max(0, Math.ceil(to)));
   }
 }
@@ -597,7 +598,7 @@ function tellCharts() {
   const [bin, wide] = [binsOf(1.5).find(here), rateBins().find(here)];
   if (!bin || !wide) return tellMeans();
   const limit = run.limit.filter(([since]) => since <= at).pop()?.[1];
-  const waits = run.stats.permit.max > 0 ? `, ${workers(pace(run.total.waits, bin))} waiting for a permit` : "";
+  const waits = run.stats.permit.max > 0 ? `, ${pace(run.total.waits, bin).toFixed(1)} items waiting for a limit` : "";
   const failed = pace(run.total.failed, wide) * SECOND;
   const when = tickLabel(at, roundTime((view.to - view.from) / 1000), view.to);
   $("busy-now").textContent = `${workers(pace(run.total.busy, bin))} of ${whole.format(limit ?? run.workers)}${waits} at ${when}`;

@@ -77,8 +77,8 @@ pub struct Interval {
     pub length: Duration,
     /// How many workers ran an operation, on average over the interval.
     pub busy_workers: f64,
-    /// How many waited for a permit, on average.
-    pub waiting_workers: f64,
+    /// How many items waited for a limit, on average. They hold no worker.
+    pub waiting_items: f64,
     /// Items that were decided in it, per second.
     pub rate: f64,
     /// Of the items that were decided in it, those without a value.
@@ -205,7 +205,7 @@ impl Timeline {
             start: Duration::from_nanos(start),
             length: Duration::from_nanos(length),
             busy_workers: all.busy as f64 / length as f64,
-            waiting_workers: all.waits as f64 / length as f64,
+            waiting_items: all.waits as f64 / length as f64,
             rate: all.decided as f64 * 1e9 / length as f64,
             failed: all.failed as usize,
         }

@@ -133,7 +133,7 @@ pub(crate) struct Attempt {
 /// One attempt at one item, as a [`Timeline`](crate::Timeline) keeps it. Times are since the batch began.
 ///
 /// ```text
-/// queued ── waits for a worker ──► taken ── waits for a permit ──► started ── runs ──► ended
+/// queued ── waits for a worker ──► taken ── waits for limits ──► started ── runs ──► ended
 /// ```
 ///
 /// ```
@@ -226,7 +226,8 @@ impl Span {
         Duration::from_nanos(self.attempt.times.queue_wait())
     }
 
-    /// From taken to started: a worker waited for a permit of the rate limiter, or for the end of a pause of all.
+    /// From taken to started: the item waited for what it needs of its [limits](crate::Limit), and then for a worker. It held none
+    /// meanwhile.
     #[must_use]
     pub fn limiter_wait(&self) -> Duration {
         Duration::from_nanos(self.attempt.times.limiter_wait())
