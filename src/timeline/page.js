@@ -902,7 +902,7 @@ function fillStats() {
     make("tr", [make("th", name, { scope: "row" }), ...[p50, p90, p99, max].map((ns) => make("td", time(ns))), meaning(text)]);
   $("stats").replaceChildren(make("thead", make("tr", [...head, meaning("What it is", "th")])), make("tbody", [
     row("Run", runs, "From the start of an attempt to its end"),
-    row("Permit wait", permit, "At the rate limiter or in a pause, just before the start, holding a worker"),
+    row("Permit wait", permit, "At a limit, or in a pause after that, just before the start; it holds no worker"),
     row("Queue wait", queue, "Before that, for a worker to be free"),
   ]));
 }

@@ -151,7 +151,7 @@ claim("charts_tell_their_values_at_the_pointer_and_their_means_without_it", "kno
   assert.deepEqual(await said(), means);
   await hover(page, 45.2 * MILLI, 0);
   const [busy, ended] = await said();
-  assert.match(busy, /^1\.0 of 1, 1\.0 waiting for a permit at 45\.\d ms$/);
+  assert.match(busy, /^1\.0 of 1, 1\.0 items waiting for a limit at 45\.\d ms$/);
   assert.match(ended, /^[\d.]+(, [\d.]+ not succeeded,)? at 45\.\d ms$/);
   await page.mouse.move(5, 5);
   assert.deepEqual(await said(), means);
