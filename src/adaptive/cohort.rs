@@ -34,17 +34,8 @@ pub(super) struct Cohort {
     ripe: usize,
     /// Of claims of any cohort, since it was opened.
     completions: usize,
-    sums: Sums,
     /// Kept for its memory.
     lives: Vec<Life>,
-}
-
-#[derive(Debug, Default)]
-struct Sums {
-    cycle: f64,
-    cpu: f64,
-    waits: f64,
-    ln_running: f64,
 }
 
 impl Cohort {
@@ -54,7 +45,7 @@ impl Cohort {
         (self.skip, self.size) = (skip, size);
         self.ripe = count((DONE * float(self.size)).ceil());
         self.claims.clear();
-        (self.done, self.completions, self.sums) = (0, 0, Sums::default());
+        (self.done, self.completions) = (0, 0);
     }
 
     pub(super) fn number(&self) -> u32 {
@@ -84,7 +75,6 @@ impl Cohort {
         let Some(claim) = self.claims.get_mut(place) else { return };
         claim.done = Some((times, has_value));
         self.done += 1;
-        self.sums.add(&times);
     }
 
     /// Whether it will not come to a judgement in good time.
@@ -105,15 +95,19 @@ impl Cohort {
     }
 
     fn reckon(&mut self, now: f64) -> Option<Estimate> {
-        let waits = (self.sums.waits / self.sums.cycle).clamp(0.0, 1.0);
+        let done = || self.claims.iter().filter_map(|claim| claim.done.as_ref());
+        let mean = |of: fn(&Times) -> f64| done().map(|(times, _)| of(times)).sum::<f64>() / float(self.done);
+        let (cycle, cpu, ln_running) =
+            (mean(|times| times.cycle), mean(|times| times.cpu), mean(|times| times.running.ln()));
+        let waits = (mean(Times::waits) / cycle).clamp(0.0, 1.0);
         let kind = Kind::of(waits);
         let (ln_time, variance) = typical(self.look_at(kind, now), DONE)?;
         Some(Estimate {
             ln_time,
             variance,
-            ln_running: self.sums.ln_running / float(self.done),
+            ln_running,
             claims: float(self.lives.len()),
-            used: self.sums.cpu / self.sums.cycle,
+            used: cpu / cycle,
             waits,
             kind,
         })
@@ -134,15 +128,6 @@ impl Cohort {
         self.lives.clear();
         self.lives.extend(self.claims.iter().filter_map(|claim| claim.life(kind, now)));
         &mut self.lives
-    }
-}
-
-impl Sums {
-    fn add(&mut self, times: &Times) {
-        self.cycle += times.cycle;
-        self.cpu += times.cpu;
-        self.waits += times.waits();
-        self.ln_running += times.running.ln();
     }
 }
 

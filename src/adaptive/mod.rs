@@ -92,9 +92,10 @@ pub(crate) struct Activity {
 }
 
 /// What the cohort that is being measured is measured for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 enum Course {
     /// To learn what the items are.
+    #[default]
     Ramp,
     /// To compare it with `from` workers.
     Trial { from: usize },
@@ -113,7 +114,7 @@ struct Relief {
 }
 
 /// Decides the worker limit of one batch.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Controller {
     least: usize,
     most: usize,
@@ -150,20 +151,8 @@ impl Controller {
             cpus: cpus.max(1),
             burst: ramp::burst(items),
             left: items.unwrap_or(usize::MAX),
-            limit: 0,
-            finish: 0,
-            course: Course::Ramp,
-            relief: None,
-            lowered: 0,
-            levels: Levels::default(),
             stride: 2,
-            failures: Failures::default(),
-            noise: Noise::default(),
-            cohort: Cohort::default(),
-            crowd: Crowd::default(),
-            share: Share::default(),
-            ramp: Ramp::default(),
-            last_completion: Duration::ZERO,
+            ..Controller::default()
         };
         controller.set(cpus.min(controller.burst), Course::Ramp);
         controller.start_the_last_ones();
