@@ -363,6 +363,10 @@ pub(crate) mod channel {
     }
 
     impl<T> Receiver<T> {
+        pub(crate) fn is_empty(&self) -> bool {
+            self.0.queue.lock().is_empty()
+        }
+
         /// Never an error: a sender of ours lives as long as its receiver.
         pub(crate) fn recv(&self) -> Result<T, ()> {
             let mut queue = self.0.queue.lock();
