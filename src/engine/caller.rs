@@ -116,7 +116,7 @@ impl<'c, 'j, O: Operation> Caller<'c, 'j, O> {
                 self.job.wait(signal, reader, status.window, self.job.until_next_look(None, tick_in));
             } else if status.is_over {
                 return None;
-            } else if self.seats.take(status.tick_in, |limit| _ = signal.wait(Some(limit))) {
+            } else if self.seats.take(status.tick_in, |time| self.job.glance(signal, reader, time)) {
                 self.take_turn(signal, reader, tick_in);
             }
         }
@@ -195,22 +195,29 @@ impl<O: Operation> Job<'_, O> {
     /// Waits for a signal, unless the item that the consumer waits for has become ready. Where items are quick it waits a moment for
     /// several of them first.
     fn wait(&self, signal: &Signal, reader: &Option<&mut Reader>, window: usize, limit: Option<Duration>) {
-        let Job { slots, dispatcher, .. } = self;
-        let Some(reader) = reader else {
-            dispatcher.wait_for_signal(signal, limit);
-            return;
-        };
-        let is_quick = self.has_quick_items() && dispatcher.clock.is_none();
-        let ahead = if is_quick { window / 4 } else { 0 };
-        let first = (ahead, Some(limit.map_or(MOMENT, |limit| limit.min(MOMENT))));
-        for (ahead, limit) in Some(first).filter(|_| ahead > 0).into_iter().chain([(0, limit)]) {
-            let is_ready = !slots.will_wait(reader, ahead);
-            dispatcher.hand_on(reader.taken()); // a worker may wait for room since the last time
-            if is_ready || dispatcher.wait_for_signal(signal, limit) {
-                break;
-            }
+        let by_the_clock = |limit| self.dispatcher.wait_for_signal(signal, limit);
+        let a_moment = limit.map_or(MOMENT, |limit| limit.min(MOMENT));
+        let ahead = if self.has_quick_items() { window / 4 } else { 0 };
+        let is_first = reader.is_some() && self.dispatcher.clock.is_none();
+        if !is_first || !self.wait_once(reader, ahead, || by_the_clock(Some(a_moment))) {
+            self.wait_once(reader, 0, || by_the_clock(limit));
         }
-        slots.waits_no_longer();
+    }
+
+    /// The same, shortly, and not by a test's clock: while helpers come, time goes on.
+    fn glance(&self, signal: &Signal, reader: &Option<&mut Reader>, time: Duration) {
+        self.wait_once(reader, 0, || signal.wait(Some(time)));
+    }
+
+    /// Waits, unless the item that the consumer waits for is ready, or one so far ahead of it. Whether that is so, or what it waits for
+    /// came.
+    fn wait_once(&self, reader: &Option<&mut Reader>, ahead: usize, wait: impl FnOnce() -> bool) -> bool {
+        let Some(reader) = reader else { return wait() };
+        let is_ready = !self.slots.will_wait(reader, ahead);
+        self.dispatcher.hand_on(reader.taken()); // a worker may wait for room since the last time
+        let has_come = is_ready || wait();
+        self.slots.waits_no_longer();
+        has_come
     }
 
     /// Has the limit of workers follow what there is to see now.
