@@ -1,6 +1,7 @@
 //! When the next item may start: limiters answer that question, and never wait themselves.
 
 mod gate;
+mod learner;
 
 use std::fmt;
 use std::sync::{Arc, OnceLock};
@@ -13,6 +14,7 @@ use crate::sync::{Condvar, Instant, Mutex};
 
 use gate::Gate;
 pub(crate) use gate::Ticket;
+use learner::Learner;
 
 /// Gives permits to start items.
 ///
@@ -240,6 +242,15 @@ struct Pace {
     permits: u32,
     per: Duration,
     gate: Gate,
+    learning: Option<Learning>,
+}
+
+/// What a limit that learns has besides.
+#[derive(Debug)]
+struct Learning {
+    learner: Learner,
+    /// The first permit that came, or comes, after the rate fell last.
+    first: Ticket,
 }
 
 impl Pace {
@@ -250,7 +261,39 @@ impl Pace {
         if per.is_zero() {
             return Err(ConfigError::ZeroPeriod);
         }
-        Ok(Pace { permits, per, gate: Gate::new(interval(permits, per)) })
+        Ok(Pace { permits, per, gate: Gate::new(interval(permits, per)), learning: None })
+    }
+
+    /// Learns the rate from now on, from the one that was asked for.
+    fn learn(&mut self) {
+        let learner = Learner::new(interval(self.permits, self.per));
+        self.learning = Some(Learning { learner, first: self.gate.next() });
+    }
+
+    /// Takes so many permits, at least one: the last of them.
+    fn take(&mut self, now: u64, permits: u64) -> Ticket {
+        if let Some(Learning { learner, .. }) = &mut self.learning {
+            if learner.starts(now, permits) {
+                self.gate.set(now, learner.interval());
+            }
+        }
+        self.gate.take(now, permits)
+    }
+
+    /// Whether the rate falls with this pause. The refusal may be of this permit.
+    fn pause(&mut self, now: u64, time: u64, refused: Option<Ticket>) -> bool {
+        let gate = &mut self.gate;
+        let falls = self.learning.as_mut().is_some_and(|Learning { learner, first }| {
+            let is_new = refused.map_or_else(|| gate.has_come(*first, now), |refused| refused >= *first);
+            let falls = is_new && learner.falls(now, time);
+            if falls {
+                *first = gate.first_to_come(now);
+                gate.set(now, learner.interval());
+            }
+            falls
+        });
+        gate.pause(now, time);
+        falls
     }
 }
 
@@ -312,6 +355,61 @@ impl RateLimit {
         Self::or_panic(1, interval)
     }
 
+    /// A rate that is learnt: for a server of which nobody says what it allows.
+    ///
+    /// It begins with `start` permits a second, and doubles each second in which most of them are used. When it hears of a
+    /// refusal it falls, and then rises again while nothing is refused: fast up to a plateau a little below the rate that was
+    /// refused, where it stays, and then beyond, to see whether the server allows more by now. Each time that a refusal confirms
+    /// the plateau, it stays there twice as long, half an hour at most. This is the curve of CUBIC (RFC 9438), as in the adaptive
+    /// retry mode of AWS's clients.
+    ///
+    /// It hears of a refusal by [`pause`](RateLimiter::pause): answer 429 with [`PauseAll`](crate::RetryDecision::PauseAll), and the
+    /// executor tells the limiters of that attempt. Other answers, such as [`RetryAfter`](crate::RetryDecision::RetryAfter), tell it nothing.
+    /// Attempts that began before it fell last count as the same refusal; so do pauses that are called from elsewhere until the first
+    /// permit after the fall has come.
+    ///
+    /// Where a server counts by the second, learning takes about four refusals in the first minute. After that, one batch takes
+    /// at most a fifth longer than with the right limit, and one of some minutes a tenth. Further refusals come ever more rarely. A server that
+    /// counts by the minute is learnt in some minutes. If you know the limit, say it: no learning beats that.
+    ///
+    /// The rate never falls below a thousandth of `start`. What is not used does not rise. All else is as for any other
+    /// limit: [`burst`](RateLimit::burst), costs, batches that share it. [`split`](RateLimit::split) divides `start`. From
+    /// [`set`](RateLimit::set) it goes on with the rate that is set, and forgets what it has learnt.
+    ///
+    /// # Panics
+    ///
+    /// If `start` is 0.
+    ///
+    /// ```
+    /// use batch_executor::{BatchExecutor, Limit, RateLimit, Retry, RetryDecision, TestClock};
+    /// use std::{sync::Mutex, time::Duration};
+    ///
+    /// let clock = TestClock::new();
+    /// let executor = BatchExecutor::builder().workers(4).clock(clock.clone()).build()?;
+    /// let seen = Mutex::new(Vec::new());
+    /// let server = |_: &i32| {                                        // 50 in any second, and it does not say so
+    ///     let (mut seen, now) = (seen.lock().unwrap(), clock.elapsed());
+    ///     seen.retain(|at| now - *at < Duration::from_secs(1));
+    ///     if seen.len() < 50 { Ok(seen.push(now)) } else { Err("429") }
+    /// };
+    /// let slow_down = |_: &&str| RetryDecision::PauseAll(Duration::from_secs(1));
+    /// let result = executor
+    ///     .batch(0..5_000)
+    ///     .retry(Retry::exponential(Duration::from_secs(1), Duration::from_secs(9), 9).when(slow_down))
+    ///     .limit(Limit::rate(RateLimit::learning(10)))
+    ///     .run(server);
+    /// assert!(result.is_success());
+    /// assert!(clock.elapsed() < Duration::from_secs(120), "the right limit takes 100 seconds");
+    /// # Ok::<(), batch_executor::ConfigError>(())
+    /// ```
+    #[must_use]
+    #[track_caller]
+    pub fn learning(start: u32) -> Self {
+        let mut limit = Self::per_second(start);
+        limit.pace.get_mut().learn();
+        limit
+    }
+
     /// So many permits may be used together after a time without use. Default 1.
     ///
     /// # Panics
@@ -358,12 +456,16 @@ impl RateLimit {
     pub fn split(mut self, count: usize) -> Self {
         assert!(count > 0, "a rate limit has no share for one of 0 machines");
         let count = u32::try_from(count).unwrap_or(u32::MAX);
-        let Pace { permits, per, gate } = self.pace.get_mut();
+        let pace = self.pace.get_mut();
+        let Pace { permits, per, gate, learning } = &mut *pace;
         match *permits / count {
             0 => *per = per.saturating_mul(count),
             share => *permits = share,
         }
         (gate.interval, gate.burst) = (interval(*permits, *per), (gate.burst / count).max(1));
+        if learning.is_some() {
+            pace.learn();
+        }
         self
     }
 
@@ -373,7 +475,8 @@ impl RateLimit {
     /// interval: half an interval that was left is half of the new one. Executors and [`acquire`](RateLimiter::acquire)
     /// hear of it at once. A pause stays as long as it is.
     ///
-    /// Of a limit that was [split](RateLimit::split), this is the rate of the share.
+    /// Of a limit that was [split](RateLimit::split), this is the rate of the share. One that [learns](RateLimit::learning) goes on
+    /// from this rate, as if it had started with it.
     ///
     /// # Errors
     ///
@@ -395,6 +498,9 @@ impl RateLimit {
         let mut pace = self.pace.lock();
         (pace.permits, pace.per) = (permits, per);
         pace.gate.set(now, interval);
+        if pace.learning.is_some() {
+            pace.learn();
+        }
         drop(pace);
         self.tell(false);
         Ok(())
@@ -416,7 +522,7 @@ impl RateLimit {
     pub(crate) fn take(&self, now: Instant, permits: u64) -> (Ticket, Duration) {
         let now = self.nanos(now);
         let mut pace = self.pace.lock();
-        let ticket = pace.gate.take(now, permits);
+        let ticket = pace.take(now, permits);
         (ticket, Duration::from_nanos(pace.gate.left(ticket, now)))
     }
 
@@ -433,7 +539,17 @@ impl RateLimit {
 
     /// Whether a new limit would give the same permits.
     pub(crate) fn is_unused(&self, now: Instant) -> bool {
-        self.pace.lock().gate.is_unused(self.nanos(now))
+        let now = self.nanos(now);
+        let Pace { gate, learning, .. } = &*self.pace.lock();
+        gate.is_unused(now) && learning.as_ref().is_none_or(|learning| learning.learner.is_new())
+    }
+
+    /// As [`pause`](RateLimiter::pause), for a refusal of this permit, if it is known.
+    pub(crate) fn pause_after(&self, refused: Option<Ticket>, time: Duration) {
+        let now = self.nanos(clock::now());
+        if self.pace.lock().pause(now, nanos(time), refused) {
+            self.tell(false);
+        }
     }
 
     /// Has all that wait look again.
@@ -450,12 +566,13 @@ impl RateLimit {
 
 impl fmt::Debug for RateLimit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Pace { permits, per, gate } = &*self.pace.lock();
-        f.debug_struct("RateLimit")
-            .field("permits", permits)
-            .field("per", per)
-            .field("burst", &gate.burst)
-            .finish_non_exhaustive()
+        let Pace { permits, per, gate, learning } = &*self.pace.lock();
+        let mut text = f.debug_struct("RateLimit");
+        text.field("permits", permits).field("per", per).field("burst", &gate.burst);
+        if learning.is_some() {
+            text.field("learnt_interval", &Duration::from_nanos(gate.interval));
+        }
+        text.finish_non_exhaustive()
     }
 }
 
@@ -477,7 +594,7 @@ impl RateLimiter for RateLimit {
         }
         let mut now = self.nanos(clock::now());
         let mut pace = self.pace.lock();
-        let ticket = pace.gate.take(now, 1);
+        let ticket = pace.take(now, 1);
         loop {
             let left = pace.gate.left(ticket, now);
             if left == 0 {
@@ -491,8 +608,7 @@ impl RateLimiter for RateLimit {
     /// Permits asked for from now on come after `time`, evenly spaced and without a burst. Several pauses at once are
     /// one: the longest.
     fn pause(&self, time: Duration) {
-        let now = self.nanos(clock::now());
-        self.pace.lock().gate.pause(now, nanos(time));
+        self.pause_after(None, time);
     }
 
     /// All pauses end now. Permits that were held back come from now on, in their order and evenly spaced, and those that
@@ -500,7 +616,12 @@ impl RateLimiter for RateLimit {
     /// does a batch that stands still for a [`PauseAll`](crate::RetryDecision::PauseAll) that this limit was told of.
     fn resume(&self) {
         let now = self.nanos(clock::now());
-        self.pace.lock().gate.resume(now);
+        let mut pace = self.pace.lock();
+        pace.gate.resume(now);
+        if let Some(Learning { learner, .. }) = &mut pace.learning {
+            learner.resumes(now);
+        }
+        drop(pace);
         self.tell(true);
     }
 

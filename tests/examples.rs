@@ -159,6 +159,24 @@ fn bulk_api_obeys_a_429_and_outlives_the_server_and_nothing_is_deleted_twice() {
 }
 
 #[test]
+fn llm_keeps_limits_for_requests_and_tokens_and_learns_those_that_it_does_not_know() {
+    let ran = Ran::new(example("llm").env("ALL_PROXY", "http://127.0.0.1:9"));
+    let lines: Vec<&str> = ran.exited_with(0).stdout().lines().collect();
+    let [limits, counted, learning, learnt, by_hand, _] = lines[..] else { panic!("{lines:?}") };
+    assert!(limits.starts_with("limits: 600 of 600 succeeded in "), "{limits}");
+    assert_eq!(
+        number_before(" requests refused, ", counted),
+        0,
+        "the server has room for a second: {counted}"
+    );
+    assert!(number_before(" % of the limits used", counted) >= 75, "on a quiet machine 98: {counted}");
+    assert!(learning.starts_with("learning: 600 of 600 succeeded in "), "{learning}");
+    assert!(number_before(" requests refused, ", learnt) <= 30, "on a quiet machine 6: {learnt}");
+    assert!(number_before(" % of the limits used", learnt) >= 50, "on a quiet machine 90: {learnt}");
+    assert!(by_hand.starts_with("governor: "), "{by_hand}");
+}
+
+#[test]
 fn backoff_shows_times_beside_those_of_workers_that_sleep() {
     let ran = Ran::new(&mut example("backoff"));
     let shape: String = ran.exited_with(0).stdout().chars().filter(|c| !c.is_ascii_digit()).collect();

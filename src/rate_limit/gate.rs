@@ -75,6 +75,21 @@ impl Gate {
         free.saturating_sub(self.slack()).saturating_sub(now)
     }
 
+    /// The permit that is taken next.
+    pub(super) fn next(&self) -> Ticket {
+        self.next
+    }
+
+    /// Whether this permit was taken, and may have been used.
+    pub(super) fn has_come(&self, ticket: Ticket, now: u64) -> bool {
+        ticket < self.next && self.left(ticket, now) == 0
+    }
+
+    /// The first permit that cannot have been used yet.
+    pub(super) fn first_to_come(&self, now: u64) -> Ticket {
+        self.first_after(now.saturating_add(self.slack())).map_or(self.next, |(_, ticket, _)| ticket)
+    }
+
     /// Whether no permit that was taken, and no pause, is felt any more.
     pub(super) fn is_unused(&self, now: u64) -> bool {
         self.time_of(self.next) <= now && self.stretches.iter().all(|stretch| stretch.at <= now)

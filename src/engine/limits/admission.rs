@@ -142,8 +142,11 @@ impl<O: Operation> Job<'_, O> {
         turnstile.hear_of_limiters(permit);
         let limiters = turnstile.limiters(permit);
         drop(turnstile);
-        for limiter in limiters {
-            limiter.pause(time);
+        for (limiter, refused) in limiters {
+            match limiter.as_rate_limit() {
+                Some(limit) => limit.pause_after(refused, time),
+                None => limiter.pause(time),
+            }
         }
     }
 }

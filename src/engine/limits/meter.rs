@@ -16,6 +16,8 @@ pub(super) struct Demand {
     pub(super) cost: u64,
     /// The permit that the item has, if it has one.
     pub(super) reserved: Option<Reserved>,
+    /// The number of the permit with which it started, if it has one.
+    pub(super) started_with: Option<Ticket>,
     /// How often the item has waited for it for as long as it was told.
     pub(super) tries: u8,
 }
@@ -30,7 +32,7 @@ pub(super) struct Reserved {
 
 impl Demand {
     pub(super) fn new(meter: usize, cost: u64) -> Self {
-        Demand { meter, cost, reserved: None, tries: 0 }
+        Demand { meter, cost, reserved: None, started_with: None, tries: 0 }
     }
 }
 

@@ -22,7 +22,7 @@ use crate::error::LimiterError;
 use crate::limit::{MakeMeter, Scarce};
 use crate::listeners::Listener;
 use crate::panic::{self, Panic};
-use crate::rate_limit::RateLimiter;
+use crate::rate_limit::{RateLimiter, Ticket};
 use crate::slots::Claim;
 use crate::sync::Instant;
 
@@ -304,7 +304,8 @@ impl Turnstile<'_> {
     /// The permits are used from now on, or lost, so that other items may reserve some.
     fn use_permits(&mut self, demands: &mut [Demand]) {
         for demand in demands {
-            if demand.reserved.take().is_some() {
+            if let Some(reserved) = demand.reserved.take() {
+                demand.started_with = reserved.ticket;
                 self.meters.get_mut(demand.meter).reserved -= 1;
                 self.set_ready(demand.meter, true);
             }
@@ -478,10 +479,10 @@ impl<'a> Turnstile<'a> {
         Some(asked.claim)
     }
 
-    /// The limiters that gave the permit.
-    pub(super) fn limiters(&self, permit: &Permit) -> Vec<Arc<dyn RateLimiter + 'a>> {
+    /// The limiters that gave the permit, with its number there.
+    pub(super) fn limiters(&self, permit: &Permit) -> Vec<(Arc<dyn RateLimiter + 'a>, Option<Ticket>)> {
         let limiter = |demand: &Demand| match &self.meters.get(demand.meter).scarce {
-            Scarce::Permits(limiter) => Some(Arc::clone(limiter)),
+            Scarce::Permits(limiter) => Some((Arc::clone(limiter), demand.started_with)),
             Scarce::Slots(_) => None,
         };
         permit.demands.iter().filter_map(limiter).collect()
