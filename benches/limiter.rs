@@ -1,4 +1,4 @@
-//! What a permit costs, and whether many workers at one limit get what it gives, in equal shares.
+//! What a permit costs, what a limit costs an item, and whether many workers at one limit get what it gives, in equal shares.
 //!
 //! `cargo bench --bench limiter`
 
@@ -6,9 +6,9 @@ use std::collections::HashMap;
 use std::hint::black_box;
 use std::sync::{Mutex, PoisonError};
 use std::thread::{self, ThreadId};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use batch_executor::{BatchExecutor, RateLimit, RateLimiter};
+use batch_executor::{Batch, BatchExecutor, Limit, RateLimit, RateLimiter};
 use criterion::Criterion;
 
 const PER_SECOND: u32 = 2_000;
@@ -45,7 +45,62 @@ fn many_workers() {
     );
 }
 
+const ITEMS: usize = 100_000;
+const ROUNDS: usize = 7;
+
+type Batch1<'a> = Batch<'a, std::ops::Range<usize>, (), String>;
+type Step = for<'a> fn(Batch1<'a>) -> Batch1<'a>;
+
+/// So fast, and so many, that no item waits.
+fn rate<'a, I>() -> Limit<'a, I> {
+    Limit::rate(RateLimit::per_second(1_000_000_000))
+}
+
+fn slots<'a, I>() -> Limit<'a, I> {
+    Limit::at_once(1_000)
+}
+
+/// What each limit adds to an item that does nothing, in nanoseconds: rounds by turns, medians.
+fn limits() {
+    let steps: [(&str, Step); 9] = [
+        ("none", |batch| batch),
+        ("one rate", |batch| batch.limit(rate())),
+        ("a rate that learns", |batch| batch.limit(Limit::rate(RateLimit::learning(1_000_000_000)))),
+        ("one at_once", |batch| batch.limit(slots())),
+        ("both", |batch| batch.limit(rate()).limit(slots())),
+        ("per_key, 1 key", |batch| batch.limit(Limit::per_key(|n: &usize| n % 1, |_| slots()))),
+        ("per_key, 1,000 keys", |batch| batch.limit(Limit::per_key(|n: &usize| n % 1_000, |_| slots()))),
+        ("per_key, 100,000 keys", |batch| batch.limit(Limit::per_key(|n: &usize| *n, |_| slots()))),
+        ("per_key, 100,000 keys, rates", |batch| batch.limit(Limit::per_key(|n: &usize| *n, |_| rate()))),
+    ];
+    println!("| limit | 1 worker, ns an item | 2 workers |\n|---|--:|--:|");
+    let executors =
+        [1, 2].map(|workers| BatchExecutor::builder().workers(workers).build().expect("good settings"));
+    let mut times = vec![[(); 2].map(|()| Vec::new()); steps.len()];
+    for _ in 0..ROUNDS {
+        for ((_, step), times) in steps.iter().zip(&mut times) {
+            for (executor, times) in executors.iter().zip(times) {
+                let since = Instant::now();
+                let result = step(executor.batch(0..ITEMS)).run(|n| {
+                    black_box(n);
+                    Ok(())
+                });
+                times.push(since.elapsed());
+                assert!(result.is_success(), "{result}");
+            }
+        }
+    }
+    for ((name, _), times) in steps.iter().zip(times) {
+        let [one, two] = times.map(|mut times: Vec<Duration>| {
+            times.sort_unstable();
+            times[ROUNDS / 2].as_secs_f64() * 1e9 / ITEMS as f64
+        });
+        println!("| {name} | {one:.0} | {two:.0} |");
+    }
+}
+
 fn main() {
     one_permit();
+    limits();
     many_workers();
 }

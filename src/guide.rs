@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`workers`] | How many at once? What does `adaptive()` do? |
 //! | [`errors`] | What can become of an item, when does a batch stop, and what is there then? |
+//! | [`limits`] | How many a minute, how many at once, how many bytes, for each key? |
 //! | [`retries`] | How many a second? What is tried again, and when? |
 //! | [`progress`] | How far is it, and how does the bar look? |
 //! | [`streams`] | What if the input is endless, or larger than memory? |
@@ -23,6 +24,9 @@ pub mod design {}
 
 #[doc = include_str!("guide/errors.md")]
 pub mod errors {}
+
+#[doc = include_str!("guide/limits.md")]
+pub mod limits {}
 
 #[doc = include_str!("guide/machines.md")]
 pub mod machines {}

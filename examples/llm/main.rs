@@ -41,7 +41,7 @@ fn ask_all(prompts: &[Prompt], requests: Rate, tokens: Rate) -> Result<Answers<'
 fn decide(error: &ApiError) -> RetryDecision {
     match error {
         ApiError::TooMany { retry_after } => RetryDecision::PauseAll(*retry_after),
-        ApiError::Status(_) | ApiError::NoAnswer(_) => RetryDecision::GiveUp,
+        ApiError::Other(_) => RetryDecision::GiveUp,
     }
 }
 
