@@ -1,5 +1,11 @@
 //! A rate that is learnt: from servers that do not tell what they allow, and only refuse what is too much. All of it by a test clock.
 
+#![allow(
+    clippy::cast_precision_loss,
+    clippy::unchecked_time_subtraction,
+    reason = "times and counts of a simulation are small, and go on"
+)]
+
 use std::collections::VecDeque;
 use std::sync::Mutex;
 use std::time::Duration;
@@ -31,8 +37,8 @@ impl Server {
 
     fn ask(&self, cost: u64) -> Result<(), &'static str> {
         let now = self.clock.elapsed();
-        let state = &mut *self.state.lock().unwrap();
-        while let Some((_, cost)) = state.recent.front().filter(|(at, _)| now - *at >= SECOND) {
+        let state = &mut *self.state.lock().expect("no operation panics");
+        while let Some((_, cost)) = state.recent.front().filter(|(at, _)| now.saturating_sub(*at) >= SECOND) {
             state.in_use -= cost;
             state.recent.pop_front();
         }
@@ -47,15 +53,21 @@ impl Server {
     }
 
     fn allow(&self, allowed: u64) {
-        self.state.lock().unwrap().allowed = allowed;
+        self.state.lock().expect("no operation panics").allowed = allowed;
     }
 
     fn refused_since(&self, time: Duration) -> usize {
-        self.state.lock().unwrap().refused.iter().filter(|at| **at >= time).count()
+        self.state.lock().expect("no operation panics").refused.iter().filter(|at| **at >= time).count()
     }
 
     fn admitted_between(&self, from: Duration, to: Duration) -> usize {
-        self.state.lock().unwrap().admitted.iter().filter(|at| (from..to).contains(at)).count()
+        self.state
+            .lock()
+            .expect("no operation panics")
+            .admitted
+            .iter()
+            .filter(|at| (from..to).contains(at))
+            .count()
     }
 }
 
@@ -65,7 +77,7 @@ fn slow_down<'a>() -> Retry<'a, &'static str> {
 }
 
 fn executor(clock: &TestClock, workers: usize) -> BatchExecutor {
-    BatchExecutor::builder().workers(workers).clock(clock.clone()).build().unwrap()
+    BatchExecutor::builder().workers(workers).clock(clock.clone()).build().expect("good settings")
 }
 
 /// So many seconds of work for a server. How much longer than with the right limit it took, and what was refused.
@@ -161,7 +173,7 @@ fn it_never_falls_below_its_least_rate_and_is_never_stuck() {
     let result = executor(&clock, 4)
         .batch(0..1)
         .retry(
-            Retry::delays(|| [Duration::from_millis(1); 5_000].into_iter())
+            Retry::delays(|| std::iter::repeat_n(Duration::from_millis(1), 5_000))
                 .when(|_| RetryDecision::PauseAll(Duration::from_millis(1))),
         )
         .limit(Limit::rate(RateLimit::learning(100)))

@@ -46,7 +46,7 @@ const FINE: f64 = 1.25;
 impl Comparison {
     /// By how many standard errors it is better than it must be: a raise has to bring its part, and fewer have to bring more.
     fn margin(&self) -> f64 {
-        let least = if self.step > 0.0 { ELASTICITY * self.step.max(0.1) } else { 0.0 };
+        let least = if self.step > 0.0 { ELASTICITY * self.step } else { 0.0 };
         (self.gain - least) / self.error
     }
 
@@ -204,7 +204,8 @@ impl Controller {
             Some(below) => between(below, limit)?,
         };
         let falls = |seen: Estimate| {
-            self.levels.at(limit).is_none_or(|here| seen.against(&here, &self.noise).gain < NOTHING)
+            let by = self.levels.at(limit).map(|here| seen.against(&here, &self.noise));
+            by.is_none_or(|by| by.gain < NOTHING.min(ELASTICITY * by.step))
         };
         if self.levels.at(above).is_some_and(falls) {
             return Some(below.max(self.least)).filter(|fewer| *fewer < limit && self.can_pay(*fewer));
