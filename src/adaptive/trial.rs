@@ -197,7 +197,9 @@ impl Controller {
     fn untried(&self, limit: usize) -> Option<usize> {
         let most = self.enough().min(self.most);
         let Some(above) = self.levels.above(limit) else {
-            return Some(self.coarser(limit).min(most)).filter(|more| *more > limit);
+            let more = Some(self.coarser(limit).min(most)).filter(|more| *more > limit);
+            // What is near the most has nothing above it that is worth a trial.
+            return more.map(|more| if float(more) * NEAR >= float(most) { most } else { more });
         };
         let below = match self.levels.below(limit) {
             None => limit / 2,
