@@ -69,14 +69,14 @@ impl<'a, It: Iterator, T, E> Batch<'a, It, T, E> {
     /// The last call wins.
     ///
     /// May be more than the executor has: the executor's pool then gets as many threads as it needs, up to
-    /// [`MAX_WORKERS`](crate::MAX_WORKERS).
+    /// [`MAX_WORKERS`].
     ///
     /// [`workers`]: crate::BatchExecutorBuilder::workers
     ///
     /// # Panics
     ///
     /// If the executor's builder would refuse them, with the text of the [`ConfigError`]: for 0 workers, or more than
-    /// [`MAX_WORKERS`](crate::MAX_WORKERS).
+    /// [`MAX_WORKERS`].
     ///
     /// ```
     /// use batch_executor::BatchExecutor;

@@ -123,7 +123,7 @@ impl Control {
         }
     }
 
-    /// Cancels the batches, and each that begins later, as a [`CancelToken`](crate::CancelToken) does, also while they are paused.
+    /// Cancels the batches, and each that begins later, as a [`CancelToken`] does, also while they are paused.
     pub fn cancel(&self) {
         self.shared.token.cancel();
     }
@@ -133,7 +133,7 @@ impl Control {
     ///
     /// # Panics
     ///
-    /// If `workers` is 0 or above [`MAX_WORKERS`](crate::MAX_WORKERS). To have nothing start, [`pause`](Control::pause).
+    /// If `workers` is 0 or above [`MAX_WORKERS`]. To have nothing start, [`pause`](Control::pause).
     #[track_caller]
     pub fn set_workers(&self, workers: usize) {
         assert!(workers > 0, "a batch with 0 workers would never end: pause it instead");

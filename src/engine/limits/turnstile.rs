@@ -453,15 +453,19 @@ impl<'a> Turnstile<'a> {
         }
     }
 
-    /// The parked items from this index on do not start any more.
+    /// The parked items from this index on do not start any more. The index only ever falls, so each is sorted out once.
     pub(super) fn stop_at(&mut self, stop_at: usize) -> Vec<Claim> {
-        if stop_at >= self.stopped_at && self.parked.is_empty() {
+        if stop_at >= self.stopped_at {
             return Vec::new();
         }
         self.stopped_at = stop_at;
-        let is_stopped = |asked: &Asked| asked.claim.index() >= stop_at;
-        let turns: Vec<Turn> =
-            self.parked.iter().filter(|(_, asked)| is_stopped(asked)).map(|(turn, _)| *turn).collect();
+        self.remove_from(stop_at)
+    }
+
+    /// Takes the parked items from this index on out of everything.
+    pub(super) fn remove_from(&mut self, index: usize) -> Vec<Claim> {
+        let parked = self.parked.iter().filter(|(_, asked)| asked.claim.index() >= index);
+        let turns: Vec<Turn> = parked.map(|(turn, _)| *turn).collect();
         turns.into_iter().filter_map(|turn| self.remove(turn)).collect()
     }
 
