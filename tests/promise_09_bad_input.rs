@@ -351,7 +351,7 @@ fn settings_can_be_read_in_the_debug_text() {
     assert_eq!(
         format!("{builder:?}"),
         "BatchExecutorBuilder { workers: Fixed(3), on_failure: StopAfter(2), rate_limited: true, \
-         thread_name: \"mine\", stack_size: Some(65536), keep_alive: 7s }"
+         thread_name: \"mine\", stack_size: Some(65536), keep_alive: 7s, clock: None }"
     );
     let executor = builder.build().unwrap();
     assert_eq!(
@@ -373,14 +373,14 @@ fn settings_can_be_read_in_the_debug_text() {
 #[test]
 fn without_settings_everything_is_as_documented() {
     let builder = "BatchExecutorBuilder { workers: Sequential, on_failure: Stop, rate_limited: false, \
-                   thread_name: \"batch-executor\", stack_size: None, keep_alive: 10s }";
+                   thread_name: \"batch-executor\", stack_size: None, keep_alive: 10s, clock: None }";
     assert_eq!(format!("{:?}", BatchExecutor::builder()), builder);
     let executor = "BatchExecutor { workers: Sequential, on_failure: Stop, rate_limited: false, .. }";
     assert_eq!(format!("{:?}", BatchExecutor::new()), executor);
     assert_eq!(Workers::auto(), Workers::from(AutoWorkers::new()));
     assert_eq!(Workers::adaptive(), Workers::from(AdaptiveWorkers::new()));
     assert_eq!(AutoWorkers::default(), AutoWorkers::new().per_cpu(2).cap(32));
-    assert_eq!(AdaptiveWorkers::default(), AdaptiveWorkers::new().min(1).max(256));
+    assert_eq!(AdaptiveWorkers::default(), AdaptiveWorkers::new().min(1).max(64));
 }
 
 #[test]

@@ -244,6 +244,9 @@ impl Dispatcher {
     pub(super) fn try_next_with(&self, member: &mut Member, waiting: Waiting, now: Instant) -> (Next, usize) {
         self.update(|schedule| {
             schedule.wait_at_limits(waiting);
+            if self.limits_changed.load(Ordering::Acquire) {
+                schedule.limits_changed(); // since the worker has looked
+            }
             let handed_on = self.handed_on.load(Ordering::Acquire);
             self.look_at_time(schedule, now);
             let ask = Ask { now: self.since(now), size: 1, handed_on, is_limited: true };
