@@ -15,6 +15,10 @@ const TIMEOUT: Duration = Duration::from_secs(1);
 ///
 /// Anything else that Redis refuses, such as a wrong password, is an error in either case.
 #[derive(Debug)]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "there is one for each limit, and a box would be in its interface"
+)]
 pub enum Away {
     /// It gets no permit, and fails.
     Fail,
