@@ -51,7 +51,7 @@ const ROUNDS: usize = 7;
 type Batch1<'a> = Batch<'a, std::ops::Range<usize>, (), String>;
 type Step = for<'a> fn(Batch1<'a>) -> Batch1<'a>;
 
-/// So fast, and so many, that no item waits.
+/// A rate and slots that are large enough for no item to wait.
 fn rate<'a, I>() -> Limit<'a, I> {
     Limit::rate(RateLimit::per_second(1_000_000_000))
 }

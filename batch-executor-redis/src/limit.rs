@@ -228,7 +228,7 @@ impl RateLimiter for RedisLimit {
     }
 
     /// Permits that are asked for from now on, by any process, come as if the pauses that go on had ended now, behind those that were given in
-    /// them. Whoever waits for one of those, in this process or another, does so for as long as it was told. Where Redis is away, only this
+    /// them. Items that wait for one of those, in this process or another, wait as long as they were told. Where Redis is away, only this
     /// process hears of it, and with [`Away::Fail`] none.
     fn resume(&self) {
         // An error has no place to go; the next permit that is asked for meets it too.

@@ -56,7 +56,7 @@ fn work() -> Result<(), ConfigError> {
     Ok(())
 }
 
-/// What a terminal with so many columns shows, each time that it changes.
+/// What a terminal of this width shows, each time that it changes.
 fn screens(columns: u16) -> io::Result<Vec<String>> {
     let in_columns = format!("stty rows 5 cols {columns}; exec '{}' work", env::current_exe()?.display());
     let mut script = Command::new("script")

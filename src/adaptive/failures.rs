@@ -6,13 +6,13 @@ const SURPRISE: f64 = 2.0;
 /// And this part of the claims.
 const NOTEWORTHY: f64 = 0.07;
 
-/// So many failures must be missing among fewer workers before that says something; twice as many if there are some.
+/// The failures that must be missing among fewer workers before that counts; twice as many if there are some.
 const MISSING: f64 = 3.0;
 
 /// And only this part of what was to be expected may be there.
 const FEW: f64 = 0.25;
 
-/// So many claims for each worker say nothing new.
+/// From this number of claims for each worker on, more say nothing new.
 const ENOUGH_CLAIMS: usize = 3;
 
 #[derive(Debug, Clone, Copy, Default)]

@@ -38,7 +38,7 @@ impl Levels {
         self.insert(workers, Some(seen));
     }
 
-    /// Items failed at so many.
+    /// Items failed at this level.
     pub(super) fn refuse(&mut self, workers: usize) {
         self.insert(workers, None);
     }
@@ -65,7 +65,7 @@ impl Levels {
         self.known.iter().find(|level| level.workers == workers)?.seen
     }
 
-    /// The nearest level that is known above so many.
+    /// The nearest known level above this one.
     pub(super) fn above(&self, workers: usize) -> Option<usize> {
         self.known.iter().map(|level| level.workers).find(|&level| level > workers)
     }

@@ -36,7 +36,7 @@ const STARVED: Duration = Duration::from_secs(1);
 /// And where cores are idle, they are not what they were.
 const STALE: Duration = Duration::from_millis(4);
 
-/// But not before so many times what a claim takes.
+/// But not before this multiple of the time of a claim.
 const PATIENCE: f64 = 16.0;
 
 /// The fewest claims from which a raise is judged.

@@ -16,7 +16,7 @@ pub trait Peer: Send {
     fn ended(&mut self, now: f64, rtt: f64, in_flight: usize, failed: bool);
 }
 
-/// Its name, and how one is made that has so many at the most.
+/// A peer's name, and the function that makes one with this upper limit.
 pub type Make = (&'static str, fn(usize) -> Box<dyn Peer>);
 
 pub const PEERS: [Make; 4] = [
@@ -115,7 +115,7 @@ mod tests {
 
     use super::*;
 
-    /// The limit after rounds of requests that take so long each.
+    /// The limit after rounds of requests that each take this time.
     fn after(peer: &mut dyn Peer, rounds: Range<usize>, rtt: f64, failed: bool) -> usize {
         for round in rounds {
             for _ in 0..peer.limit() {

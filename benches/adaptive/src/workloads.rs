@@ -114,7 +114,7 @@ fn served() -> Vec<Row> {
     ]
 }
 
-/// So many are served at once, others fail after some time.
+/// The server runs a fixed number of requests at once, and fails all others after a while.
 fn refusing() -> Vec<Row> {
     let server = |seats, service: Duration, after| {
         move || -> Op {

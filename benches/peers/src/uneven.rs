@@ -115,7 +115,7 @@ pub fn print(options: &Options) {
         case.print(options);
     }
     println!(
-        "\nMedians of {}. \"At least\" is what the slow items take on so many workers. {}, rayon {}.\n",
+        "\nMedians of {}. \"At least\" is what the slow items take on that number of workers. {}, rayon {}.\n",
         repetitions(options),
         machine::caption(),
         machine::version("rayon")
