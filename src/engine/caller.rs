@@ -68,7 +68,7 @@ impl<'c, 'j, O: Operation> Caller<'c, 'j, O> {
     /// Until no worker is there any more and nothing is left. A panic of `on_progress` stops the batch and is handed back; helpers
     /// may then still be running.
     pub(super) fn watch_to_the_end(&mut self) -> Result<(), Panic> {
-        self.end_solo(false);
+        self.end_solo();
         self.watch(None).map(|_| ())
     }
 

@@ -42,25 +42,25 @@ impl<O: Operation> Caller<'_, '_, O> {
             return None;
         }
         let job = self.job;
-        let mut source = job.source.as_ref()?.lock();
+        // A helper that has the lock takes the iterator, and may wait in it for a long time.
+        let Some(mut source) = job.source.as_ref()?.try_lock() else { return self.leave_solo(None) };
+        let next = source.solo.take();
         let Some(index) =
-            source.solo.filter(|index| job.dispatcher.allows(*index) && !job.dispatcher.is_wanted())
+            next.filter(|index| job.dispatcher.allows(*index) && !job.dispatcher.is_wanted())
         else {
             drop(source);
-            self.end_solo(false);
-            return None;
+            return self.leave_solo(next.map(|next| (next, false)));
         };
-        let pulled = panic::catch(|| source.items.next());
-        source.solo = Some(index + usize::from(matches!(pulled, Ok(Some(_)))));
-        drop(source);
-        let item = match pulled {
+        let item = match panic::catch(|| source.items.next()) {
             Ok(Some(item)) => item,
             ended => {
-                self.end_solo(true);
+                drop(source);
                 ended.err().into_iter().for_each(|panic| job.fail(panic));
-                return None;
+                return self.leave_solo(Some((index, true)));
             }
         };
+        source.solo = Some(index + 1);
+        drop(source);
         let outcome = self.run_one(index, &item);
         reader.skip();
         Some(BatchItem { index, item, outcome })
@@ -89,11 +89,22 @@ impl<O: Operation> Caller<'_, '_, O> {
     }
 
     /// Gives the iterator back, unless a helper has taken it.
-    pub(super) fn end_solo(&mut self, has_ended: bool) {
-        let Some(counts) = self.solo.take() else { return };
-        self.job.take_from_solo(has_ended);
+    pub(super) fn end_solo(&mut self) {
+        let source = self.job.source.as_ref().filter(|_| self.solo.is_some()).and_then(Mutex::try_lock);
+        let next = source.and_then(|mut source| source.solo.take());
+        self.leave_solo(next.map(|next| (next, false)));
+    }
+
+    /// The caller runs by itself no longer. It has the iterator, unless a helper took it: then it tells up to which item it has come,
+    /// and whether there are no more.
+    fn leave_solo(&mut self, come_to: Option<(usize, bool)>) -> Option<ItemOf<O>> {
+        let (job, counts) = (self.job, self.solo.take()?);
+        if let Some((next, has_ended)) = come_to {
+            job.dispatcher.update(|schedule| schedule.end_solo(next, has_ended));
+        }
         let done = Done { counts, ..Done::default() };
-        self.job.dispatcher.leave(&mut self.worker.member, done, clock::now());
+        job.dispatcher.leave(&mut self.worker.member, done, clock::now());
+        None
     }
 
     /// Runs the operation on an item that has no slot.
@@ -122,14 +133,6 @@ impl<O: Operation> Caller<'_, '_, O> {
 }
 
 impl<O: Operation> Job<'_, O> {
-    /// Takes the iterator from the caller, and tells the schedule how far it has come.
-    fn take_from_solo(&self, has_ended: bool) {
-        let Some(source) = &self.source else { return };
-        if let Some(next) = source.lock().solo.take() {
-            self.dispatcher.update(|schedule| schedule.end_solo(next, has_ended));
-        }
-    }
-
     /// A helper looks after a caller that runs by itself, until it no longer does.
     pub(super) fn oversee(&self) {
         let (dispatcher, mut look) = (self.dispatcher, FIRST_LOOK);
