@@ -1,5 +1,8 @@
 //! One batch: its steps, and the verbs that run it.
 
+#[cfg(feature = "tokio")]
+mod in_a_task;
+
 use std::fmt;
 use std::marker::PhantomData;
 use std::time::Duration;
@@ -14,6 +17,7 @@ use crate::context::ItemContext;
 use crate::control::Control;
 use crate::engine::{Engine, OnFailure, Operation, Order, Settings, Steps, Tick, collect};
 use crate::error::ConfigError;
+use crate::home::AtHome;
 #[cfg(feature = "journal")]
 use crate::journal::{Journal, Journaled, Serialized};
 use crate::limit::Limit;
@@ -164,7 +168,7 @@ impl<'a, It: Iterator, T, E> Batch<'a, It, T, E> {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn on_progress(mut self, callback: impl FnMut(&Progress) + 'a) -> Self {
-        self.settings.on_progress = Some(Box::new(callback));
+        self.settings.on_progress = Some(AtHome::new(Box::new(callback)));
         self
     }
 
@@ -205,7 +209,7 @@ impl<'a, It: Iterator, T, E> Batch<'a, It, T, E> {
     /// # Ok::<(), batch_executor::ConfigError>(())
     /// ```
     pub fn on_tick(mut self, every: Duration, callback: impl FnMut(&Progress) + 'a) -> Self {
-        self.settings.on_tick = Some(Tick::new(every, Box::new(callback)));
+        self.settings.on_tick = Some(Tick::new(every, AtHome::new(Box::new(callback))));
         self
     }
 
@@ -248,7 +252,7 @@ impl<'a, It: Iterator, T, E> Batch<'a, It, T, E> {
     #[cfg(feature = "indicatif")]
     #[cfg_attr(docsrs, doc(cfg(feature = "indicatif")))]
     pub fn progress_bar(mut self) -> Self {
-        self.settings.bar = Some(Tick::of_bar(DRAW_EVERY, Box::new(shown_on_stderr())));
+        self.settings.bar = Some(Tick::of_bar(DRAW_EVERY, AtHome::new(Box::new(shown_on_stderr()))));
         self
     }
 
@@ -297,7 +301,7 @@ impl<'a, It: Iterator, T, E> Batch<'a, It, T, E> {
     #[cfg(feature = "indicatif")]
     #[cfg_attr(docsrs, doc(cfg(feature = "indicatif")))]
     pub fn progress_bar_on(mut self, bar: indicatif::ProgressBar) -> Self {
-        self.settings.bar = Some(Tick::of_bar(DRAW_EVERY, Box::new(shown_on(bar))));
+        self.settings.bar = Some(Tick::of_bar(DRAW_EVERY, AtHome::new(Box::new(shown_on(bar)))));
         self
     }
 
@@ -381,6 +385,35 @@ impl<'a, It: Iterator, T, E> Batch<'a, It, T, E> {
     /// ```
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.settings.timeout = Some(timeout);
+        self
+    }
+
+    /// How long one attempt at an item may take.
+    ///
+    /// **In an async batch** an attempt that takes longer is cut off: its future is dropped, also where it hangs, and the item is
+    /// [`ItemError::TimedOut`](crate::ItemError::TimedOut). With [retries](Batch::retry) it is tried again after the next delay; the
+    /// function of [`Retry::when`](crate::Retry::when) is not asked, as there is no error.
+    ///
+    /// **On threads** nothing can end an operation from outside. There the step gives each attempt its
+    /// [deadline](crate::ItemContext::deadline), and [`is_cancelled`](crate::ItemContext::is_cancelled) is true from then on. The
+    /// operation has to look, or to give the time that is left to what it calls. It is waited for, and what it returns counts.
+    ///
+    /// The time begins when the operation is called. What the item has waited before, for a limit or another attempt, is not in it.
+    /// The last call wins.
+    ///
+    /// ```
+    /// use batch_executor::BatchExecutor;
+    /// use std::time::{Duration, Instant};
+    ///
+    /// let result = BatchExecutor::new().batch(["a", "b"]).item_timeout(Duration::from_secs(5)).run_with(|name, cx| {
+    ///     let left = cx.deadline().unwrap().saturating_duration_since(Instant::now());
+    ///     Ok::<_, String>(format!("{name}: at most {} s", left.as_secs_f64().ceil()))    // a timeout of a client
+    /// });
+    /// assert_eq!(result.into_values()?, ["a: at most 5 s", "b: at most 5 s"]);
+    /// # Ok::<(), batch_executor::BatchError>(())
+    /// ```
+    pub fn item_timeout(mut self, time: Duration) -> Self {
+        self.settings.item_timeout = Some(time);
         self
     }
 
@@ -523,7 +556,11 @@ impl<'a, It: Iterator, T, E> Batch<'a, It, T, E> {
     /// ```
     #[cfg(feature = "journal")]
     #[cfg_attr(docsrs, doc(cfg(feature = "journal")))]
-    pub fn journal_as(mut self, journal: &'a Journal, id: impl Fn(&It::Item) -> String + Sync + 'a) -> Self
+    pub fn journal_as(
+        mut self,
+        journal: &'a Journal,
+        id: impl Fn(&It::Item) -> String + Send + Sync + 'a,
+    ) -> Self
     where
         T: Serialize + DeserializeOwned,
         E: fmt::Display,
@@ -576,7 +613,7 @@ impl<'a, It: Iterator, T, E> Batch<'a, It, T, E> {
     ///     .run(|upload| Ok::<_, String>(upload.bytes.len()));
     /// assert_eq!(result.timeline().unwrap().spans()[0].id(), "a.png");
     /// ```
-    pub fn record_timeline_as(mut self, id: impl Fn(&It::Item) -> String + Sync + 'a) -> Self {
+    pub fn record_timeline_as(mut self, id: impl Fn(&It::Item) -> String + Send + Sync + 'a) -> Self {
         self.settings.name_of = Some(Box::new(id));
         self
     }

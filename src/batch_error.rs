@@ -4,7 +4,7 @@ use std::error::Error;
 use std::fmt;
 
 use crate::counts::{Counts, CountsLine};
-use crate::error::{Chain, ItemError, LimiterError};
+use crate::error::{Chain, ItemError, LimiterError, TIMED_OUT};
 
 /// Why a batch stopped before all of its items had run.
 ///
@@ -188,6 +188,7 @@ impl Cause {
             ItemError::Failed(error) | ItemError::Interrupted(Some(error)) => Cause::Error(error.into()),
             ItemError::RateLimiter(error) => Cause::Limiter(error),
             ItemError::Panicked(panic) => Cause::Text(ItemError::<String>::Panicked(panic).to_string()),
+            ItemError::TimedOut => Cause::Text(TIMED_OUT.to_owned()),
             ItemError::FailedEarlier(text) => Cause::Text(text),
             ItemError::Skipped | ItemError::Interrupted(None) => Cause::Elsewhere,
         }

@@ -1,8 +1,15 @@
 //! A flag that stops batches, set from anywhere.
 
 use std::fmt;
+#[cfg(feature = "tokio")]
+use std::future::poll_fn;
 use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::Arc;
+#[cfg(feature = "tokio")]
+use std::task::Poll;
+
+#[cfg(feature = "tokio")]
+use futures_util::task::AtomicWaker;
 
 use crate::sync::Mutex;
 use crate::sync::atomic::{AtomicBool, Ordering};
@@ -72,6 +79,31 @@ impl CancelToken {
         self.shared.cancelled.load(Ordering::Acquire)
     }
 
+    /// Waits until the token is cancelled; at once if it is already. For a `select!` beside something else.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() {
+    /// use batch_executor::CancelToken;
+    ///
+    /// let token = CancelToken::new();
+    /// let other = token.clone();
+    /// std::thread::spawn(move || other.cancel());
+    /// token.cancelled().await;
+    /// assert!(token.is_cancelled());
+    /// # }
+    /// ```
+    #[cfg(feature = "tokio")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "tokio")))]
+    pub async fn cancelled(&self) {
+        let task = Arc::new(Waits(AtomicWaker::new()));
+        let _watching = self.watch(task.clone());
+        poll_fn(|cx| {
+            task.0.register(cx.waker());
+            if self.is_cancelled() { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
+    }
+
     /// A guard that cancels when it is dropped: when a scope is left, by whatever way.
     ///
     /// ```
@@ -101,6 +133,17 @@ impl CancelToken {
             batch.cancelled();
         }
         Watching { token: self.clone(), batch }
+    }
+}
+
+/// A task that waits for the cancel.
+#[cfg(feature = "tokio")]
+struct Waits(AtomicWaker);
+
+#[cfg(feature = "tokio")]
+impl OnCancel for Waits {
+    fn cancelled(&self) {
+        self.0.wake();
     }
 }
 

@@ -1,6 +1,6 @@
 //! What time it is: the machine's clock, or in a test one that stands still until all threads of a batch wait.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
@@ -144,13 +144,31 @@ impl fmt::Debug for TestClock {
 thread_local! {
     /// The clocks of the batches that this thread works on, the innermost last.
     static CLOCKS: RefCell<Vec<TestClock>> = const { RefCell::new(Vec::new()) };
+    /// The clock of the runtime whose task this thread polls, if it is that of a batch.
+    static OF_TASK: Cell<Option<fn() -> Instant>> = const { Cell::new(None) };
 }
 
 /// The time by the clock of the batch that this thread works on.
 #[inline]
 pub(crate) fn now() -> Instant {
     let test = CLOCKS.with_borrow(|clocks| clocks.last().map(TestClock::now));
-    test.unwrap_or_else(Instant::now)
+    test.unwrap_or_else(|| OF_TASK.get().map_or_else(Instant::now, |now| now()))
+}
+
+/// This thread goes by the clock of a runtime as long as this is there.
+#[cfg_attr(not(feature = "tokio"), allow(dead_code, reason = "no batch runs in a task"))]
+#[must_use]
+pub(crate) struct InTask(Option<fn() -> Instant>);
+
+#[cfg_attr(not(feature = "tokio"), allow(dead_code, reason = "no batch runs in a task"))]
+pub(crate) fn enter_task(now: fn() -> Instant) -> InTask {
+    InTask(OF_TASK.replace(Some(now)))
+}
+
+impl Drop for InTask {
+    fn drop(&mut self) {
+        OF_TASK.set(self.0);
+    }
 }
 
 pub(crate) fn since(time: Instant) -> Duration {

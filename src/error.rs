@@ -202,6 +202,9 @@ pub enum ItemError<E> {
     RateLimiter(LimiterError),
     /// The batch stopped before this item started.
     Skipped,
+    /// The attempt took longer than the [item timeout](crate::Batch::item_timeout) of an async batch, which cut it off; with
+    /// [retries](crate::Batch::retry), so did each of them or the last one.
+    TimedOut,
     /// The batch stopped while this item waited for its next attempt, or cut the item off. Holds the error of the last
     /// attempt, if there was one.
     Interrupted(Option<E>),
@@ -227,12 +230,16 @@ impl<E> ItemError<E> {
     }
 }
 
+/// What there is to say of an attempt that was cut off.
+pub(crate) const TIMED_OUT: &str = "timed out: the attempt took longer than the item timeout";
+
 impl<E: fmt::Display> fmt::Display for ItemError<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             ItemError::Failed(error) => write!(f, "{error:#}"),
             ItemError::Panicked(panic) => write!(f, "panicked: {panic}"),
             ItemError::RateLimiter(error) => write!(f, "no permit from the rate limiter: {}", Chain(error)),
+            ItemError::TimedOut => f.write_str(TIMED_OUT),
             ItemError::Skipped => f.write_str("skipped: the batch stopped before this item started"),
             ItemError::Interrupted(None) => {
                 f.write_str("interrupted: the batch stopped before this item was done")

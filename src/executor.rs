@@ -184,7 +184,7 @@ impl RefUnwindSafe for BatchExecutor {}
 /// assert_eq!(executor.workers_for(1_000), 16);
 ///
 /// let error = BatchExecutor::builder().workers(100_000).build().unwrap_err();
-/// assert_eq!(error.to_string(), "100000 workers are too many; the most is 4096");
+/// assert_eq!(error.to_string(), "100000 workers are too many; the most is 65536");
 /// # Ok::<(), batch_executor::ConfigError>(())
 /// ```
 #[must_use = "a builder does nothing until it is built"]

@@ -91,6 +91,7 @@ mod error;
 mod executor;
 #[cfg(any(doc, doctest))]
 pub mod guide;
+mod home;
 #[cfg(feature = "journal")]
 mod journal;
 mod journal_hook;
@@ -123,6 +124,9 @@ pub use cancel::{CancelToken, DropGuard};
 pub use clock::TestClock;
 pub use context::ItemContext;
 pub use control::{Control, Running, Snapshot};
+#[cfg(feature = "tokio")]
+#[cfg_attr(docsrs, doc(cfg(feature = "tokio")))]
+pub use engine::AsyncResults;
 pub use error::{ConfigError, ItemError, LimiterError, Outcome};
 pub use executor::{BatchExecutor, BatchExecutorBuilder};
 #[cfg(feature = "journal")]

@@ -6,9 +6,14 @@
 
 use std::alloc::{self, Layout};
 use std::collections::VecDeque;
+#[cfg(feature = "tokio")]
+use std::marker::PhantomData;
 use std::mem::{self, ManuallyDrop};
+#[cfg(feature = "tokio")]
+use std::ptr::NonNull;
 
 use crate::error::Outcome;
+use crate::panic;
 use crate::sync::Mutex;
 use crate::sync::atomic::{AtomicU8, AtomicUsize, Ordering, fence};
 
@@ -103,6 +108,10 @@ pub(crate) struct Slots<I, T, E> {
 #[allow(unsafe_code)]
 unsafe impl<I: Send, T: Send, E: Send> Sync for Slots<I, T, E> {}
 
+// SAFETY: the pointers are to memory of its own vectors, and it is `Sync` under the same conditions.
+#[allow(unsafe_code)]
+unsafe impl<I: Send, T: Send, E: Send> Send for Slots<I, T, E> {}
+
 /// A batch.
 impl<I, T, E> Slots<I, T, E> {
     /// These items, and the claim on all of them. Hands the items back if there is no memory for their outcomes.
@@ -142,6 +151,24 @@ impl<I, T, E> Slots<I, T, E> {
     }
 }
 
+/// Whatever has not been taken out of it is dropped with it: outcomes of a batch if each item has one, and what is in a ring.
+/// An outcome that stands beside undecided items is leaked, as nothing says where it is.
+impl<I, T, E> Drop for Slots<I, T, E> {
+    fn drop(&mut self) {
+        if self.ring.is_some() {
+            for (item, outcome) in self.left() {
+                let _ = panic::catch(|| drop(item)).and(panic::catch(|| drop(outcome)));
+            }
+        } else if self.written.load(Ordering::Acquire) == self.items.len() {
+            // SAFETY: as many outcomes were written as there are places, as in `into_parts`; there they were taken out, and the items too.
+            #[allow(unsafe_code)]
+            unsafe {
+                self.outcomes.set_len(self.items.len());
+            }
+        }
+    }
+}
+
 /// What the owner of a claim does.
 impl<I, T, E> Slots<I, T, E> {
     /// The first item of the claim.
@@ -149,6 +176,23 @@ impl<I, T, E> Slots<I, T, E> {
         // SAFETY: the claim covers this place: its item is there, and nobody takes it out while the claim is borrowed.
         #[allow(unsafe_code)]
         (claim.len > 0).then(|| unsafe { &*self.item.add(claim.place & self.mask) })
+    }
+
+    /// The first item of the claim, for a future that runs with it. The future has to be gone before the item is decided.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn lend(&self, claim: &Claim) -> Lent<'_, I> {
+        assert!(claim.len > 0, "nothing is left of the claim");
+        let at = claim.place & self.mask;
+        let state = self.ring.as_ref().map(|ring| &ring.states[at]);
+        if let Some(state) = state {
+            let before = state.swap(LENT, Ordering::Relaxed);
+            assert_eq!(before, FILLED, "the item is lent already");
+        }
+        // SAFETY: the claim covers this place: its item is there. In a batch nothing takes it out as long as `self` is borrowed. Out of
+        // a ring the reader takes it when it is decided, and `publish` refuses that while it is lent.
+        #[allow(unsafe_code)]
+        let item = unsafe { NonNull::new_unchecked(self.item.add(at)) };
+        Lent { item, state, slots: PhantomData }
     }
 
     /// Decides the first item of the claim; its index. Calls `awaited` if the reader waits for it.
@@ -221,10 +265,52 @@ impl Drop for Run<'_> {
     }
 }
 
+/// An item that a future runs with.
+#[cfg(feature = "tokio")]
+pub(crate) struct Lent<'s, I> {
+    item: NonNull<I>,
+    /// In a ring: where it is noted that the item is lent.
+    state: Option<&'s AtomicU8>,
+    slots: PhantomData<&'s I>,
+}
+
+// SAFETY: it gives nothing but `&I`.
+#[cfg(feature = "tokio")]
+#[allow(unsafe_code)]
+unsafe impl<I: Sync> Send for Lent<'_, I> {}
+// SAFETY: as above.
+#[cfg(feature = "tokio")]
+#[allow(unsafe_code)]
+unsafe impl<I: Sync> Sync for Lent<'_, I> {}
+
+#[cfg(feature = "tokio")]
+impl<I> std::ops::Deref for Lent<'_, I> {
+    type Target = I;
+
+    fn deref(&self) -> &I {
+        // SAFETY: the item stays where it is as long as it is lent: see `Slots::lend`.
+        #[allow(unsafe_code)]
+        unsafe {
+            self.item.as_ref()
+        }
+    }
+}
+
+#[cfg(feature = "tokio")]
+impl<I> Drop for Lent<'_, I> {
+    fn drop(&mut self) {
+        if let Some(state) = self.state {
+            state.store(FILLED, Ordering::Relaxed);
+        }
+    }
+}
+
 /// A slot of a ring: vacant, with an item, or with an item and its outcome.
 const VACANT: u8 = 0;
 const FILLED: u8 = 1;
 const READY: u8 = 2;
+/// With an item that a future runs with.
+const LENT: u8 = 3;
 
 struct Ring {
     states: Vec<AtomicU8>,
@@ -316,7 +402,11 @@ impl<I, T, E> Slots<I, T, E> {
     #[inline]
     fn publish(&self, place: usize, index: usize) -> bool {
         let Some(ring) = &self.ring else { return false };
-        ring.states[place & self.mask].store(READY, Ordering::Release);
+        let state = &ring.states[place & self.mask];
+        if cfg!(feature = "tokio") {
+            assert_ne!(state.load(Ordering::Relaxed), LENT, "a future still runs with the item");
+        }
+        state.store(READY, Ordering::Release);
         let ready = ring.unordered.as_ref().map(|unordered| {
             let ready = &mut unordered.lock().ready;
             ready.push_back((place, index));

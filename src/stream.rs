@@ -45,6 +45,20 @@ pub(crate) struct Drawn {
     pub(crate) is_over: bool,
 }
 
+impl Drawn {
+    /// The consumer gets this one.
+    pub(crate) fn add<T, E>(&mut self, index: usize, outcome: &Outcome<T, E>) {
+        match outcome {
+            Ok(_) => self.counts.succeeded += 1,
+            Err(error) => {
+                debug_assert!(error.is_failure(), "items that are undecided are not handed on");
+                self.counts.failed += 1;
+                self.first_failure = Some(self.first_failure.map_or(index, |first| first.min(index)));
+            }
+        }
+    }
+}
+
 /// Where outcomes come from.
 pub(crate) trait Feed<I, T, E> {
     /// Waits for the next; none when there are no more. The consumer is done with the one before.
@@ -71,15 +85,7 @@ impl<I, T, E> Iterator for Results<'_, I, T, E> {
             drawn.is_over = true;
             return None;
         };
-        match &item.outcome {
-            Ok(_) => drawn.counts.succeeded += 1,
-            Err(error) => {
-                debug_assert!(error.is_failure(), "items that are undecided are not handed on");
-                drawn.counts.failed += 1;
-                drawn.first_failure =
-                    Some(drawn.first_failure.map_or(item.index, |first| first.min(item.index)));
-            }
-        }
+        drawn.add(item.index, &item.outcome);
         Some(item)
     }
 }

@@ -5,10 +5,11 @@ use std::thread;
 
 use crate::error::ConfigError;
 
-/// The most workers that an executor accepts.
+/// The most workers that an executor accepts: items that run at once.
 ///
-/// Far above what helps, and far below what breaks: a Linux process that asks for 16,000 threads can be aborted inside a
-/// thread that had already started, where no error can be returned.
+/// An executor starts at most 4,096 threads, whatever the number of its workers: far above what helps, and far below what breaks.
+/// A Linux process that asks for 16,000 threads can be aborted inside a thread that had already started, where no error can be
+/// returned. More workers are for async batches, which start no thread for a worker.
 ///
 /// ```
 /// use batch_executor::{BatchExecutor, MAX_WORKERS};
@@ -16,7 +17,10 @@ use crate::error::ConfigError;
 /// assert!(BatchExecutor::builder().workers(MAX_WORKERS).build().is_ok());
 /// assert!(BatchExecutor::builder().workers(MAX_WORKERS + 1).build().is_err());
 /// ```
-pub const MAX_WORKERS: usize = 4096;
+pub const MAX_WORKERS: usize = 65_536;
+
+/// The most threads that an executor starts.
+const MAX_THREADS: usize = 4096;
 
 /// Threads that the pool may have for each worker of a batch, so that batches on several threads, and batches in
 /// batches, do not multiply them without end.
@@ -25,6 +29,10 @@ const THREADS_PER_WORKER: usize = 8;
 /// The most adaptive workers, unless a caller says another number: a server may take more from one client for an attack, and
 /// a process may have no more than 256 files open on some systems.
 const DEFAULT_MAX: usize = 64;
+
+/// The same where workers are futures of one task.
+#[cfg(feature = "tokio")]
+const DEFAULT_MAX_IN_A_TASK: usize = 1024;
 
 /// How many items of a batch run at once.
 ///
@@ -106,6 +114,17 @@ impl Workers {
         }
     }
 
+    /// Where no worker takes a thread: an adaptive number without a greatest of the user's goes up further.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn in_a_task(self) -> Self {
+        match self {
+            Workers::Adaptive(adaptive) if adaptive.max == DEFAULT_MAX => {
+                Workers::Adaptive(adaptive.max(DEFAULT_MAX_IN_A_TASK))
+            }
+            other => other,
+        }
+    }
+
     /// The most that any batch can have.
     pub(crate) fn most(self) -> usize {
         match self {
@@ -118,7 +137,7 @@ impl Workers {
 impl Workers {
     /// The most threads that a pool may have for batches with these workers.
     pub(crate) fn threads(self) -> usize {
-        self.most().saturating_mul(THREADS_PER_WORKER).min(MAX_WORKERS)
+        self.most().saturating_mul(THREADS_PER_WORKER).min(MAX_THREADS)
     }
 }
 
@@ -272,7 +291,7 @@ impl AdaptiveWorkers {
         self
     }
 
-    /// Never more workers than this. Default 64.
+    /// Never more workers than this. Default 64; in an [async batch](crate::Batch::run_async), which starts no threads, 1,024.
     ///
     /// Lower it where each item takes much memory, or where the other side expects fewer at once; raise it for work that waits
     /// long, on a server that is made for it. Each worker keeps up to three files open besides those of its items.

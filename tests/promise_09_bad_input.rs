@@ -36,24 +36,24 @@ fn zero_workers_are_refused() {
 #[test]
 fn too_many_workers_are_refused_and_the_most_are_not() {
     let too_many = |requested| ConfigError::TooManyWorkers { requested, most: MAX_WORKERS };
-    assert_eq!(MAX_WORKERS, 4096);
-    assert_refused(workers(4097), &too_many(4097), "4097 workers are too many; the most is 4096");
+    assert_eq!(MAX_WORKERS, 65_536);
+    assert_refused(workers(65_537), &too_many(65_537), "65537 workers are too many; the most is 65536");
     assert_refused(
         workers(usize::MAX),
         &too_many(usize::MAX),
-        "18446744073709551615 workers are too many; the most is 4096",
+        "18446744073709551615 workers are too many; the most is 65536",
     );
     assert_refused(
-        workers(AdaptiveWorkers::new().max(5000)),
-        &too_many(5000),
-        "5000 workers are too many; the most is 4096",
+        workers(AdaptiveWorkers::new().max(70_000)),
+        &too_many(70_000),
+        "70000 workers are too many; the most is 65536",
     );
     assert_refused(
-        workers(AutoWorkers::new().cpus(10_000).cap(usize::MAX)),
-        &too_many(20_000),
-        "20000 workers are too many; the most is 4096",
+        workers(AutoWorkers::new().cpus(40_000).cap(usize::MAX)),
+        &too_many(80_000),
+        "80000 workers are too many; the most is 65536",
     );
-    assert_eq!(workers(4096).build().unwrap().workers_for(1_000_000), 4096);
+    assert_eq!(workers(65_536).build().unwrap().workers_for(1_000_000), 65_536);
 }
 
 #[test]
@@ -84,8 +84,8 @@ fn a_range_of_workers_the_wrong_way_round_is_refused() {
 fn what_the_builder_refuses_a_batch_refuses_with_the_same_words() {
     let executor = BatchExecutor::new();
     let batch = || executor.batch::<(), String, _>(0..9);
-    let too_many = "4097 workers are too many; the most is 4096";
-    assert_eq!(panic_of(|| batch().workers(4097)), too_many);
+    let too_many = "65537 workers are too many; the most is 65536";
+    assert_eq!(panic_of(|| batch().workers(65_537)), too_many);
     let none = "the worker count is 0; a batch needs at least 1 worker";
     assert_eq!(panic_of(|| batch().workers(0)), none);
     let range = "AdaptiveWorkers::min(9) is above max(3)";

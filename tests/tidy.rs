@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 /// The layers from the ground up. A module may import those of earlier layers; none of its own layer, none of a later one.
 const LAYERS: &[&[&str]] = &[
-    &["sync", "seconds", "counts"],
+    &["sync", "seconds", "counts", "home"],
     &["panic", "thread_meter", "adaptive", "cancel", "clock", "listeners", "progress"],
     &["context"],
     &["error", "pool", "progress_bar", "retry"],

@@ -13,32 +13,35 @@ use crate::panic::{self, Panic};
 use crate::result::Trials;
 use crate::retry::RetryDecision;
 use crate::sync::atomic::Ordering;
-use crate::sync::later;
+use crate::sync::{Instant, later};
 use crate::timeline::recorder::{End, Queued};
 use crate::timeline::span::Ending;
 use crate::trace::{Event, Trace};
 
 use super::limits::Permit;
-use super::operation::{Operation, Past, made};
+use super::operation::{Kinds, Operation, Past, made};
+use super::parking::Runs;
 use super::shared::Job;
 use super::worker::Worker;
 use crate::slots::Claim;
 
 /// An attempt, while it is under way.
-struct Attempt<'a, E> {
-    index: usize,
+pub(super) struct Attempt<'a, E> {
+    pub(super) index: usize,
     /// The first is 1.
-    number: usize,
+    pub(super) number: usize,
     /// Whether the operation was called, or what makes its state gave an error.
     has_begun: bool,
     /// How many pauses there had been when it started.
     pauses: usize,
     /// What the attempts before have left. Its error is dropped when this one starts.
     past: Past<'a, E>,
+    /// Shows it to a control.
+    _runs: Option<Runs<'a>>,
 }
 
 /// What an attempt came to.
-enum Tried<T, E> {
+pub(super) enum Tried<T, E> {
     Value(T),
     Error(ItemError<E>),
     /// It did not start: the batch has stopped below it.
@@ -48,6 +51,44 @@ enum Tried<T, E> {
 impl<'j, O: Operation> Worker<'_, 'j, O> {
     /// One attempt at the first item of the claim; what was decided. None if the item may not start.
     pub(super) fn attempt(&mut self, claim: &mut Claim, is_retry: bool) -> Option<Counts> {
+        let mut attempt = match self.open(claim, is_retry) {
+            Ok(attempt) => attempt,
+            Err(instead) => return instead,
+        };
+        let tried = panic::catch(|| self.try_first(claim, &mut attempt));
+        self.settle(claim, attempt, tried.unwrap_or_else(|panic| Tried::Error(ItemError::Panicked(panic))))
+    }
+
+    /// Runs the operation on the first item of the claim, when it may start.
+    fn try_first(&mut self, claim: &Claim, attempt: &mut Attempt<'j, O::Error>) -> Tried<O::Value, O::Error> {
+        if let Some(instead) = self.refused(attempt) {
+            return instead;
+        }
+        let (job, made) = (self.job, made(&mut self.state, self.job.operation).err());
+        let deadline = self.begins(attempt);
+        if let Some(error) = made {
+            return Tried::Error(ItemError::Failed(error));
+        }
+        let (Some(state), Some(item)) = (&mut self.state, job.slots.first(claim)) else {
+            return Tried::Stopped;
+        };
+        let (end, worker, Attempt { index, number: attempt_number, .. }) =
+            (job.dispatcher.stop_at(), self.member.number, &*attempt);
+        let context =
+            &mut ItemContext { state, index: *index, attempt: *attempt_number, worker, end, deadline };
+        let outcome = job.operation.run(item, context);
+        self.concluded(claim, attempt, outcome)
+    }
+}
+
+/// An attempt before its operation is called, and after.
+impl<'j, O: Kinds> Worker<'_, 'j, O> {
+    /// Begins an attempt at the first item of the claim, or says what was decided instead; none if the item may not start.
+    pub(super) fn open(
+        &mut self,
+        claim: &mut Claim,
+        is_retry: bool,
+    ) -> Result<Attempt<'j, O::Error>, Option<Counts>> {
         let (job, index) = (self.job, claim.index());
         // Either the thread that pauses the batch sees that this runs, or this sees the pause.
         let runs =
@@ -55,67 +96,44 @@ impl<'j, O: Operation> Worker<'_, 'j, O> {
         if (runs.is_some() || index >= job.dispatcher.gate().load(Ordering::Relaxed))
             && !job.dispatcher.look(&mut self.member, claim, is_retry)
         {
-            return None;
+            return Err(None);
         }
         let past = if is_retry { job.past.lock().remove(&index) } else { None };
         if past.is_none() && job.limits.is_none() {
             if let Some(counts) = self.recall(claim) {
-                return Some(counts);
+                return Err(Some(counts));
             }
         }
         let past = past.unwrap_or_default();
-        let mut attempt = Attempt { index, number: past.attempts + 1, has_begun: false, pauses: 0, past };
-        let tried = panic::catch(|| self.try_first(claim, &mut attempt));
-        match tried.unwrap_or_else(|panic| Tried::Error(ItemError::Panicked(panic))) {
-            Tried::Value(value) => {
-                self.close(&mut attempt, None);
-                job.settle(claim, Ok(value));
-                Some(Counts::SUCCEEDED)
-            }
-            Tried::Stopped => {
-                job.keep_past(attempt);
-                None
-            }
-            Tried::Error(ItemError::Failed(error)) => self.judge(claim, attempt, error),
-            Tried::Error(error) => Some(self.give_up(claim, attempt, error, None)),
-        }
+        Ok(Attempt { index, number: past.attempts + 1, has_begun: false, pauses: 0, past, _runs: runs })
     }
 
-    /// Tells the timeline that the worker turns to the items of this claim.
-    pub(super) fn turns_to(&mut self, claim: &Claim, is_retry: bool) {
-        let asked_at = self.asked_at.take();
-        let Worker { job, member, scribe, .. } = self;
-        let Some(scribe) = scribe else { return };
-        let fresh = if job.source.is_some() { Queued::Now } else { Queued::AtStart };
-        let due = || job.past.lock().get(&claim.index())?.due;
-        scribe.turns_to(member.number, is_retry.then(due).flatten().map_or(fresh, Queued::At), asked_at);
+    /// What the attempt comes to without a call of the operation, if there is to be none.
+    pub(super) fn refused(&mut self, attempt: &Attempt<'j, O::Error>) -> Option<Tried<O::Value, O::Error>> {
+        let error = self.refusal.take().map(Tried::Error);
+        error.or_else(|| (!self.job.dispatcher.allows(attempt.index)).then_some(Tried::Stopped))
     }
 
-    /// Runs the operation on the first item of the claim, when it may start.
-    fn try_first(&mut self, claim: &Claim, attempt: &mut Attempt<'j, O::Error>) -> Tried<O::Value, O::Error> {
-        let (job, index, number) = (self.job, attempt.index, attempt.number);
-        if let Some(error) = self.refusal.take() {
-            return Tried::Error(error);
-        }
-        if !job.dispatcher.allows(index) {
-            return Tried::Stopped;
-        }
-        let Worker { member, state, scribe, .. } = self;
-        let state = match made(state, job.operation) {
-            Ok(state) => state,
-            Err(error) => {
-                attempt.begins(job);
-                return Tried::Error(ItemError::Failed(error));
-            }
-        };
+    /// The operation is about to be called. Until when it should be done.
+    pub(super) fn begins(&mut self, attempt: &mut Attempt<'j, O::Error>) -> Option<Instant> {
+        let job = self.job;
         attempt.begins(job);
-        let Some(item) = job.slots.first(claim) else { return Tried::Stopped };
-        let (stop_at, deadline, worker) = (job.dispatcher.stop_at(), job.dispatcher.deadline, member.number);
-        if let Some(scribe) = scribe {
+        if let Some(scribe) = &mut self.scribe {
             scribe.starts(job.waits || job.journal.is_some());
         }
-        let context = &mut ItemContext { state, index, attempt: number, worker, end: stop_at, deadline };
-        let outcome = job.operation.run(item, context);
+        let own = job.item_timeout.map(|time| later(clock::now(), time));
+        own.into_iter().chain(job.dispatcher.deadline).min()
+    }
+
+    /// The operation has returned.
+    pub(super) fn concluded(
+        &mut self,
+        claim: &Claim,
+        attempt: &Attempt<'j, O::Error>,
+        outcome: Result<O::Value, O::Error>,
+    ) -> Tried<O::Value, O::Error> {
+        let Worker { job, member, scribe, .. } = self;
+        let (index, number, worker) = (attempt.index, attempt.number, member.number);
         if let Some(scribe) = scribe.as_mut().filter(|_| job.journal.is_some() || outcome.is_err()) {
             scribe.stops();
         }
@@ -123,6 +141,7 @@ impl<'j, O: Operation> Worker<'_, 'j, O> {
             Ok(value) => value,
             Err(error) => return Tried::Error(ItemError::Failed(error)),
         };
+        let Some(item) = job.slots.first(claim) else { return Tried::Stopped };
         if let Some(journal) = job.journal {
             job.attend(Ok(journal.record(index, item, number, Ok(&value))));
         }
@@ -133,6 +152,39 @@ impl<'j, O: Operation> Worker<'_, 'j, O> {
             job.tell(Event { index, attempt: number, worker, ending: Ending::Succeeded, note: None });
         }
         Tried::Value(value)
+    }
+
+    /// What becomes of the first item of the claim; what was decided. None if it is to stay undecided.
+    pub(super) fn settle(
+        &mut self,
+        claim: &mut Claim,
+        mut attempt: Attempt<'j, O::Error>,
+        tried: Tried<O::Value, O::Error>,
+    ) -> Option<Counts> {
+        match tried {
+            Tried::Value(value) => {
+                self.close(&mut attempt, None);
+                self.job.settle(claim, Ok(value));
+                Some(Counts::SUCCEEDED)
+            }
+            Tried::Stopped => {
+                self.job.keep_past(attempt);
+                None
+            }
+            Tried::Error(ItemError::Failed(error)) => self.judge(claim, attempt, error),
+            Tried::Error(ItemError::TimedOut) => self.judge_timeout(claim, attempt),
+            Tried::Error(error) => Some(self.give_up(claim, attempt, error, None)),
+        }
+    }
+
+    /// Tells the timeline that the worker turns to the items of this claim.
+    pub(super) fn turns_to(&mut self, claim: &Claim, is_retry: bool) {
+        let asked_at = self.asked_at.take();
+        let Worker { job, member, scribe, .. } = self;
+        let Some(scribe) = scribe else { return };
+        let fresh = if job.is_stream { Queued::Now } else { Queued::AtStart };
+        let due = || job.past.lock().get(&claim.index())?.due;
+        scribe.turns_to(member.number, is_retry.then(due).flatten().map_or(fresh, Queued::At), asked_at);
     }
 
     /// What is to become of the first item of the claim, after this error of its operation.
@@ -146,10 +198,27 @@ impl<'j, O: Operation> Worker<'_, 'j, O> {
         match panic::catch(|| job.ask(&error, &mut attempt, self.permit.as_ref())) {
             Ok(Some(delay)) => {
                 self.note(&attempt, claim, End::retried);
-                self.put_back(claim, attempt, error, delay)
+                self.put_back(claim, attempt, Some(error), delay)
             }
             Ok(None) => Some(self.give_up(claim, attempt, ItemError::Failed(error), None)),
             Err(panic) => Some(self.give_up(claim, attempt, ItemError::Failed(error), Some(panic))),
+        }
+    }
+
+    /// The attempt was cut off: the item is tried again after the next delay, if there is one.
+    fn judge_timeout(&mut self, claim: &mut Claim, mut attempt: Attempt<'j, O::Error>) -> Option<Counts> {
+        attempt.past.is_held = false;
+        let delay = panic::catch(|| {
+            let retry = self.job.retry?;
+            attempt.past.delays.get_or_insert_with(|| retry.new_delays()).next()
+        });
+        match delay {
+            Ok(Some(delay)) => {
+                self.note(&attempt, claim, End::retried);
+                self.put_back(claim, attempt, None, delay)
+            }
+            Ok(None) => Some(self.give_up(claim, attempt, ItemError::TimedOut, None)),
+            Err(panic) => Some(self.give_up(claim, attempt, ItemError::TimedOut, Some(panic))),
         }
     }
 
@@ -158,14 +227,14 @@ impl<'j, O: Operation> Worker<'_, 'j, O> {
         &self,
         claim: &mut Claim,
         mut attempt: Attempt<'j, O::Error>,
-        error: O::Error,
+        error: Option<O::Error>,
         delay: Duration,
     ) -> Option<Counts> {
         let is_stopped = !self.job.dispatcher.allows(attempt.index);
         let is_held = attempt.past.is_held;
         let now = clock::now();
         let due = self.job.dispatcher.since(now).saturating_add(delay);
-        attempt.past.error = Some(error);
+        attempt.past.error = error;
         attempt.past.due = Some(later(now, delay));
         self.job.keep_past(attempt);
         if is_stopped {
@@ -223,7 +292,7 @@ impl<'j, O: Operation> Worker<'_, 'j, O> {
 }
 
 /// What an earlier run has left, and what this one leaves.
-impl<O: Operation> Worker<'_, '_, O> {
+impl<O: Kinds> Worker<'_, '_, O> {
     /// Decides the first item of the claim as an earlier run did, if it has.
     pub(super) fn recall(&mut self, claim: &mut Claim) -> Option<Counts> {
         let (job, index) = (self.job, claim.index());
@@ -256,7 +325,7 @@ impl<O: Operation> Worker<'_, '_, O> {
     }
 }
 
-impl<'a, O: Operation> Job<'a, O> {
+impl<'a, O: Kinds> Job<'a, O> {
     /// How long the item waits for its next attempt, if there is to be one.
     fn ask(
         &self,
@@ -297,7 +366,7 @@ impl<'a, O: Operation> Job<'a, O> {
 
     /// A stream may have any number of items, and tells nothing of them afterwards.
     fn tell_trials(&self, trials: Trials) {
-        if self.source.is_none() {
+        if !self.is_stream {
             self.trials.lock().push(trials);
         }
     }
@@ -309,7 +378,7 @@ impl<'a, E> Attempt<'a, E> {
         if self.has_begun { self.number } else { self.number - 1 }
     }
 
-    fn begins<O: Operation<Error = E>>(&mut self, job: &Job<'a, O>) {
+    fn begins<O: Kinds<Error = E>>(&mut self, job: &Job<'a, O>) {
         job.discard(self.past.error.take());
         (self.has_begun, self.pauses) = (true, job.dispatcher.pauses());
     }

@@ -15,7 +15,7 @@ use crate::result::BatchItem;
 use crate::sync::moment;
 use crate::thread_meter::Watch;
 
-use super::operation::Operation;
+use super::operation::{Kinds, Operation};
 use super::parking::Signal;
 use super::report::Report;
 use super::schedule::{Role, Status};
@@ -44,8 +44,7 @@ pub(super) struct Caller<'c, 'j, O: Operation> {
     pub(super) asks: bool,
 }
 
-pub(super) type ItemOf<O> =
-    BatchItem<<O as Operation>::Item, Outcome<<O as Operation>::Value, <O as Operation>::Error>>;
+pub(super) type ItemOf<O> = BatchItem<<O as Kinds>::Item, Outcome<<O as Kinds>::Value, <O as Kinds>::Error>>;
 
 impl<'c, 'j, O: Operation> Caller<'c, 'j, O> {
     /// With this many seats for workers.

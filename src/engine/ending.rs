@@ -12,10 +12,13 @@ use crate::timeline::Timeline;
 use crate::timeline::recorder::Recorder;
 
 use super::limits::Limits;
-use super::operation::{Operation, Past};
+use super::operation::{Kinds, Past};
+use super::parking::Dispatcher;
+use super::results::Consumed;
 use super::schedule::Schedule;
 use super::shared::{Job, Trouble};
-use crate::slots::Claim;
+use crate::slots::{Claim, Slots};
+use crate::stream::Streamed;
 
 pub(super) struct Ending<E> {
     pub(super) summary: Summary,
@@ -27,7 +30,7 @@ pub(super) struct Ending<E> {
     panicked: Result<(), Panic>,
 }
 
-impl<O: Operation> Job<'_, O> {
+impl<O: Kinds> Job<'_, O> {
     /// The batch is over, after the caller's part has ended like this.
     pub(super) fn end(self, ended: Result<(), Panic>) -> Ending<O::Error> {
         if let Some(journal) = self.journal {
@@ -86,6 +89,41 @@ impl<E> Ending<E> {
         let Ending { summary, panicked, .. } = self;
         panicked.map(|()| summary)
     }
+}
+
+/// A batch from its end to its result. `discard` drops the user's parts of it.
+pub(super) fn of_batch<I, T, E>(
+    mut ending: Ending<E>,
+    dispatcher: &Dispatcher,
+    slots: Slots<I, T, E>,
+    discard: impl FnOnce() -> Result<(), Panic>,
+) -> Result<BatchResult<I, T, E>, Panic> {
+    let missed = |line| ending.left.iter().any(|claim| claim.index() < line);
+    let reason = dispatcher.read(|schedule| schedule.stop.reason(missed));
+    ending.stopped(reason);
+    let left = mem::take(&mut ending.left);
+    let parts = panic::catch(|| slots.into_parts(left, |index| ending.of_undecided(index)));
+    ending.also(discard());
+    finish(ending.close(), parts)
+}
+
+/// A stream from its end to what its consumer made of it. `discard` drops the user's parts of it.
+pub(super) fn of_stream<I, T, E, R>(
+    mut ending: Ending<E>,
+    dispatcher: &Dispatcher,
+    mut slots: Slots<I, T, E>,
+    consumed: Consumed<R>,
+    discard: impl FnOnce() -> Result<(), Panic>,
+) -> Result<Streamed<R>, Panic> {
+    let in_order = slots.is_in_order();
+    let lowest = ending.left.iter().map(Claim::index).min().unwrap_or(usize::MAX);
+    let reason = dispatcher.read(|schedule| consumed.stopped(&schedule.stop, in_order, lowest));
+    ending.stopped(reason);
+    ending.also(discard());
+    for (item, outcome) in slots.left() {
+        ending.also(panic::catch(|| drop(item)).and(panic::catch(|| drop(outcome))));
+    }
+    consumed.end(ending.close())
 }
 
 /// All items of a batch, and their outcomes.

@@ -14,6 +14,8 @@ mod schedule;
 mod shared;
 mod solo;
 mod source;
+#[cfg(feature = "tokio")]
+mod task;
 mod worker;
 
 use std::mem;
@@ -31,7 +33,7 @@ use crate::timeline::recorder::Recorder;
 use crate::trace::Trace;
 use crate::workers::{AdaptiveWorkers, Workers};
 
-use crate::slots::{Claim, Slots};
+use crate::slots::Slots;
 use alone::run_alone;
 use caller::Caller;
 use parking::{Hears, Held};
@@ -40,10 +42,13 @@ use schedule::{Schedule, Team, Window};
 use shared::Job;
 
 pub(crate) use crate::slots::Order;
+use operation::Kinds;
 pub(crate) use operation::{Operation, Settings, Steps};
 pub(crate) use report::Tick;
 pub(crate) use schedule::OnFailure;
 pub(crate) use source::collect;
+#[cfg(feature = "tokio")]
+pub use task::AsyncResults;
 
 /// What an executor is: its settings and its threads.
 pub(crate) struct Engine {
@@ -55,9 +60,8 @@ pub(crate) struct Engine {
     pub(crate) clock: Option<TestClock>,
 }
 
-type SettingsOf<'a, O> =
-    Settings<'a, <O as Operation>::Item, <O as Operation>::Value, <O as Operation>::Error>;
-type ResultOf<O> = BatchResult<<O as Operation>::Item, <O as Operation>::Value, <O as Operation>::Error>;
+type SettingsOf<'a, O> = Settings<'a, <O as Kinds>::Item, <O as Kinds>::Value, <O as Kinds>::Error>;
+type ResultOf<O> = BatchResult<<O as Kinds>::Item, <O as Kinds>::Value, <O as Kinds>::Error>;
 
 /// The most items of a stream that are under way where the user sets no window.
 const LARGEST_WINDOW: usize = 4096;
@@ -106,15 +110,8 @@ impl Engine {
             job.attend(admitted);
         }
         let ended = self.work_on(&job, workers, report);
-        let mut ending = job.end(ended);
-        let missed = |line| ending.left.iter().any(|claim| claim.index() < line);
-        let reason = held.dispatcher().read(|schedule| schedule.stop.reason(missed));
-        ending.stopped(reason);
-        let left = mem::take(&mut ending.left);
-        let parts = panic::catch(|| slots.into_parts(left, |index| ending.of_undecided(index)));
-        ending.also(settings.discard());
-        ending.also(operation.discard());
-        ending::finish(ending.close(), parts)
+        let ending = job.end(ended);
+        ending::of_batch(ending, held.dispatcher(), slots, || settings.discard().and(operation.discard()))
     }
 
     /// How many workers a batch of so many items starts with.
@@ -171,8 +168,7 @@ impl Engine {
         let is_alone =
             settings.workers.for_batch(usize::MAX) == 1 && !team.adapts() && settings.controls.is_empty();
         let workers = team.limit;
-        let (mut slots, reader) =
-            Slots::ring(settings.most_under_way(workers).min(at_once), settings.flow.order);
+        let (slots, reader) = Slots::ring(settings.most_under_way(workers).min(at_once), settings.flow.order);
         let window = settings.window(workers, slots.room());
         let counts_items = report.as_ref().is_some_and(Report::counts_items);
         let held = Held::new(
@@ -200,18 +196,9 @@ impl Engine {
         } else {
             self.pool.lend(workers, &|| job.work(), |helpers| consume(Some(helpers)))
         };
-        let in_order = slots.is_in_order();
-        let mut ending = job.end(Ok(()));
-        let lowest = ending.left.iter().map(Claim::index).min().unwrap_or(usize::MAX);
-        let reason = held.dispatcher().read(|schedule| consumed.stopped(&schedule.stop, in_order, lowest));
-        ending.stopped(reason);
-        ending.also(panic::catch(|| drop(items)));
-        for (item, outcome) in slots.left() {
-            ending.also(panic::catch(|| drop(item)).and(panic::catch(|| drop(outcome))));
-        }
-        ending.also(settings.discard());
-        ending.also(operation.discard());
-        consumed.end(ending.close())
+        let ending = job.end(Ok(()));
+        let discard = || panic::catch(|| drop(items)).and(settings.discard()).and(operation.discard());
+        ending::of_stream(ending, held.dispatcher(), slots, consumed, discard)
     }
 
     /// A batch of one, on this thread, with nothing around it.

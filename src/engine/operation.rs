@@ -31,6 +31,7 @@ pub(crate) struct Settings<'a, I, T, E> {
     pub(crate) controls: Vec<Control>,
     pub(crate) deadline: Option<Instant>,
     pub(crate) timeout: Option<Duration>,
+    pub(crate) item_timeout: Option<Duration>,
     /// Whether workers get numbers: the operation sees its context.
     pub(crate) numbered: bool,
     /// Whether each worker of a stream keeps something of the user's.
@@ -40,7 +41,7 @@ pub(crate) struct Settings<'a, I, T, E> {
     pub(crate) spans: usize,
     pub(crate) retry: Option<Retry<'a, E>>,
     pub(crate) limits: Vec<Limit<'a, I>>,
-    pub(crate) journal: Option<Box<dyn JournalHook<I, T, E> + 'a>>,
+    pub(crate) journal: Option<Box<dyn JournalHook<I, T, E> + Send + 'a>>,
     pub(crate) flow: Flow,
 }
 
@@ -60,6 +61,7 @@ impl<I, T, E> Settings<'_, I, T, E> {
             controls: Vec::new(),
             deadline: None,
             timeout: None,
+            item_timeout: None,
             numbered: false,
             has_state: false,
             name_of: None,
@@ -87,6 +89,7 @@ impl<I, T, E> Settings<'_, I, T, E> {
             controls,
             deadline,
             timeout,
+            item_timeout,
             name_of,
             retry,
             limits,
@@ -94,7 +97,7 @@ impl<I, T, E> Settings<'_, I, T, E> {
             ..
         } = self;
         let is_told = on_progress.is_some() || on_tick.is_some() || bar.is_some();
-        let is_watched = is_told || name_of.is_some() || journal.is_some();
+        let is_watched = is_told || name_of.is_some() || journal.is_some() || item_timeout.is_some();
         let may_stop = !tokens.is_empty() || !controls.is_empty() || deadline.is_some() || timeout.is_some();
         !is_watched && !may_stop && retry.is_none() && limits.is_empty()
     }
@@ -106,14 +109,17 @@ impl<I, T, E> Settings<'_, I, T, E> {
     }
 }
 
-/// The user's code: what runs for each item, and what each worker keeps for it.
-pub(crate) trait Operation: Sync {
-    type Item: Send;
-    type Value: Send;
-    type Error: Send;
+/// The types of a batch.
+pub(crate) trait Kinds {
+    type Item;
+    type Value;
+    type Error;
     /// Each worker has its own.
     type State;
+}
 
+/// The user's code: what runs for each item, and what each worker keeps for it.
+pub(crate) trait Operation: Kinds<Item: Send, Value: Send, Error: Send> + Sync {
     /// Makes a worker's state. An error is that of the item at hand.
     fn state(&self) -> Result<Self::State, Self::Error>;
 
@@ -137,6 +143,13 @@ pub(crate) struct Steps<F, N, I, T, E, S> {
 /// Names the types of a batch and holds none of them.
 pub(crate) type Types<I, T, E, S> = PhantomData<fn(&I, &mut S) -> Result<T, E>>;
 
+impl<F, N, I, T, E, S> Kinds for Steps<F, N, I, T, E, S> {
+    type Item = I;
+    type Value = T;
+    type Error = E;
+    type State = S;
+}
+
 impl<F, N, I, T, E, S> Operation for Steps<F, N, I, T, E, S>
 where
     I: Send,
@@ -145,11 +158,6 @@ where
     F: Fn(&I, &mut ItemContext<'_, S>) -> Result<T, E> + Sync,
     N: Fn() -> Result<S, E> + Sync,
 {
-    type Item = I;
-    type Value = T;
-    type Error = E;
-    type State = S;
-
     fn state(&self) -> Result<S, E> {
         (self.init)()
     }

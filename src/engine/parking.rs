@@ -62,6 +62,9 @@ pub(super) enum Hears {
     /// What it waits for, and a limit that has moved.
     Changes,
     EveryItem,
+    /// It is a task, and hears of changes from elsewhere.
+    #[cfg(feature = "tokio")]
+    Task,
 }
 
 /// The index and the attempt of what each worker runs, and since when.
@@ -95,6 +98,9 @@ pub(super) struct Dispatcher {
     napping: Condvar,
     /// For a caller that does not simply work.
     pub(super) signal: Option<Signal>,
+    /// For a task that runs the batch.
+    #[cfg(feature = "tokio")]
+    pub(super) call: Option<super::task::Call>,
     /// Whether it wants to hear of every item that was decided.
     pub(super) reports: bool,
     /// With a control: the items that run, by the numbers of their workers, and since when.
@@ -126,7 +132,9 @@ impl Dispatcher {
             idle: Condvar::default(),
             clock,
             napping: Condvar::default(),
-            signal: (hears != Hears::Nothing).then(Signal::new),
+            signal: matches!(hears, Hears::Changes | Hears::EveryItem).then(Signal::new),
+            #[cfg(feature = "tokio")]
+            call: (hears == Hears::Task).then(super::task::Call::default),
             reports: hears == Hears::EveryItem,
             running: None,
         }
@@ -154,6 +162,13 @@ impl Dispatcher {
             signal.give();
             self.clock.iter().for_each(TestClock::changed);
         }
+        self.call_task();
+    }
+
+    /// If a task runs the batch, it looks again.
+    fn call_task(&self) {
+        #[cfg(feature = "tokio")]
+        self.call.iter().for_each(super::task::Call::give);
     }
 
     /// Waits for the signal, not longer than that. Whether it was given.
@@ -206,6 +221,7 @@ impl Dispatcher {
         if schedule.concerns_idle(handed_on) {
             self.changes.fetch_add(1, Ordering::Release);
             self.clock.iter().for_each(TestClock::changed);
+            self.call_task();
             schedule.call()
         } else {
             Wake::None
@@ -252,6 +268,18 @@ impl Dispatcher {
             let ask = Ask { now: self.since(now), size: 1, handed_on, is_limited: true };
             (schedule.next(member, ask), self.changes.load(Ordering::Relaxed))
         })
+    }
+
+    /// How many may run.
+    #[cfg(feature = "tokio")]
+    pub(super) fn limit(&self) -> usize {
+        self.read(|schedule| schedule.team.limit)
+    }
+
+    /// Whether that number depends on what they do.
+    #[cfg(feature = "tokio")]
+    pub(super) fn adapts(&self) -> bool {
+        self.read(|schedule| schedule.team.adapts())
     }
 
     /// The worker tells what it has done.

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::clock;
 use crate::counts::Counts;
+use crate::home::AtHome;
 use crate::panic::{self, Panic};
 use crate::progress::{Earlier, Load, Progress};
 use crate::sync::Instant;
@@ -12,7 +13,7 @@ use crate::sync::Instant;
 use super::schedule::Status;
 
 /// What the user wants called.
-pub(crate) type OnProgress<'a> = Box<dyn FnMut(&Progress) + 'a>;
+pub(crate) type OnProgress<'a> = AtHome<Box<dyn FnMut(&Progress) + 'a>>;
 
 /// A caller that has made calls for so long looks whether there is something else to do before it goes on.
 const BURST: Duration = Duration::from_millis(1);
@@ -214,7 +215,8 @@ mod tests {
     fn every_item_gets_one_call() {
         let seen = RefCell::new(Vec::new());
         let on_progress = Box::new(|p: &Progress| seen.borrow_mut().push((p.completed, p.failed)));
-        let mut report = Report::new(Some(on_progress), Vec::new(), Some(9), Instant::now()).unwrap();
+        let mut report =
+            Report::new(Some(AtHome::new(on_progress)), Vec::new(), Some(9), Instant::now()).unwrap();
         while !report.up_to(counts(2, 1)) {}
         report.add(counts(0, 1), None);
         assert_eq!(seen.borrow().len(), 4);
@@ -229,7 +231,7 @@ mod tests {
             *seen.borrow_mut() += 1;
             thread::sleep(2 * BURST);
         });
-        let mut report = Report::new(Some(slow), Vec::new(), Some(100), Instant::now()).unwrap();
+        let mut report = Report::new(Some(AtHome::new(slow)), Vec::new(), Some(100), Instant::now()).unwrap();
         assert!(!report.up_to(counts(100, 0)));
         assert_eq!(*seen.borrow(), 1);
         assert!(!report.up_to(counts(100, 0)));
@@ -243,7 +245,8 @@ mod tests {
             *seen.borrow_mut() += 1;
             thread::sleep(BURST * 2 / 3);
         });
-        let mut report = Report::new(Some(on_progress), Vec::new(), Some(100), Instant::now()).unwrap();
+        let mut report =
+            Report::new(Some(AtHome::new(on_progress)), Vec::new(), Some(100), Instant::now()).unwrap();
         assert!(!report.up_to(counts(100, 0)));
         assert!(*seen.borrow() <= 2);
     }
@@ -252,7 +255,8 @@ mod tests {
     fn by_turns_each_call_has_its_own_time() {
         let seen = RefCell::new(Vec::new());
         let on_progress = Box::new(|p: &Progress| seen.borrow_mut().push(p.elapsed));
-        let mut report = Report::new(Some(on_progress), Vec::new(), Some(3), Instant::now()).unwrap();
+        let mut report =
+            Report::new(Some(AtHome::new(on_progress)), Vec::new(), Some(3), Instant::now()).unwrap();
         for _ in 0..3 {
             thread::sleep(Duration::from_millis(1));
             report.add(counts(1, 0), None);

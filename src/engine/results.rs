@@ -73,6 +73,11 @@ impl<O: Operation> Feed<O::Item, O::Value, O::Error> for FromSlots<'_, '_, '_, O
 }
 
 impl<R> Consumed<R> {
+    #[cfg(feature = "tokio")]
+    pub(super) fn new(output: Result<R, Panic>, drawn: Drawn, is_complete: bool) -> Self {
+        Consumed { output, drawn, is_complete }
+    }
+
     /// Why the stream stopped, if it did before its consumer had enough of it. `lowest_undecided` is the lowest index of an item
     /// that was pulled and is undecided.
     pub(super) fn stopped(&self, stop: &Stop, in_order: bool, lowest_undecided: usize) -> Option<StopReason> {

@@ -20,16 +20,17 @@ use crate::timeline::recorder::{End, Recorder};
 use crate::trace::{Event, Trace};
 
 use super::limits::{Limits, Permit};
-use super::operation::{Operation, Past, Settings};
+use super::operation::{Kinds, Operation, Past, Settings};
 use super::parking::Dispatcher;
+#[cfg(feature = "tokio")]
+use super::schedule::Schedule;
 use super::schedule::{Answer, Refusal, Role};
 use super::worker::Worker;
 use crate::slots::{Claim, Slots};
 
-pub(super) type SlotsOf<O> = Slots<<O as Operation>::Item, <O as Operation>::Value, <O as Operation>::Error>;
+pub(super) type SlotsOf<K> = Slots<<K as Kinds>::Item, <K as Kinds>::Value, <K as Kinds>::Error>;
 
-type SettingsOf<'a, O> =
-    Settings<'a, <O as Operation>::Item, <O as Operation>::Value, <O as Operation>::Error>;
+type SettingsOf<'a, K> = Settings<'a, <K as Kinds>::Item, <K as Kinds>::Value, <K as Kinds>::Error>;
 
 /// The iterator of a stream. The schedule lends it to one worker at a time, so no worker waits for its lock.
 pub(super) struct Source<'a, I> {
@@ -41,16 +42,20 @@ pub(super) struct Source<'a, I> {
 /// In nanoseconds.
 const QUICK: usize = 20_000;
 
-pub(super) struct Job<'a, O: Operation> {
+pub(super) struct Job<'a, O: Kinds> {
     pub(super) operation: &'a O,
     pub(super) dispatcher: &'a Dispatcher,
     pub(super) slots: &'a SlotsOf<O>,
-    /// None for a batch.
+    /// Whether items are pulled while others are worked on.
+    pub(super) is_stream: bool,
+    /// Out of what workers pull; none for a batch.
     pub(super) source: Option<Mutex<Source<'a, O::Item>>>,
     /// None where no item has to wait for anything.
     pub(super) limits: Option<Limits<'a, O::Item>>,
     pub(super) retry: Option<&'a Retry<'a, O::Error>>,
-    pub(super) journal: Option<&'a (dyn JournalHook<O::Item, O::Value, O::Error> + 'a)>,
+    /// How long an attempt may take.
+    pub(super) item_timeout: Option<Duration>,
+    pub(super) journal: Option<&'a (dyn JournalHook<O::Item, O::Value, O::Error> + Send + 'a)>,
     /// Where every attempt is noted, if that is wanted.
     pub(super) recorder: Option<Recorder<'a, O::Item>>,
     pub(super) trace: Trace,
@@ -78,7 +83,7 @@ pub(super) struct Trouble {
     pub(super) journal: Option<JournalFailure>,
 }
 
-impl<'a, O: Operation> Job<'a, O> {
+impl<'a, O: Kinds> Job<'a, O> {
     pub(super) fn new(
         operation: &'a O,
         dispatcher: &'a Dispatcher,
@@ -94,9 +99,11 @@ impl<'a, O: Operation> Job<'a, O> {
             operation,
             dispatcher,
             slots,
+            is_stream: slots.room() > 0,
             source: None,
             limits: None,
             retry,
+            item_timeout: settings.item_timeout,
             journal,
             watch: adapts.then(Watch::default),
             waits,
@@ -104,6 +111,7 @@ impl<'a, O: Operation> Job<'a, O> {
                 || dispatcher.is_controlled()
                 || journal.is_some()
                 || recorder.is_some()
+                || settings.item_timeout.is_some()
                 || trace.hears_successes(),
             may_solo: false,
             item_nanos: AtomicUsize::new(usize::MAX),
@@ -140,7 +148,9 @@ impl<'a, O: Operation> Job<'a, O> {
             (self.waits, self.is_careful) = (true, true);
         }
     }
+}
 
+impl<O: Operation> Job<'_, O> {
     /// A worker works until there is nothing left for it. A panic of the loop itself fails the batch.
     pub(super) fn work(&self) {
         let clock = clock::enter(self.dispatcher.clock.as_ref());
@@ -153,7 +163,7 @@ impl<'a, O: Operation> Job<'a, O> {
 }
 
 /// Who may start.
-impl<O: Operation> Job<'_, O> {
+impl<O: Kinds> Job<'_, O> {
     /// Whether the number of workers depends on what they do.
     pub(super) fn adapts(&self) -> bool {
         self.watch.is_some()
@@ -161,7 +171,7 @@ impl<O: Operation> Job<'_, O> {
 
     /// A worker has learnt what an item takes.
     pub(super) fn learn(&self, items: usize, took: Duration) {
-        if self.source.is_some() {
+        if self.is_stream {
             let nanos = took.as_nanos() / items.max(1) as u128;
             self.item_nanos.store(usize::try_from(nanos).unwrap_or(usize::MAX), Ordering::Relaxed);
         }
@@ -188,6 +198,24 @@ impl<O: Operation> Job<'_, O> {
         answer
     }
 
+    /// The attempt under way at this item was cut off, unless what is known of it says so.
+    #[cfg(feature = "tokio")]
+    pub(super) fn interrupted(&self, index: usize) {
+        self.past.lock().entry(index).or_default().attempts += 1;
+    }
+
+    /// Nothing goes on, and nobody wants to know: what is undecided is skipped.
+    #[cfg(feature = "tokio")]
+    pub(super) fn abandon(&self) {
+        let (.., mut left) = self.dispatcher.update(Schedule::end);
+        left.extend(self.limits.iter().flat_map(Limits::end));
+        for mut claim in left.into_iter().filter(|_| !self.is_stream) {
+            while claim.len() > 0 {
+                self.slots.decide(&mut claim, Err(ItemError::Skipped), || ());
+            }
+        }
+    }
+
     /// Decides the first item of the claim.
     pub(super) fn settle(&self, claim: &mut Claim, outcome: Outcome<O::Value, O::Error>) {
         self.slots.decide(claim, outcome, || self.dispatcher.signal());
@@ -195,7 +223,7 @@ impl<O: Operation> Job<'_, O> {
 }
 
 /// What goes wrong that is no item's.
-impl<O: Operation> Job<'_, O> {
+impl<O: Kinds> Job<'_, O> {
     /// Drops something of the user's. A panic of its destructor stops the batch.
     pub(super) fn discard<V>(&self, value: V) {
         if let Err(panic) = panic::catch(|| drop(value)) {

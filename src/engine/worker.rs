@@ -15,13 +15,13 @@ use crate::thread_meter::{Meter, Usage, Watch};
 use crate::timeline::recorder::Scribe;
 
 use super::limits::Permit;
-use super::operation::{Operation, made};
+use super::operation::{Kinds, Operation, made};
 use super::schedule::{Done, Member, Next, Pace, Role};
 use super::shared::Job;
 use crate::slots::{Claim, Halt};
 
 /// One worker, and what is its own.
-pub(super) struct Worker<'w, 'j, O: Operation> {
+pub(super) struct Worker<'w, 'j, O: Kinds> {
     pub(super) job: &'w Job<'j, O>,
     pub(super) member: Member,
     pace: Pace,
@@ -57,7 +57,7 @@ pub(super) enum Turn {
     Leave,
 }
 
-impl<'w, 'j, O: Operation> Worker<'w, 'j, O> {
+impl<'w, 'j, O: Kinds> Worker<'w, 'j, O> {
     pub(super) fn new(job: &'w Job<'j, O>, role: Role) -> Self {
         let pace = if job.adapts() && role == Role::Helper { Pace::measured() } else { Pace::new() };
         let scribe = job.recorder.as_ref().map(Scribe::new);
@@ -74,6 +74,50 @@ impl<'w, 'j, O: Operation> Worker<'w, 'j, O> {
         }
     }
 
+    /// The first item of the claim has come to this error in the end.
+    pub(super) fn fail(&self, claim: &mut Claim, error: ItemError<O::Error>) {
+        // First, so that the consumer of a stream sees no item above the one that stops it.
+        self.job.dispatcher.failed(claim.index());
+        self.job.settle(claim, Err(error));
+    }
+
+    #[cold]
+    pub(super) fn fail_unnoted(&self, claim: &mut Claim, error: ItemError<O::Error>) {
+        self.job.tell_failure(claim.index(), self.member.number, &error);
+        self.fail(claim, error);
+    }
+
+    /// What was noted of an attempt that was cut off.
+    #[cfg(feature = "tokio")]
+    pub(super) fn forgets(&mut self) {
+        self.scribe.iter_mut().for_each(Scribe::forgets);
+    }
+
+    /// With a limiter, a deadline or a retry every item may have to wait, so no claim has more than one.
+    fn claim_size(&self) -> usize {
+        if self.job.waits { 1 } else { self.pace.size() }
+    }
+
+    pub(super) fn try_next(&mut self, now: Instant) -> Next {
+        let (job, size) = (self.job, self.claim_size());
+        match &job.limits {
+            Some(limits) => self.try_next_within(limits, now).0,
+            None => job.dispatcher.try_next(&mut self.member, size, now),
+        }
+    }
+
+    /// A claim of so many items took so long, of which so many have a value now.
+    pub(super) fn learn(&mut self, items: usize, succeeded: usize, took: Duration) {
+        if succeeded > 0 || !self.job.adapts() {
+            self.pace.learn(items, took);
+        } else {
+            self.pace.go_one_by_one(); // items that are refused are quick, and the controller hears of them
+        }
+        self.job.learn(items, took);
+    }
+}
+
+impl<O: Operation> Worker<'_, '_, O> {
     /// Works until there is nothing left for this worker.
     pub(super) fn work(&mut self) {
         let _watched = self.job.watch.as_ref().map(Watch::enter);
@@ -107,14 +151,6 @@ impl<'w, 'j, O: Operation> Worker<'w, 'j, O> {
         }
     }
 
-    fn try_next(&mut self, now: Instant) -> Next {
-        let (job, size) = (self.job, self.claim_size());
-        match &job.limits {
-            Some(limits) => self.try_next_within(limits, now).0,
-            None => job.dispatcher.try_next(&mut self.member, size, now),
-        }
-    }
-
     /// Works a short while, and tells of each item before the next one starts. A panic of `tell` goes on when the claim has come
     /// back.
     pub(super) fn take_turn(&mut self, tell: Tell<'_>) -> Turn {
@@ -133,11 +169,6 @@ impl<'w, 'j, O: Operation> Worker<'w, 'j, O> {
         job.dispatcher.leave(&mut self.member, done, now);
         told.unwrap_or_else(|panic| panic.resume());
         turn
-    }
-
-    /// With a limiter, a deadline or a retry every item may have to wait, so no claim has more than one.
-    fn claim_size(&self) -> usize {
-        if self.job.waits { 1 } else { self.pace.size() }
     }
 
     /// Runs a claim, and learns how long that takes. With `tell`, which hears of each item, item by item, until it panics.
@@ -167,12 +198,7 @@ impl<'w, 'j, O: Operation> Worker<'w, 'j, O> {
             }
         }
         let since = mem::replace(now, clock::now());
-        if counts.succeeded > 0 || !self.job.adapts() {
-            self.pace.learn(items, *now - since);
-        } else {
-            self.pace.go_one_by_one(); // items that are refused are quick, and the controller hears of them
-        }
-        self.job.learn(items, *now - since);
+        self.learn(items, counts.succeeded, *now - since);
         let sample = self.sample(counts.failed + retried, since, *now);
         (Done { counts, left: (claim.len() > 0).then_some(claim), sample }, told)
     }
@@ -209,24 +235,11 @@ impl<'w, 'j, O: Operation> Worker<'w, 'j, O> {
             job.operation
                 .run(item, &mut ItemContext { state, index, attempt: 1, worker, end: stop_at, deadline })
         };
-        if job.source.is_some() {
+        if job.is_stream {
             job.slots.decide_while::<true>(claim, most, gate, op, || job.dispatcher.signal())
         } else {
             job.slots.decide_while::<false>(claim, most, gate, op, || ())
         }
-    }
-
-    #[cold]
-    fn fail_unnoted(&self, claim: &mut Claim, error: ItemError<O::Error>) {
-        self.job.tell_failure(claim.index(), self.member.number, &error);
-        self.fail(claim, error);
-    }
-
-    /// The first item of the claim has come to this error in the end.
-    pub(super) fn fail(&self, claim: &mut Claim, error: ItemError<O::Error>) {
-        // First, so that the consumer of a stream sees no item above the one that stops it.
-        self.job.dispatcher.failed(claim.index());
-        self.job.settle(claim, Err(error));
     }
 }
 
@@ -252,7 +265,7 @@ impl<O: Operation> Worker<'_, '_, O> {
 }
 
 /// A worker that goes counts as gone, also by unwinding.
-impl<O: Operation> Drop for Worker<'_, '_, O> {
+impl<O: Kinds> Drop for Worker<'_, '_, O> {
     fn drop(&mut self) {
         self.give_permit_back();
         if !self.member.is_away() {

@@ -10,7 +10,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 
-use crate::error::{Chain, ItemError};
+use crate::error::{Chain, ItemError, TIMED_OUT};
 use crate::journal_hook::{JournalFailure, Recalled};
 use crate::sync::Mutex;
 use crate::sync::atomic::{AtomicBool, Ordering};
@@ -317,6 +317,7 @@ fn kept<V, E: fmt::Display>(outcome: Result<V, &ItemError<E>>) -> Option<Kept<V>
         // With its causes, where the type of the error tells them that way.
         Err(ItemError::Failed(error)) => Some(Kept::Failed(format!("{error:#}"))),
         Err(ItemError::Panicked(panic)) => Some(Kept::Panicked(panic.message().to_owned())),
+        Err(ItemError::TimedOut) => Some(Kept::Failed(TIMED_OUT.to_owned())),
         Err(ItemError::RateLimiter(error)) => Some(Kept::Refused(Chain(error).to_string())),
         Err(ItemError::FailedEarlier(_) | ItemError::Skipped | ItemError::Interrupted(_)) => None,
     }

@@ -5,14 +5,14 @@ use std::mem;
 use std::time::Duration;
 
 use crate::clock;
-use crate::error::{Chain, ItemError};
+use crate::error::{Chain, ItemError, TIMED_OUT};
 use crate::panic::{self, Panic};
 use crate::sync::{Instant, Mutex};
 use crate::timeline::span::{Attempt, Ending, Texts, Times, nanos, shortened};
 use crate::timeline::track::{KeptAs, Level, Recorded, Room, Track};
 
 /// What an item is called.
-pub(crate) type NameOf<'a, I> = Box<dyn Fn(&I) -> String + Sync + 'a>;
+pub(crate) type NameOf<'a, I> = Box<dyn Fn(&I) -> String + Send + Sync + 'a>;
 
 /// So many spans are kept before a worker tells of it.
 const TOLD_TOGETHER: usize = 256;
@@ -164,6 +164,13 @@ impl<'r, I> Scribe<'r, I> {
         self.open.iter_mut().for_each(|open| open.ended = Some(now));
     }
 
+    /// The attempt was cut off, and is none of those that are told.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn forgets(&mut self) {
+        (self.open, self.asked) = (None, None);
+        self.goes_on();
+    }
+
     /// What the worker has done since was for no attempt, such as making a text.
     pub(crate) fn goes_on(&mut self) {
         self.free_since = self.recorder.now();
@@ -243,6 +250,7 @@ impl End {
         let (ending, note) = match error {
             ItemError::Panicked(panic) => (Ending::Panicked, Some(panic.message().to_owned())),
             ItemError::RateLimiter(error) => (Ending::Refused, Some(Chain(error).to_string())),
+            ItemError::TimedOut => (Ending::Failed, Some(TIMED_OUT.to_owned())),
             ItemError::Interrupted(_) => (Ending::Retried, None),
             ItemError::Failed(_) | ItemError::FailedEarlier(_) | ItemError::Skipped => (Ending::Failed, None),
         };

@@ -10,13 +10,13 @@ use crate::sync::atomic::Ordering;
 
 use super::turnstile::{Refused, Start};
 use super::{Limits, Permit, Turnstile};
-use crate::engine::operation::Operation;
+use crate::engine::operation::Kinds;
 use crate::engine::schedule::{Done, Next};
 use crate::engine::shared::Job;
 use crate::engine::worker::Worker;
 use crate::slots::Claim;
 
-impl<O: Operation> Worker<'_, '_, O> {
+impl<O: Kinds> Worker<'_, '_, O> {
     /// What the worker is to do next, as soon as there is something.
     pub(in crate::engine) fn next_within(
         &mut self,
@@ -134,7 +134,7 @@ impl<O: Operation> Worker<'_, '_, O> {
     }
 }
 
-impl<O: Operation> Job<'_, O> {
+impl<O: Kinds> Job<'_, O> {
     /// The limiters of this attempt hear of a pause.
     pub(in crate::engine) fn pause_limiters(&self, permit: Option<&Permit>, time: Duration) {
         let (Some(limits), Some(permit)) = (&self.limits, permit) else { return };

@@ -340,7 +340,7 @@ impl Schedule {
         }
         let has_others = self.team.other_helpers(member) > 0;
         let wanted = match member.role {
-            Role::Helper if has_others => {
+            Role::Helper | Role::Seat if has_others || member.role == Role::Seat => {
                 let fair = self.fair_size(ask.size);
                 self.window.adapt(ask.size, fair);
                 fair
@@ -350,8 +350,11 @@ impl Schedule {
         };
         let most = wanted.min(self.room(ask.handed_on));
         if most == 0 && wanted > 0 {
-            let enough =
-                if member.has_waited_for_room { 1 } else { wanted.min(self.window.size.div_ceil(2)) };
+            let enough = if member.has_waited_for_room || member.role == Role::Seat {
+                1
+            } else {
+                wanted.min(self.window.size.div_ceil(2))
+            };
             let at = (self.fresh.known().0 + enough).saturating_sub(self.window.size);
             self.wants_room = Some(self.wants_room.map_or(at, |other| other.min(at)));
         }
@@ -364,7 +367,9 @@ impl Schedule {
         if let Solo::Wanted { until } = self.solo {
             return Some(until);
         }
-        let is_first_wait = self.wants_room.is_some() && !mem::replace(&mut member.has_waited_for_room, true);
+        let is_first_wait = self.wants_room.is_some()
+            && member.role != Role::Seat
+            && !mem::replace(&mut member.has_waited_for_room, true);
         is_first_wait.then(|| now + PATIENCE)
     }
 
@@ -431,7 +436,7 @@ impl Schedule {
         let stop_at = self.stop.line();
         let has_room = || self.wants_room.is_none_or(|wanted| handed_on >= wanted);
         // A helper alone does not pull while an item that waits needs it.
-        let may_pull = || self.team.helpers > 1 || self.waiting() == 0;
+        let may_pull = || self.team.has_seats || self.team.helpers > 1 || self.waiting() == 0;
         let may_claim = || {
             !self.returned.is_empty()
                 || self.fresh.has_some(stop_at)
@@ -446,6 +451,12 @@ impl Schedule {
     /// Whether there are items to claim, or others may bring some: by pulling, or out of their claims.
     fn may_bring_items(&self, stop_at: usize) -> bool {
         self.fresh.is_open(stop_at) || !self.returned.is_empty() || self.team.sharing > 0
+    }
+
+    /// Whether nothing runs, and nothing is left to run.
+    #[cfg(feature = "tokio")]
+    pub(super) fn is_idle(&self) -> bool {
+        self.team.busy == 0 && self.is_over()
     }
 
     /// Whether there is nothing left to run, now or later.

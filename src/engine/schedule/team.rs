@@ -14,6 +14,9 @@ pub(in crate::engine) enum Role {
     Helper,
     /// Works now and then, and has something else to look after.
     Caller,
+    /// One of those that a single task has: all of them are one thread, so none keeps another waiting by pulling.
+    #[cfg_attr(not(feature = "tokio"), allow(dead_code, reason = "no batch runs in a task"))]
+    Seat,
 }
 
 /// What a worker does.
@@ -75,6 +78,8 @@ pub(in crate::engine) struct Team {
     asking: usize,
     /// How many run a claim of which idle workers could get something.
     pub(super) sharing: usize,
+    /// Whether they are those of a task.
+    pub(super) has_seats: bool,
     /// How many helpers went because the limit had fallen.
     pub(in crate::engine) sent_away: usize,
     /// How many of the idle sleep, and how many of these were called and have not come yet.
@@ -148,7 +153,8 @@ impl Team {
         count(&mut self.pulling, phase == Phase::Pulling);
         count(&mut self.asking, phase == Phase::Asking);
         count(&mut self.idle, phase == Phase::Idle);
-        count(&mut self.helpers, role == Role::Helper && phase != Phase::Away);
+        count(&mut self.helpers, role != Role::Caller && phase != Phase::Away);
+        self.has_seats |= role == Role::Seat;
     }
 
     /// Whether the worker may become busy.
@@ -160,12 +166,12 @@ impl Team {
     /// the iterator may keep it waiting.
     pub(super) fn is_one_too_many(&self, member: &Member) -> bool {
         let others = self.other_helpers(member) - self.pulling.min(self.other_helpers(member));
-        member.role == Role::Helper && others >= self.limit
+        member.role != Role::Caller && others >= self.limit
     }
 
     /// How many helpers there are beside this worker.
     pub(super) fn other_helpers(&self, member: &Member) -> usize {
-        self.helpers - usize::from(member.role == Role::Helper && !member.is_away())
+        self.helpers - usize::from(member.role != Role::Caller && !member.is_away())
     }
 
     /// How many workers look after the batch. One that pulls what is not wanted any more is waited for elsewhere.

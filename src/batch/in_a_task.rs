@@ -1,0 +1,148 @@
+//! The verbs of async code.
+
+use crate::context::ItemContext;
+use crate::engine::AsyncResults;
+use crate::result::BatchResult;
+use crate::stream::Streamed;
+
+use super::Batch;
+
+/// Verbs of async code: feature `tokio`.
+///
+/// A batch runs in the task that awaits it. Nothing is spawned, so items, operation and values may borrow from the caller and
+/// need not be `Send`. Where all of them are `Send`, the future is, and can be spawned. Dropping the future ends the batch, and
+/// drops what is in flight.
+///
+/// All steps work as on threads, and the [promises](crate::guide::promises) hold. What differs:
+///
+/// - **[`workers`](Batch::workers) is how many items are in flight.** No thread is started for any of them, so thousands are no
+///   trouble. [Adaptive](crate::Workers::adaptive) workers go up to 1,024, unless a greatest number is set.
+/// - **A cancel and a deadline cut off what is in flight**, as [`Interrupted`](crate::ItemError::Interrupted).
+///   [`item_timeout`](Batch::item_timeout) cuts off one attempt, as [`TimedOut`](crate::ItemError::TimedOut). The batch drops the
+///   future where it awaits. A failure that stops the batch cuts off nothing: items that have started come to their end.
+/// - **The future of an operation runs on the task's thread.** One that computes for long, or blocks, holds up all others: give
+///   such work to `spawn_blocking`. After a tenth of a millisecond the batch lets other tasks have the thread.
+/// - **Callbacks** of [`on_progress`](Batch::on_progress) and [`on_tick`](Batch::on_tick) need not be `Send`, so only the thread
+///   that made them calls them. Where a runtime moves the task to another thread, such a call panics and says why. Under
+///   `block_on`, in `#[tokio::main]` without `spawn`, and in a `LocalSet`, a task stays on its thread.
+/// - **A [journal](Batch::journal)** writes and syncs on the task's thread. A sync takes some milliseconds, a few times a second.
+/// - **The iterator, and a [rate limiter](crate::RateLimiter) of your own,** are asked on the task's thread and should not block.
+///
+/// Waits need a runtime of `tokio` with its timer enabled. A batch that waits for nothing runs on any runtime.
+impl<I, It, T, E> Batch<'_, It, T, E>
+where
+    It: Iterator<Item = I>,
+{
+    /// Runs `op` on every item, as many at a time as there are [`workers`](Batch::workers), and returns what they came to, in
+    /// input order, as [`run`](Batch::run) does.
+    ///
+    /// A future that is spawned on a runtime with several threads wants an `async move` closure. With `async`, which borrows what
+    /// it captures, the compiler says "implementation of `Send` is not general enough".
+    ///
+    /// # Panics
+    ///
+    /// As [`run`](Batch::run) does, in the task that awaits it; and if it has to wait where there is no runtime of `tokio`.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use batch_executor::BatchExecutor;
+    /// use std::time::{Duration, Instant};
+    ///
+    /// let executor = BatchExecutor::builder().workers(1_000).build()?;
+    /// let (name, since) = (String::from("row"), Instant::now());
+    /// let rows = executor
+    ///     .batch(0..1_000)
+    ///     .run_async(async |n| {
+    ///         tokio::time::sleep(Duration::from_millis(50)).await;
+    ///         Ok::<_, std::io::Error>(format!("{name} {n}"))
+    ///     })
+    ///     .await
+    ///     .into_values()?;
+    /// assert_eq!(rows[999], "row 999");
+    /// println!("{:?}", since.elapsed());                      // 53ms: all of them were in flight at once
+    /// # Ok(()) }
+    /// ```
+    #[cfg_attr(docsrs, doc(cfg(feature = "tokio")))]
+    pub async fn run_async(self, op: impl AsyncFn(&I) -> Result<T, E>) -> BatchResult<I, T, E> {
+        let Batch { engine, items, settings } = self;
+        let op = async move |item: &I, _: &mut ItemContext<'_>| op(item).await;
+        engine.run_in_task(items, settings, op).await.unwrap_or_else(|panic| panic.resume())
+    }
+
+    /// Like [`run_async`](Batch::run_async), with an operation that is told more than the item, as in
+    /// [`run_with`](Batch::run_with). [`worker`](ItemContext::worker) is a number below the number of items in flight.
+    ///
+    /// # Panics
+    ///
+    /// As [`run_async`](Batch::run_async) does.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use batch_executor::{BatchExecutor, Retry};
+    /// use std::time::Duration;
+    ///
+    /// let result = BatchExecutor::new()
+    ///     .batch(["a", "b"])
+    ///     .retry(Retry::exponential(Duration::from_millis(1), Duration::from_secs(1), 3))
+    ///     .run_async_with(async |id, cx| match cx.attempt() {
+    ///         1 => Err("busy"),
+    ///         _ => Ok(format!("{}{id}", cx.index())),
+    ///     })
+    ///     .await;
+    /// assert_eq!(result.into_values()?, ["0a", "1b"]);
+    /// # Ok(()) }
+    /// ```
+    #[cfg_attr(docsrs, doc(cfg(feature = "tokio")))]
+    pub async fn run_async_with(
+        self,
+        op: impl AsyncFn(&I, &mut ItemContext<'_>) -> Result<T, E>,
+    ) -> BatchResult<I, T, E> {
+        let Batch { engine, items, mut settings } = self;
+        settings.numbered = true;
+        engine.run_in_task(items, settings, op).await.unwrap_or_else(|panic| panic.resume())
+    }
+
+    /// Runs `op` on items while `consume` takes what they come to, as [`stream`](Batch::stream) does, in one task.
+    ///
+    /// `consume` may await whatever it likes, for as long as it likes: what is in flight goes on beside it, up to the
+    /// [`window`](Batch::window). When it returns, the batch drops what is still in flight.
+    ///
+    /// # Panics
+    ///
+    /// As [`stream`](Batch::stream) does, in the task that awaits it; and if it has to wait where there is no runtime of `tokio`.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use batch_executor::BatchExecutor;
+    ///
+    /// let executor = BatchExecutor::builder().workers(16).build()?;
+    /// let streamed = executor
+    ///     .batch(1_u64..)                                         // without end
+    ///     .stream_async(
+    ///         async |n| Ok::<_, String>(n * n),
+    ///         async |results| {
+    ///             let mut sum = 0;
+    ///             while let Some(item) = results.next().await {
+    ///                 sum += item.outcome.unwrap();
+    ///                 if sum > 100 {
+    ///                     break;
+    ///                 }
+    ///             }
+    ///             sum
+    ///         },
+    ///     )
+    ///     .await;
+    /// assert_eq!((streamed.output, streamed.succeeded), (140, 7));
+    /// # Ok(()) }
+    /// ```
+    #[cfg_attr(docsrs, doc(cfg(feature = "tokio")))]
+    pub async fn stream_async<O>(
+        self,
+        op: impl AsyncFn(&I) -> Result<T, E>,
+        consume: impl AsyncFnOnce(&mut AsyncResults<'_, I, T, E>) -> O,
+    ) -> Streamed<O> {
+        let Batch { engine, items, settings } = self;
+        let op = async move |item: &I, _: &mut ItemContext<'_>| op(item).await;
+        engine.stream_in_task(items, settings, op, consume).await.unwrap_or_else(|panic| panic.resume())
+    }
+}

@@ -1,0 +1,89 @@
+//! A future that is under way: its place, and what ends it early.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use futures_util::future::{AbortRegistration, Abortable, Aborted};
+
+use crate::panic::{self, Panic};
+
+/// A place for a future, used again and again.
+pub(super) struct Place<F>(Pin<Box<Option<F>>>);
+
+impl<F> Default for Place<F> {
+    fn default() -> Self {
+        Place(Box::pin(None))
+    }
+}
+
+impl<F: Future> Place<F> {
+    /// Makes the future and polls it once. If it is ready, the place is free again. Says also if any of that has panicked.
+    pub(super) fn start(
+        &mut self,
+        make: impl FnOnce() -> F,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<F::Output, Panic>> {
+        let polled = panic::catch(|| {
+            self.0.set(Some(make()));
+            Pin::new(&mut *self).poll(cx)
+        });
+        match polled {
+            Ok(Poll::Pending) => Poll::Pending,
+            Ok(Poll::Ready(output)) => Poll::Ready(panic::catch(|| self.0.set(None)).map(|()| output)),
+            Err(panic) => {
+                let _ = panic::catch(|| self.0.set(None));
+                Poll::Ready(Err(panic))
+            }
+        }
+    }
+}
+
+impl<F: Future> Future for Place<F> {
+    type Output = F::Output;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
+        match self.0.as_mut().as_pin_mut() {
+            Some(future) => future.poll(cx),
+            None => unreachable!("a place is polled while its future is there"),
+        }
+    }
+}
+
+/// What a future has come to, unless it was cut off.
+pub(super) type Landed<T> = Result<Result<T, Aborted>, Panic>;
+
+/// A future in flight, with the number of its seat.
+pub(super) struct Flight<F> {
+    seat: usize,
+    future: Option<Abortable<Place<F>>>,
+}
+
+impl<F> Flight<F> {
+    pub(super) fn new(seat: usize, place: Place<F>, registration: AbortRegistration) -> Self {
+        Flight { seat, future: Some(Abortable::new(place, registration)) }
+    }
+}
+
+impl<F: Future> Future for Flight<F> {
+    type Output = (usize, Landed<F::Output>);
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let Some(future) = &mut self.future else { unreachable!("a flight that has landed is polled") };
+        let landed = match panic::catch(|| Pin::new(future).poll(cx)) {
+            Ok(Poll::Pending) => return Poll::Pending,
+            Ok(Poll::Ready(landed)) => Ok(landed),
+            Err(panic) => Err(panic),
+        };
+        let future = self.future.take();
+        let dropped = panic::catch(|| drop(future));
+        Poll::Ready((self.seat, landed.and_then(|landed| dropped.map(|()| landed))))
+    }
+}
+
+/// A destructor that panics does not keep other futures from being dropped.
+impl<F> Drop for Flight<F> {
+    fn drop(&mut self) {
+        let future = self.future.take();
+        let _ = panic::catch(|| drop(future));
+    }
+}

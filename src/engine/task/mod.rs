@@ -1,0 +1,194 @@
+//! A batch or stream in one task: its items are futures, of which as many are under way as there are workers, and no thread is
+//! started. The task asks the schedule as a worker does, and has a seat for each future that is under way.
+//!
+//! A future is polled once where it is made. One that is ready then costs no allocation; any other goes to those in flight, of
+//! which only the woken ones are polled again.
+
+mod driver;
+mod flight;
+mod results;
+mod timer;
+
+use std::marker::PhantomData;
+use std::mem;
+use std::pin::pin;
+use std::task::Poll;
+
+use futures_util::task::AtomicWaker;
+
+use crate::clock::{self, TestClock};
+use crate::context::ItemContext;
+use crate::panic::{self, Panic};
+use crate::result::BatchResult;
+use crate::slots::Slots;
+use crate::stream::Streamed;
+use crate::sync::Instant;
+use crate::sync::atomic::{AtomicBool, Ordering};
+use crate::trace::Trace;
+
+use super::operation::{Kinds, Settings};
+use super::parking::{Hears, Held};
+use super::results::Consumed;
+use super::schedule::Schedule;
+use super::shared::Job;
+use super::{Engine, collect, ending};
+
+use driver::{Begun, Driver};
+pub use results::AsyncResults;
+use timer::Timer;
+
+/// Calls the task that runs a batch: something has changed that is not its own doing.
+#[derive(Default)]
+pub(super) struct Call {
+    is_given: AtomicBool,
+    /// The task, while it waits.
+    task: AtomicWaker,
+    /// What waits for the next outcome of a stream.
+    consumer: AtomicWaker,
+}
+
+impl Call {
+    pub(super) fn give(&self) {
+        self.is_given.store(true, Ordering::SeqCst);
+        self.task.wake();
+    }
+
+    fn take(&self) -> bool {
+        self.is_given.swap(false, Ordering::SeqCst)
+    }
+}
+
+/// The types of a batch whose operation is called elsewhere.
+struct InTask<I, T, E>(PhantomData<fn(I) -> (T, E)>);
+
+impl<I, T, E> Kinds for InTask<I, T, E> {
+    type Item = I;
+    type Value = T;
+    type Error = E;
+    type State = ();
+}
+
+impl Engine {
+    /// One batch, from its iterator to its result, as [`run`](Engine::run). Dropped before its end, it drops what is in flight.
+    pub(crate) async fn run_in_task<I, T, E>(
+        &self,
+        items: impl Iterator<Item = I>,
+        mut settings: Settings<'_, I, T, E>,
+        op: impl AsyncFn(&I, &mut ItemContext<'_>) -> Result<T, E>,
+    ) -> Result<BatchResult<I, T, E>, Panic> {
+        let since = self.now_in_task();
+        settings.workers = settings.workers.in_a_task();
+        let items = match collect(items) {
+            Ok(items) => items,
+            Err(items) => return Ok(BatchResult::out_of_memory(items)),
+        };
+        let total = items.len();
+        let admitted = settings.journal.as_ref().map(|journal| panic::catch(|| journal.admit(&items)));
+        let (slots, claim) = match Slots::of(items) {
+            Ok(parts) => parts,
+            Err(items) => return Ok(BatchResult::out_of_memory(items)),
+        };
+        let (mut report, recorder) = settings.observers(since, Some(total));
+        if let Some((report, journal)) = report.as_mut().zip(settings.journal.as_ref()) {
+            report.expects(journal.recorded(total));
+        }
+        let team = settings.team(Some(total), total, recorder.is_some());
+        let workers = team.limit;
+        let schedule = Schedule::of_batch(claim, settings.on_failure, team);
+        let held = Held::new(schedule, since, Hears::Task, &settings, self);
+        let limits = mem::take(&mut settings.limits);
+        let trace = Trace::begin("batch", Some(total), workers);
+        let kinds = InTask(PhantomData);
+        let mut job = Job::new(&kinds, held.dispatcher(), &slots, &settings, recorder, trace);
+        job.limit_by(limits, self.limiter.as_deref(), held.listener());
+        if let Some(admitted) = admitted {
+            job.attend(admitted);
+        }
+        let op = &op;
+        let mut driver =
+            Driver::new(&job, self.clock.clone(), report, std::iter::empty(), |begun| async move {
+                let Begun { item, index, attempt, worker, end, deadline } = begun;
+                let state = &mut ();
+                op(&item, &mut ItemContext { state, index, attempt, worker, end, deadline }).await
+            });
+        std::future::poll_fn(|cx| driver.poll(cx)).await;
+        let ended = driver.end();
+        let _clock = clock::enter(self.clock.as_ref());
+        let _now = clock::enter_task(Timer::now);
+        let ending = job.end(ended);
+        ending::of_batch(ending, held.dispatcher(), slots, || settings.discard())
+    }
+
+    /// One stream, from its iterator to the end of its consumer, as [`stream`](Engine::stream).
+    pub(crate) async fn stream_in_task<I, T, E, R>(
+        &self,
+        items: impl Iterator<Item = I>,
+        mut settings: Settings<'_, I, T, E>,
+        op: impl AsyncFn(&I, &mut ItemContext<'_>) -> Result<T, E>,
+        consume: impl AsyncFnOnce(&mut AsyncResults<'_, I, T, E>) -> R,
+    ) -> Result<Streamed<R>, Panic> {
+        let since = self.now_in_task();
+        settings.workers = settings.workers.in_a_task();
+        let (least, most) = items.size_hint();
+        let hint = most.filter(|most| *most == least);
+        let (report, recorder) = settings.observers(since, hint);
+        let at_once = most.unwrap_or(usize::MAX).min(settings.flow.window.unwrap_or(usize::MAX)).max(1);
+        let team = settings.team(hint, at_once, recorder.is_some());
+        let workers = team.limit;
+        let (slots, reader) = Slots::ring(settings.most_under_way(workers).min(at_once), settings.flow.order);
+        let window = settings.window(workers, slots.room());
+        let schedule = Schedule::of_stream(window, settings.on_failure, team);
+        let held = Held::new(schedule, since, Hears::Task, &settings, self);
+        let limits = mem::take(&mut settings.limits);
+        let trace = Trace::begin("stream", hint, workers);
+        let kinds = InTask(PhantomData);
+        let mut job = Job::new(&kinds, held.dispatcher(), &slots, &settings, recorder, trace);
+        job.limit_by(limits, self.limiter.as_deref(), held.listener());
+        let op = &op;
+        let mut driver = Driver::new(&job, self.clock.clone(), report, items, |begun| async move {
+            let Begun { item, index, attempt, worker, end, deadline } = begun;
+            let state = &mut ();
+            op(&item, &mut ItemContext { state, index, attempt, worker, end, deadline }).await
+        });
+        let mut results = AsyncResults::new(&slots, held.dispatcher(), reader);
+        let output = {
+            let mut consumer = pin!(consume(&mut results));
+            let mut output = None;
+            std::future::poll_fn(|cx| {
+                loop {
+                    let is_over = driver.poll(cx).is_ready();
+                    let before = job.dispatcher.handed_on();
+                    if output.is_none() {
+                        let polled = panic::catch(|| consumer.as_mut().poll(cx));
+                        match polled {
+                            Ok(Poll::Ready(value)) => output = Some(Ok(value)),
+                            Err(panic) => output = Some(Err(panic)),
+                            Ok(Poll::Pending) if job.dispatcher.handed_on() > before => continue,
+                            Ok(Poll::Pending) => return Poll::Pending,
+                        }
+                        job.dispatcher.close(None);
+                    } else if is_over {
+                        return Poll::Ready(());
+                    } else {
+                        return Poll::Pending;
+                    }
+                }
+            })
+            .await;
+            output.unwrap_or_else(|| unreachable!("the consumer has ended"))
+        };
+        let drawn = results.drawn();
+        let (pulled, has_ended) = job.dispatcher.read(Schedule::known);
+        let is_complete = has_ended && drawn.counts.decided() == pulled;
+        let consumed = Consumed::new(output, drawn, is_complete);
+        let ended = driver.end();
+        let _clock = clock::enter(self.clock.as_ref());
+        let _now = clock::enter_task(Timer::now);
+        let ending = job.end(ended);
+        ending::of_stream(ending, held.dispatcher(), slots, consumed, || settings.discard())
+    }
+
+    fn now_in_task(&self) -> Instant {
+        self.clock.as_ref().map_or_else(Timer::now, TestClock::now)
+    }
+}

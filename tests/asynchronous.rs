@@ -1,0 +1,589 @@
+//! Batches in a task: the same steps and promises, thousands in flight, and what hangs is cut off.
+#![cfg(feature = "tokio")]
+
+use std::cell::{Cell, RefCell};
+use std::future::pending;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use batch_executor::{
+    BatchExecutor, CancelToken, Concurrency, Control, ItemError, Limit, RateLimit, Retry, RetryDecision,
+    StopReason, Workers,
+};
+use tokio::time::{Instant, sleep, timeout};
+
+const SECOND: Duration = Duration::from_secs(1);
+const MILLI: Duration = Duration::from_millis(1);
+
+fn executor(workers: usize) -> BatchExecutor {
+    BatchExecutor::builder().workers(workers).stop_on_error(false).build().unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn outcomes_come_in_input_order_whatever_order_they_end_in() {
+    let since = Instant::now();
+    let items: Vec<u32> = (0..100).map(|n| (n * 37) % 100).collect();
+    let result = executor(10)
+        .batch(items.clone())
+        .run_async(async |&n| {
+            sleep(n * MILLI).await;
+            if n % 7 == 0 { Err(n) } else { Ok(n * 2) }
+        })
+        .await;
+    assert_eq!((result.succeeded(), result.failed(), result.workers()), (85, 15, 10));
+    for (n, outcome) in items.iter().zip(result.outcomes()) {
+        match outcome {
+            Ok(value) => assert_eq!(*value, n * 2),
+            Err(error) => assert!(matches!(error, ItemError::Failed(failed) if failed == n && n % 7 == 0)),
+        }
+    }
+    assert!(since.elapsed() < 700 * MILLI, "{:?} by the runtime's clock: 4,950 ms in tens", since.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn never_more_are_in_flight_than_there_are_workers() {
+    let (now, most) = (Cell::new(0), Cell::new(0));
+    let result = executor(7)
+        .batch(0..100_u32)
+        .run_async(async |n| {
+            now.set(now.get() + 1);
+            most.set(most.get().max(now.get()));
+            sleep((n % 5) * MILLI).await;
+            now.set(now.get() - 1);
+            Ok::<_, String>(())
+        })
+        .await;
+    assert!(result.is_success());
+    assert_eq!((most.get(), now.get()), (7, 0));
+}
+
+#[tokio::test]
+async fn nothing_has_to_be_send_and_everything_may_borrow() {
+    let (words, lengths) = (vec![String::from("one"), String::from("three")], RefCell::new(Vec::new()));
+    let shared = Rc::new(1);
+    let result = executor(2)
+        .batch(&words)
+        .run_async(async |word| {
+            tokio::task::yield_now().await;
+            lengths.borrow_mut().push(word.len());
+            Ok::<_, Rc<str>>(Rc::clone(&shared))
+        })
+        .await;
+    assert_eq!((result.succeeded(), Rc::strong_count(&shared)), (2, 3));
+    lengths.borrow_mut().sort_unstable();
+    assert_eq!(*lengths.borrow(), [3, 5]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_batch_can_be_spawned() {
+    let factor = Arc::new(3);
+    let task = tokio::spawn(async move {
+        let executor = executor(5);
+        let mut result = executor
+            .batch(0..50_u32)
+            .retry(Retry::exponential(MILLI, MILLI, 2))
+            .run_async(async move |n| {
+                sleep((n % 3) * MILLI).await;
+                Ok::<_, String>(n * *factor)
+            })
+            .await
+            .into_values()
+            .unwrap();
+        let streamed = executor
+            .batch(0..50_u32)
+            .stream_async(
+                async move |n| Ok::<_, String>(*n),
+                async move |results| {
+                    let mut sum = 0;
+                    while let Some(item) = results.next().await {
+                        tokio::task::yield_now().await;
+                        sum += item.outcome.unwrap();
+                    }
+                    sum
+                },
+            )
+            .await;
+        result.push(streamed.output);
+        result
+    });
+    let values = task.await.unwrap();
+    assert_eq!(values[..50], (0..50).map(|n| n * 3).collect::<Vec<_>>());
+    assert_eq!(values[50], 1225);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_error_is_that_of_the_lowest_index_and_what_had_started_is_kept() {
+    for workers in [1, 3, 16] {
+        let executor = BatchExecutor::builder().workers(workers).build().unwrap();
+        let result = executor
+            .batch(0..64_u32)
+            .run_async(async |&n| {
+                sleep((64 - n) * MILLI).await;
+                if n == 9 || n == 11 { Err(n) } else { Ok(n) }
+            })
+            .await;
+        assert_eq!(result.stopped(), Some(StopReason::ItemFailed { index: 9 }), "{workers}");
+        assert!(result.outcomes()[..9].iter().all(Result::is_ok));
+        let decided = result.succeeded() + result.failed();
+        assert!(decided < 10 + workers && result.skipped() == 64 - decided, "{decided} with {workers}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_panic_is_an_outcome_before_and_after_an_await() {
+    let result = executor(4)
+        .batch(0..6)
+        .run_async(async |&n| {
+            assert!(n != 1, "one");
+            sleep(MILLI).await;
+            assert!(n != 4, "four");
+            Ok::<_, String>(n)
+        })
+        .await;
+    assert_eq!((result.succeeded(), result.failed()), (4, 2));
+    for (index, message) in [(1, "one"), (4, "four")] {
+        assert!(
+            matches!(&result.outcomes()[index], Err(ItemError::Panicked(panic)) if panic.message() == message)
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn items_that_fail_are_tried_again_and_hold_no_place_meanwhile() {
+    let since = Instant::now();
+    let result = executor(2)
+        .batch(0..20)
+        .retry(Retry::delays(|| [SECOND, 2 * SECOND].into_iter()))
+        .run_async_with(async |&n, cx| {
+            sleep(MILLI).await;
+            if n < 2 && cx.attempt() < 3 { Err("busy") } else { Ok((cx.attempt(), since.elapsed())) }
+        })
+        .await;
+    let values: Vec<_> = result.into_values().unwrap();
+    assert_eq!((values[0].0, values[1].0), (3, 3));
+    assert!(values[0].1 >= 3 * SECOND && values[0].1 < 4 * SECOND);
+    assert!(values[2..].iter().all(|(attempts, at)| *attempts == 1 && *at < SECOND), "{values:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pause_of_all_holds_all_back() {
+    let since = Instant::now();
+    let retry = Retry::exponential(MILLI, MILLI, 3).when(|_: &&str| RetryDecision::PauseAll(10 * SECOND));
+    let result = executor(1)
+        .batch(0..5)
+        .retry(retry)
+        .run_async_with(
+            async |&n, cx| if n == 1 && cx.attempt() == 1 { Err("429") } else { Ok(since.elapsed()) },
+        )
+        .await;
+    let values = result.into_values().unwrap();
+    assert!(values[0] < SECOND && values[1..].iter().all(|at| *at >= 10 * SECOND), "{values:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_attempt_that_hangs_is_cut_off_and_tried_again() {
+    let since = Instant::now();
+    let hangs = async |&n: &usize, attempt: usize| {
+        if n % 50 == 7 && (n < 100 || attempt == 1) {
+            pending::<()>().await;
+        }
+        sleep(MILLI).await;
+        Ok::<_, String>(attempt)
+    };
+    let batch = || executor(8);
+    let executor = batch();
+    let result = executor
+        .batch(0..200)
+        .item_timeout(SECOND)
+        .retry(Retry::delays(|| [MILLI; 2].into_iter()))
+        .run_async_with(async |n, cx| hangs(n, cx.attempt()).await)
+        .await;
+    let timed_out: Vec<_> = result.failures().map(|failure| (failure.index, failure.attempts)).collect();
+    assert_eq!(timed_out, [(7, 3), (57, 3)]);
+    assert!(result.failures().all(|failure| matches!(failure.error, ItemError::TimedOut)));
+    assert!(matches!(result.outcomes()[107], Ok(2)) && matches!(result.outcomes()[157], Ok(2)));
+    assert_eq!(result.succeeded(), 198);
+    assert!(since.elapsed() < 5 * SECOND, "{:?}", since.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cancel_cuts_off_what_is_in_flight() {
+    let token = CancelToken::new();
+    let dropped = Rc::new(());
+    let other = token.clone();
+    let run = async {
+        executor(4)
+            .batch(0..10)
+            .cancel_on(&token)
+            .run_async(async |&n| {
+                let _held = Rc::clone(&dropped);
+                if n >= 2 {
+                    pending::<()>().await;
+                }
+                Ok::<_, String>(n)
+            })
+            .await
+    };
+    let cancel = async {
+        sleep(SECOND).await;
+        assert_eq!(Rc::strong_count(&dropped), 5, "four are in flight");
+        other.cancel();
+    };
+    let (result, ()) = tokio::join!(run, cancel);
+    assert_eq!(result.stopped(), Some(StopReason::Cancelled));
+    assert_eq!((result.succeeded(), result.skipped(), Rc::strong_count(&dropped)), (2, 8, 1));
+    let interrupted =
+        |outcome: &Result<_, ItemError<String>>| matches!(outcome, Err(ItemError::Interrupted(None)));
+    assert!(result.outcomes()[2..6].iter().all(interrupted), "{:?}", result.outcomes());
+    assert!(result.outcomes()[6..].iter().all(|outcome| matches!(outcome, Err(ItemError::Skipped))));
+    assert_eq!((result.attempts(2), result.attempts(6)), (1, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_deadline_cuts_off_what_is_in_flight() {
+    let since = Instant::now();
+    let result = executor(3)
+        .batch(0..9)
+        .timeout(2 * SECOND)
+        .run_async(async |_| Ok::<_, String>(pending::<()>().await))
+        .await;
+    assert_eq!(result.stopped(), Some(StopReason::DeadlineExceeded));
+    assert_eq!((result.succeeded(), since.elapsed().as_secs()), (0, 2));
+    assert!(
+        result.outcomes()[..3].iter().all(|outcome| matches!(outcome, Err(ItemError::Interrupted(None))))
+    );
+}
+
+/// Counts what of it is alive.
+#[derive(Clone)]
+struct Counted(#[expect(dead_code, reason = "counted")] Rc<()>);
+
+#[tokio::test(start_paused = true)]
+async fn a_future_that_is_dropped_drops_everything() {
+    let alive = Rc::new(());
+    for workers in [1, 5] {
+        for millis in [0, 3, 20] {
+            let items: Vec<_> = (0..40_u32).map(|n| (n, Counted(alive.clone()))).collect();
+            let executor = executor(workers);
+            let run = executor
+                .batch(items)
+                .limit(Limit::at_once(4))
+                .retry(Retry::delays(|| [MILLI; 2].into_iter()))
+                .run_async(async |(n, held)| {
+                    sleep((n % 4) * MILLI).await;
+                    if n % 3 == 0 { Err(held.clone()) } else { Ok(held.clone()) }
+                });
+            assert!(timeout(millis * MILLI, run).await.is_err() || millis > 3);
+            assert_eq!(Rc::strong_count(&alive), 1, "{workers} workers, {millis} ms");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_that_is_dropped_drops_everything() {
+    let alive = Rc::new(());
+    for is_ordered in [true, false] {
+        let executor = executor(3);
+        let mut batch = executor.batch((0..40_u32).map(|n| (n, Counted(alive.clone()))));
+        if !is_ordered {
+            batch = batch.unordered();
+        }
+        let stream = batch.stream_async(
+            async |(n, held)| {
+                sleep((n % 4) * MILLI).await;
+                Ok::<_, String>(held.clone())
+            },
+            async |results| {
+                let mut kept = Vec::new();
+                while let Some(item) = results.next().await {
+                    kept.push(item);
+                }
+                pending::<()>().await;
+            },
+        );
+        assert!(timeout(9 * MILLI, stream).await.is_err());
+        assert_eq!(Rc::strong_count(&alive), 1);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn limits_hold_and_what_waits_for_one_keeps_nothing_else_waiting() {
+    let since = Instant::now();
+    let (now, most) = (Cell::new(0), Cell::new(0));
+    let result = executor(64)
+        .batch(0..100_u32)
+        .limit(Limit::per_key(|n| n % 2, |_| Limit::at_once(3)))
+        .limit(Limit::rate(RateLimit::per_second(100)))
+        .run_async(async |_| {
+            now.set(now.get() + 1);
+            most.set(most.get().max(now.get()));
+            sleep(100 * MILLI).await;
+            now.set(now.get() - 1);
+            Ok::<_, String>(())
+        })
+        .await;
+    assert!(result.is_success());
+    assert_eq!(most.get(), 6);
+    // 100 items, 6 at once, 100 ms each.
+    assert!((1650..2100).contains(&since.elapsed().as_millis()), "{:?}", since.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn slots_are_shared_with_other_batches() {
+    let slots = Concurrency::new(2);
+    let (now, most) = (Cell::new(0), Cell::new(0));
+    let run = async || {
+        let executor = executor(8);
+        let op = async |_: &i32| {
+            now.set(now.get() + 1);
+            most.set(most.get().max(now.get()));
+            sleep(MILLI).await;
+            now.set(now.get() - 1);
+            Ok::<_, String>(())
+        };
+        executor.batch(0..20).limit(Limit::at_once(slots.clone())).run_async(op).await.succeeded()
+    };
+    assert_eq!(tokio::join!(run(), run()), (20, 20));
+    assert_eq!(most.get(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn progress_and_ticks_come_in_the_task() {
+    let (seen, ticks) = (RefCell::new(Vec::new()), RefCell::new(Vec::new()));
+    let result = executor(3)
+        .batch(0..9_u32)
+        .on_progress(|progress| seen.borrow_mut().push(progress.completed))
+        .on_tick(SECOND, |progress| ticks.borrow_mut().push((progress.completed, progress.running)))
+        .run_async(async |_| {
+            sleep(Duration::from_millis(1500)).await;
+            Ok::<_, String>(())
+        })
+        .await;
+    assert!(result.is_success());
+    assert_eq!(*seen.borrow(), (1..=9).collect::<Vec<_>>());
+    assert_eq!(*ticks.borrow(), [(0, 3), (3, 3), (6, 3), (6, 3)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_control_pauses_shows_and_changes_the_number() {
+    let (control, since) = (Control::new(), Instant::now());
+    let run = async {
+        executor(4)
+            .batch(0..20_u32)
+            .control(&control)
+            .run_async(async |_| {
+                sleep(SECOND).await;
+                Ok::<_, String>(since.elapsed().as_secs())
+            })
+            .await
+            .into_values()
+            .unwrap()
+    };
+    let hand = async {
+        sleep(500 * MILLI).await;
+        let running: Vec<_> = control.snapshot().running.iter().map(|running| running.index).collect();
+        assert_eq!(
+            {
+                let mut r = running;
+                r.sort_unstable();
+                r
+            },
+            [0, 1, 2, 3]
+        );
+        control.pause();
+        sleep(10 * SECOND).await;
+        assert!(control.snapshot().running.is_empty());
+        control.set_workers(16);
+        control.resume();
+    };
+    let (ended, ()) = tokio::join!(run, hand);
+    assert_eq!(ended, [vec![1; 4], vec![11; 16]].concat());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_hands_on_in_order_within_its_window_and_its_consumer_starves_nothing() {
+    let (started, ended) = (Cell::new(0), Cell::new(0));
+    let streamed = executor(4)
+        .batch(0..30_u32)
+        .window(8)
+        .stream_async(
+            async |&n| {
+                started.set(started.get() + 1);
+                sleep((n % 3) * MILLI).await;
+                ended.set(ended.get() + 1);
+                Ok::<_, String>(n)
+            },
+            async |results| {
+                let mut got = Vec::new();
+                while let Some(item) = results.next().await {
+                    got.push(item.outcome.unwrap());
+                    sleep(SECOND).await;
+                    let window = (got.len() + 7).min(30);
+                    assert_eq!(
+                        (started.get(), ended.get()),
+                        (window, window),
+                        "what is in flight goes on meanwhile"
+                    );
+                }
+                got
+            },
+        )
+        .await;
+    assert_eq!(streamed.output, (0..30).collect::<Vec<_>>());
+    assert_eq!((streamed.succeeded, streamed.stopped), (30, None));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_unordered_stream_hands_on_what_is_ready() {
+    let streamed = executor(4)
+        .batch([40, 10, 30, 20_u32])
+        .unordered()
+        .stream_async(
+            async |&n| {
+                sleep(n * MILLI).await;
+                Ok::<_, String>(n)
+            },
+            async |results| {
+                let mut got = Vec::new();
+                while let Some(item) = results.next().await {
+                    got.push(item.item);
+                }
+                got
+            },
+        )
+        .await;
+    assert_eq!(streamed.output, [10, 20, 30, 40]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_stops_at_the_lowest_failure() {
+    for is_ordered in [true, false] {
+        let executor = BatchExecutor::builder().workers(4).build().unwrap();
+        let mut batch = executor.batch(0..u32::MAX);
+        if !is_ordered {
+            batch = batch.unordered();
+        }
+        let streamed = batch
+            .stream_async(
+                async |&n| {
+                    sleep((n % 5) * MILLI).await;
+                    if n == 17 || n == 19 { Err(n) } else { Ok(n) }
+                },
+                async |results| {
+                    let mut got = Vec::new();
+                    while let Some(item) = results.next().await {
+                        got.push(item.index);
+                    }
+                    got
+                },
+            )
+            .await;
+        assert_eq!(streamed.stopped, Some(StopReason::ItemFailed { index: 17 }));
+        let mut got = streamed.output;
+        if is_ordered {
+            assert_eq!(got, (0..18).collect::<Vec<_>>());
+        } else {
+            got.sort_unstable();
+            assert!(got.starts_with(&(0..18).collect::<Vec<_>>()) && got.len() <= 22, "{got:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn ten_thousand_are_in_flight_on_one_thread() {
+    let (now, most) = (Cell::new(0), Cell::new(0));
+    let result = executor(10_000)
+        .batch(0..10_000)
+        .run_async(async |_| {
+            now.set(now.get() + 1);
+            most.set(most.get().max(now.get()));
+            while now.get() < 10_000 && most.get() < 10_000 {
+                tokio::task::yield_now().await;
+            }
+            now.set(now.get() - 1);
+            Ok::<_, String>(std::thread::current().id())
+        })
+        .await;
+    let here = std::thread::current().id();
+    assert_eq!((most.get(), result.workers()), (10_000, 10_000));
+    assert!(result.values().all(|thread| *thread == here));
+}
+
+#[tokio::test(start_paused = true)]
+async fn adaptive_workers_go_far_beyond_the_threads_where_items_wait() {
+    let executor = BatchExecutor::builder().workers(Workers::adaptive()).build().unwrap();
+    let since = Instant::now();
+    let result = executor
+        .batch(0..20_000)
+        .run_async(async |_| {
+            sleep(50 * MILLI).await;
+            Ok::<_, String>(())
+        })
+        .await;
+    assert!(result.is_success());
+    assert!(result.workers() > 64, "{}", result.workers());
+    println!("{} in flight, {:?}", result.workers(), since.elapsed());
+}
+
+#[tokio::test]
+async fn an_executor_with_a_test_clock_waits_by_it() {
+    let clock = batch_executor::TestClock::new();
+    let executor = BatchExecutor::builder().workers(4).clock(clock.clone()).build().unwrap();
+    let result = executor
+        .batch(0..4)
+        .retry(Retry::delays(|| [3600 * SECOND].into_iter()))
+        .run_async_with(async |n, cx| if cx.attempt() == 1 { Err("down") } else { Ok(*n) })
+        .await;
+    assert!(result.is_success());
+    assert_eq!(clock.elapsed(), 3600 * SECOND);
+}
+
+#[test]
+fn a_batch_that_waits_for_nothing_needs_no_runtime() {
+    let executor = executor(4);
+    let run = executor.batch(0..1_000).run_async(async |n| Ok::<_, String>(n + 1));
+    let mut run = std::pin::pin!(run);
+    let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
+    let result = loop {
+        if let std::task::Poll::Ready(result) = run.as_mut().poll(&mut cx) {
+            break result;
+        }
+    };
+    assert!(result.into_values().unwrap().into_iter().eq(1..=1_000));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_panic_of_a_callback_or_of_the_iterator_unwinds_where_the_batch_is_awaited() {
+    let of_callback = async {
+        let batch = executor(2)
+            .batch(0..9)
+            .on_progress(|_| panic!("the callback"))
+            .run_async(async |n| Ok::<_, String>(*n))
+            .await;
+        batch.succeeded()
+    };
+    let of_consumer = async {
+        let consume =
+            async |_: &mut batch_executor::AsyncResults<'_, i32, i32, String>| panic!("the consumer");
+        executor(2).batch(0..9).stream_async(async |n| Ok::<_, String>(*n), consume).await.succeeded
+    };
+    for (message, panics) in [
+        ("the callback", tokio::task::LocalSet::new().run_until(caught(of_callback)).await),
+        ("the consumer", tokio::task::LocalSet::new().run_until(caught(of_consumer)).await),
+    ] {
+        assert_eq!(panics, Some(message.to_owned()));
+    }
+}
+
+async fn caught<T>(run: impl Future<Output = T>) -> Option<String> {
+    let mut run = std::pin::pin!(run);
+    std::future::poll_fn(|cx| {
+        let polled = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| run.as_mut().poll(cx)));
+        match polled {
+            Ok(polled) => polled.map(|_| None),
+            Err(panic) => std::task::Poll::Ready(panic.downcast_ref::<&str>().map(ToString::to_string)),
+        }
+    })
+    .await
+}
