@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::mem;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures_util::StreamExt;
@@ -25,11 +25,29 @@ use super::super::report::Report;
 use super::super::schedule::{Done, Next, Role};
 use super::super::shared::Job;
 use super::super::worker::Worker;
-use super::flight::{Flight, Landed, Place};
+use super::flight::{Flight, Flown, Landed, Place};
 use super::timer::Timer;
 
 /// After so long the task lets others have the thread.
 const TURN: Duration = Duration::from_micros(100);
+
+/// For how long the task keeps its thread.
+struct Turn {
+    since: Instant,
+    steps: u32,
+}
+
+impl Turn {
+    fn begin() -> Self {
+        Turn { since: Instant::now(), steps: 0 }
+    }
+
+    /// Whether it is over after one more step. A look at the clock takes as long as a quick item, so not each step takes one.
+    fn is_over(&mut self) -> bool {
+        self.steps += 1;
+        self.steps % 8 == 0 && self.since.elapsed() >= TURN
+    }
+}
 
 /// What a future is made of.
 pub(super) struct Begun<'s, I> {
@@ -76,6 +94,8 @@ pub(super) struct Driver<'d, 'j, 'r, K: Kinds, It, M, F> {
     seats: Vec<Seat<'d, 'j, K>>,
     free: Vec<usize>,
     spare: Option<Place<F>>,
+    /// The last future was ready when it was polled first.
+    expects_ready: bool,
     /// When items in flight are to be cut off, and which.
     timeouts: BTreeSet<(Instant, usize)>,
     /// When something may start that may not now.
@@ -114,6 +134,7 @@ where
             seats: Vec::new(),
             free: Vec::new(),
             spare: None,
+            expects_ready: true,
             timeouts: BTreeSet::new(),
             next_start: None,
             timer: Timer::default(),
@@ -132,7 +153,7 @@ where
         let _clock = clock::enter(clock.as_ref());
         let _now = clock::enter_task(Timer::now);
         let _within = job.trace.enter();
-        let since = Instant::now();
+        let turn = Turn::begin();
         loop {
             if let Some(call) = &job.dispatcher.call {
                 call.take();
@@ -147,7 +168,7 @@ where
                 self.call_consumer();
                 return Poll::Ready(());
             }
-            if since.elapsed() >= TURN {
+            if turn.since.elapsed() >= TURN {
                 self.call_consumer();
                 cx.waker().wake_by_ref();
                 return Poll::Pending;
@@ -174,8 +195,8 @@ where
             return Poll::Ready(());
         }
         // Those that have been started since are polled for the first time.
-        if let Poll::Ready(Some((seat, landed))) = self.flights.poll_next_unpin(cx) {
-            self.has_landed(seat, landed);
+        if let Poll::Ready(Some(flown)) = self.flights.poll_next_unpin(cx) {
+            self.has_landed(flown.seat, flown);
             return Poll::Ready(());
         }
         let Some(due) = self.due() else { return Poll::Pending };
@@ -223,10 +244,10 @@ where
 
     /// Polls the futures that were woken, for a turn at most. Whether one of them was ready.
     fn land(&mut self, cx: &mut Context<'_>) -> bool {
-        let (since, before) = (Instant::now(), self.flights.len());
-        while let Poll::Ready(Some((seat, landed))) = self.flights.poll_next_unpin(cx) {
-            self.has_landed(seat, landed);
-            if since.elapsed() >= TURN {
+        let (mut turn, before) = (Turn::begin(), self.flights.len());
+        while let Poll::Ready(Some(flown)) = self.flights.poll_next_unpin(cx) {
+            self.has_landed(flown.seat, flown);
+            if turn.is_over() {
                 break;
             }
         }
@@ -236,11 +257,14 @@ where
     /// Starts what may start, for a turn at most. What waits for something else says when to look again.
     fn start(&mut self) {
         self.next_start = None;
-        let (since, mut now) = (Instant::now(), clock::now());
-        while since.elapsed() < TURN && self.flights.len() < self.job.dispatcher.limit() {
+        let (mut turn, limit) = (Turn::begin(), self.job.dispatcher.limit());
+        let mut now = clock::now();
+        while self.flights.len() < limit && !turn.is_over() {
             let number = self.free.pop().unwrap_or_else(|| self.add_seat());
             match self.seats[number].worker.try_next(now) {
-                Next::Run { claim, is_retry } => self.run_claim(number, claim, is_retry, now),
+                Next::Run { claim, is_retry } => {
+                    now = self.run_claim(number, claim, is_retry, now).unwrap_or(now)
+                }
                 Next::Pull { index, most } => {
                     self.pull(index, most);
                     self.free.push(number);
@@ -251,7 +275,6 @@ where
                     return;
                 }
             }
-            now = clock::now();
         }
     }
 
@@ -280,7 +303,8 @@ where
         }
     }
 
-    fn run_claim(&mut self, number: usize, claim: Claim, is_retry: bool, now: Instant) {
+    /// Runs a claim, which was made now. When it came to its end, if it did.
+    fn run_claim(&mut self, number: usize, claim: Claim, is_retry: bool, now: Instant) -> Option<Instant> {
         self.seats[number].worker.turns_to(&claim, is_retry);
         let items = claim.len();
         let run = Run {
@@ -295,11 +319,11 @@ where
             due: None,
             is_late: false,
         };
-        self.go_on(number, run);
+        self.go_on(number, run)
     }
 
     /// Runs the items of the claim up to the first that is not ready at once.
-    fn go_on(&mut self, number: usize, mut run: Run<'j, K::Error>) {
+    fn go_on(&mut self, number: usize, mut run: Run<'j, K::Error>) -> Option<Instant> {
         while run.claim.len() > 0 {
             match self.open(number, &mut run) {
                 Ok(true) => {}
@@ -316,10 +340,14 @@ where
                 end: job.dispatcher.stop_at(),
                 deadline,
             };
-            let mut place = self.spare.take().unwrap_or_default();
-            let make = &self.make;
-            match place.start(|| make(begun), &mut Context::from_waker(Waker::noop())) {
-                Poll::Pending => return self.take_off(number, run, place),
+            let (mut place, make) = (self.spare.take().unwrap_or_default(), &self.make);
+            let polled = place.start(|| make(begun), self.expects_ready);
+            self.expects_ready = polled.is_ready();
+            match polled {
+                Poll::Pending => {
+                    self.take_off(number, run, place);
+                    return None;
+                }
                 Poll::Ready(outcome) => {
                     self.spare = Some(place);
                     if !self.decide(number, &mut run, outcome.map(Ok)) {
@@ -328,7 +356,7 @@ where
                 }
             }
         }
-        self.done(number, run);
+        Some(self.done(number, run))
     }
 
     /// Whether the first item of the claim is to run, or has been decided; an error if it may not start.
@@ -378,8 +406,9 @@ where
         self.flights.push(Flight::new(number, place, registration));
     }
 
-    fn has_landed(&mut self, number: usize, landed: Landed<F::Output>) {
+    fn has_landed(&mut self, number: usize, Flown { landed, polls, .. }: Flown<F::Output>) {
         let Some(mut run) = self.seats[number].run.take() else { return };
+        self.expects_ready |= polls == 1;
         run.abort = None;
         if let Some(due) = run.due.take() {
             self.timeouts.remove(&(due, number));
@@ -427,7 +456,7 @@ where
     }
 
     /// The seat is free again.
-    fn done(&mut self, number: usize, run: Run<'j, K::Error>) {
+    fn done(&mut self, number: usize, run: Run<'j, K::Error>) -> Instant {
         let (job, worker, now) = (self.job, &mut self.seats[number].worker, clock::now());
         let Run { claim, items, since, counts, retried, .. } = run;
         worker.learn(items, counts.succeeded, now.saturating_duration_since(since));
@@ -443,6 +472,7 @@ where
         job.dispatcher.leave(&mut worker.member, done, now);
         self.has_news = true;
         self.free.push(number);
+        now
     }
 
     /// Makes the calls that are due, and has the controller look around.

@@ -1,7 +1,7 @@
 //! A future that is under way: its place, and what ends it early.
 
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 
 use futures_util::future::{AbortRegistration, Abortable, Aborted};
 
@@ -17,15 +17,18 @@ impl<F> Default for Place<F> {
 }
 
 impl<F: Future> Place<F> {
-    /// Makes the future and polls it once. If it is ready, the place is free again. Says also if any of that has panicked.
+    /// Makes the future, and polls it once if it `may_be_ready`. If it is, the place is free again. Says also if any of that has
+    /// panicked.
     pub(super) fn start(
         &mut self,
         make: impl FnOnce() -> F,
-        cx: &mut Context<'_>,
+        may_be_ready: bool,
     ) -> Poll<Result<F::Output, Panic>> {
         let polled = panic::catch(|| {
             self.0.set(Some(make()));
-            Pin::new(&mut *self).poll(cx)
+            // One that is not ready is polled again with a waker of its own.
+            let mut cx = Context::from_waker(Waker::noop());
+            if may_be_ready { Pin::new(&mut *self).poll(&mut cx) } else { Poll::Pending }
         });
         match polled {
             Ok(Poll::Pending) => Poll::Pending,
@@ -55,20 +58,30 @@ pub(super) type Landed<T> = Result<Result<T, Aborted>, Panic>;
 /// A future in flight, with the number of its seat.
 pub(super) struct Flight<F> {
     seat: usize,
+    polls: u32,
     future: Option<Abortable<Place<F>>>,
+}
+
+/// A flight that has ended.
+pub(super) struct Flown<T> {
+    pub(super) seat: usize,
+    pub(super) landed: Landed<T>,
+    /// How often it was polled.
+    pub(super) polls: u32,
 }
 
 impl<F> Flight<F> {
     pub(super) fn new(seat: usize, place: Place<F>, registration: AbortRegistration) -> Self {
-        Flight { seat, future: Some(Abortable::new(place, registration)) }
+        Flight { seat, polls: 0, future: Some(Abortable::new(place, registration)) }
     }
 }
 
 impl<F: Future> Future for Flight<F> {
-    type Output = (usize, Landed<F::Output>);
+    type Output = Flown<F::Output>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let Some(future) = &mut self.future else { unreachable!("a flight that has landed is polled") };
+        self.polls = self.polls.saturating_add(1);
+        let Some(future) = &mut self.future else { unreachable!("a flight that has ended is polled") };
         let landed = match panic::catch(|| Pin::new(future).poll(cx)) {
             Ok(Poll::Pending) => return Poll::Pending,
             Ok(Poll::Ready(landed)) => Ok(landed),
@@ -76,7 +89,8 @@ impl<F: Future> Future for Flight<F> {
         };
         let future = self.future.take();
         let dropped = panic::catch(|| drop(future));
-        Poll::Ready((self.seat, landed.and_then(|landed| dropped.map(|()| landed))))
+        let landed = landed.and_then(|landed| dropped.map(|()| landed));
+        Poll::Ready(Flown { seat: self.seat, landed, polls: self.polls })
     }
 }
 
