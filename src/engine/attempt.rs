@@ -31,7 +31,7 @@ pub(super) struct Attempt<'a, E> {
     /// The first is 1.
     pub(super) number: usize,
     /// Whether the operation was called, or what makes its state gave an error.
-    has_begun: bool,
+    pub(super) has_begun: bool,
     /// How many pauses there had been when it started.
     pauses: usize,
     /// What the attempts before have left. Its error is dropped when this one starts.

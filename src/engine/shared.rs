@@ -198,10 +198,10 @@ impl<O: Kinds> Job<'_, O> {
         answer
     }
 
-    /// The attempt under way at this item was cut off, unless what is known of it says so.
+    /// The first attempt at this item was cut off.
     #[cfg(feature = "tokio")]
     pub(super) fn interrupted(&self, index: usize) {
-        self.past.lock().entry(index).or_default().attempts += 1;
+        self.past.lock().insert(index, Past { attempts: 1, ..Past::default() });
     }
 
     /// Nothing goes on, and nobody wants to know: what is undecided is skipped.

@@ -8,3 +8,5 @@ mod retries;
 mod settings;
 mod streams;
 mod stubborn;
+#[cfg(feature = "tokio")]
+mod tasks;

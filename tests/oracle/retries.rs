@@ -17,19 +17,19 @@ use crate::settings::{
 use crate::stubborn::{Stubborn, Trouble, stubborn};
 
 #[derive(Debug, Clone)]
-struct Plan {
-    items: Vec<Stubborn>,
-    retries: usize,
-    delay: Duration,
-    on_failure: OnFailure,
+pub(crate) struct Plan {
+    pub(crate) items: Vec<Stubborn>,
+    pub(crate) retries: usize,
+    pub(crate) delay: Duration,
+    pub(crate) on_failure: OnFailure,
     /// The item that cancels the batch when it is first tried.
-    cancels: Option<usize>,
-    with_progress: bool,
-    ticks: bool,
-    recorded: bool,
+    pub(crate) cancels: Option<usize>,
+    pub(crate) with_progress: bool,
+    pub(crate) ticks: bool,
+    pub(crate) recorded: bool,
 }
 
-fn plans() -> impl Strategy<Value = Plan> {
+pub(crate) fn plans() -> impl Strategy<Value = Plan> {
     let items = prop::collection::vec(stubborn(), 0..60);
     let cancels = prop_oneof![2 => Just(None), 1 => (0..60_usize).prop_map(Some)];
     let delay = (0..100_u64).prop_map(Duration::from_micros);
@@ -41,17 +41,19 @@ fn plans() -> impl Strategy<Value = Plan> {
     )
 }
 
-type Retried = BatchResult<Stubborn, usize, Trouble>;
+pub(crate) type Retried = BatchResult<Stubborn, usize, Trouble>;
 
 /// What a batch with retries was seen to do.
-struct Seen {
-    result: Retried,
+pub(crate) struct Seen {
+    pub(crate) result: Retried,
     /// How often each item was tried.
-    tried: Vec<usize>,
-    completed: Vec<usize>,
+    pub(crate) tried: Vec<usize>,
+    pub(crate) completed: Vec<usize>,
     /// How often workers made state, and how many attempts that state has seen.
-    made: usize,
-    noted: usize,
+    pub(crate) made: usize,
+    pub(crate) noted: usize,
+    /// Whether it ran in a task, which cuts off what is in flight.
+    pub(crate) is_task: bool,
 }
 
 /// A worker's own count of attempts.
@@ -99,7 +101,7 @@ impl Plan {
             item.attempt(cx.attempt())
         });
         let tried = tried.into_iter().map(AtomicUsize::into_inner).collect();
-        Seen { result, tried, completed, made: made.into_inner(), noted: noted.into_inner() }
+        Seen { result, tried, completed, made: made.into_inner(), noted: noted.into_inner(), is_task: false }
     }
 
     /// Whether the item came to what a plain loop makes of it. If not, it was skipped or interrupted.
@@ -112,11 +114,15 @@ impl Plan {
             prop_assert_eq!(attempts, 0, "item {} was skipped", index);
             return Ok(false);
         }
+        if matches!(outcome, Err(ItemError::Interrupted(None))) {
+            prop_assert!(seen.is_task && attempts > 0, "item {} was cut off", index);
+            return Ok(false);
+        }
         item.is_as_in_a_loop(outcome, attempts, self.retries)
     }
 
     /// Up to the end, exactly what the loop gives, unless the batch was cancelled; and `Cancelled` only if it is not that.
-    fn check_end(&self, seen: &Seen) -> Result<(), TestCaseError> {
+    pub(crate) fn check_end(&self, seen: &Seen) -> Result<(), TestCaseError> {
         let mut differs = None;
         for index in 0..self.items.len() {
             if !self.is_as_in_a_loop(seen, index)? {
@@ -136,12 +142,14 @@ impl Plan {
     }
 
     /// A span for each attempt, one after another, the last of which ended as its item did.
-    fn check_timeline(&self, seen: &Seen) -> Result<(), TestCaseError> {
+    pub(crate) fn check_timeline(&self, seen: &Seen) -> Result<(), TestCaseError> {
         let Some(timeline) = seen.result.timeline() else {
             prop_assert!(!self.recorded);
             return Ok(());
         };
-        for item in &seen.result {
+        let is_cut =
+            |item: &BatchItem<_, &Result<_, _>>| matches!(item.outcome, Err(ItemError::Interrupted(None)));
+        for item in seen.result.iter().filter(|item| !is_cut(item)) {
             let index = item.index;
             let spans: Vec<&Span> = timeline.spans().iter().filter(|span| span.index() == index).collect();
             let numbers = spans.iter().map(|span| span.attempt());
@@ -157,11 +165,12 @@ impl Plan {
             };
             prop_assert_eq!(last.ending(), ending, "{:?}", last);
         }
-        prop_assert_eq!(timeline.attempts(), seen.tried.iter().sum::<usize>());
+        let cut = seen.result.iter().filter(is_cut).count();
+        prop_assert_eq!(timeline.attempts() + cut, seen.tried.iter().sum::<usize>());
         Ok(())
     }
 
-    fn check_counts(&self, seen: &Seen) -> Result<(), TestCaseError> {
+    pub(crate) fn check_counts(&self, seen: &Seen) -> Result<(), TestCaseError> {
         let result = &seen.result;
         let is_undecided = |item: &BatchItem<_, &Result<_, _>>| {
             matches!(item.outcome, Err(ItemError::Skipped | ItemError::Interrupted(_)))

@@ -81,6 +81,8 @@ struct Run<'j, E> {
     /// When that is to be.
     due: Option<Instant>,
     is_late: bool,
+    /// Whether the future of the first item was polled. Before that, nothing of the operation has run.
+    is_polled: bool,
 }
 
 pub(super) struct Driver<'d, 'j, 'r, K: Kinds, It, M, F> {
@@ -93,6 +95,8 @@ pub(super) struct Driver<'d, 'j, 'r, K: Kinds, It, M, F> {
     flights: FuturesUnordered<Flight<F>>,
     seats: Vec<Seat<'d, 'j, K>>,
     free: Vec<usize>,
+    /// The seat that found nothing to start: the schedule knows it as the idle worker that is called.
+    idle: Option<usize>,
     spare: Option<Place<F>>,
     /// The last future was ready when it was polled first.
     expects_ready: bool,
@@ -133,6 +137,7 @@ where
             flights: FuturesUnordered::new(),
             seats: Vec::new(),
             free: Vec::new(),
+            idle: None,
             spare: None,
             expects_ready: true,
             timeouts: BTreeSet::new(),
@@ -260,7 +265,8 @@ where
         let (mut turn, limit) = (Turn::begin(), self.job.dispatcher.limit());
         let mut now = clock::now();
         while self.flights.len() < limit && !turn.is_over() {
-            let number = self.free.pop().unwrap_or_else(|| self.add_seat());
+            let seat = self.idle.take().or_else(|| self.free.pop());
+            let number = seat.unwrap_or_else(|| self.add_seat());
             match self.seats[number].worker.try_next(now) {
                 Next::Run { claim, is_retry } => {
                     now = self.run_claim(number, claim, is_retry, now).unwrap_or(now)
@@ -270,7 +276,7 @@ where
                     self.free.push(number);
                 }
                 next => {
-                    self.free.push(number);
+                    self.idle = Some(number);
                     self.next_start = if let Next::Wait(until) = next { until } else { None };
                     return;
                 }
@@ -318,6 +324,7 @@ where
             abort: None,
             due: None,
             is_late: false,
+            is_polled: true,
         };
         self.go_on(number, run)
     }
@@ -341,7 +348,8 @@ where
                 deadline,
             };
             let (mut place, make) = (self.spare.take().unwrap_or_default(), &self.make);
-            let polled = place.start(|| make(begun), self.expects_ready);
+            run.is_polled = self.expects_ready;
+            let polled = place.start(|| make(begun), run.is_polled);
             self.expects_ready = polled.is_ready();
             match polled {
                 Poll::Pending => {
@@ -408,7 +416,8 @@ where
 
     fn has_landed(&mut self, number: usize, Flown { landed, polls, .. }: Flown<F::Output>) {
         let Some(mut run) = self.seats[number].run.take() else { return };
-        self.expects_ready |= polls == 1;
+        self.expects_ready |= polls == 1 && !run.is_polled;
+        run.is_polled |= polls > 1 || !matches!(landed, Ok(Err(_)));
         run.abort = None;
         if let Some(due) = run.due.take() {
             self.timeouts.remove(&(due, number));
@@ -432,7 +441,11 @@ where
             Ok(Err(_)) if run.is_late => Tried::Error(ItemError::TimedOut),
             Ok(Err(_)) => {
                 worker.forgets();
-                job.interrupted(run.claim.index());
+                match &mut run.attempt {
+                    Some(attempt) => attempt.has_begun = run.is_polled,
+                    None if run.is_polled => job.interrupted(run.claim.index()),
+                    None => {}
+                }
                 Tried::Stopped
             }
             Err(panic) => Tried::Error(ItemError::Panicked(panic)),
