@@ -21,6 +21,7 @@ impl<T> AtHome<T> {
         AtHome { value: Some(value) }
     }
 
+    #[cfg_attr(not(feature = "tokio"), expect(clippy::unused_self, reason = "it is not sent"))]
     fn look(&self) {
         #[cfg(feature = "tokio")]
         assert!(

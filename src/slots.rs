@@ -376,6 +376,10 @@ impl<I, T, E> Slots<I, T, E> {
         (Slots { items, outcomes, item, outcome, mask, written, ring: Some(ring) }, Reader { taken: 0 })
     }
 
+    pub(crate) fn is_ring(&self) -> bool {
+        self.ring.is_some()
+    }
+
     /// How many items a ring has room for.
     pub(crate) fn room(&self) -> usize {
         self.ring.as_ref().map_or(0, |ring| ring.states.len())

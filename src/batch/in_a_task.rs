@@ -66,7 +66,8 @@ where
     pub async fn run_async(self, op: impl AsyncFn(&I) -> Result<T, E>) -> BatchResult<I, T, E> {
         let Batch { engine, items, settings } = self;
         let op = async move |item: &I, _: &mut ItemContext<'_>| op(item).await;
-        engine.run_in_task(items, settings, op).await.unwrap_or_else(|panic| panic.resume())
+        // On the heap, since futures hold what they await, and this is some kilobytes.
+        Box::pin(engine.run_in_task(items, settings, op)).await.unwrap_or_else(|panic| panic.resume())
     }
 
     /// Like [`run_async`](Batch::run_async), with an operation that is told more than the item, as in
@@ -99,7 +100,8 @@ where
     ) -> BatchResult<I, T, E> {
         let Batch { engine, items, mut settings } = self;
         settings.numbered = true;
-        engine.run_in_task(items, settings, op).await.unwrap_or_else(|panic| panic.resume())
+        // On the heap, since futures hold what they await, and this is some kilobytes.
+        Box::pin(engine.run_in_task(items, settings, op)).await.unwrap_or_else(|panic| panic.resume())
     }
 
     /// Runs `op` on items while `consume` takes what they come to, as [`stream`](Batch::stream) does, in one task.
@@ -143,6 +145,7 @@ where
     ) -> Streamed<O> {
         let Batch { engine, items, settings } = self;
         let op = async move |item: &I, _: &mut ItemContext<'_>| op(item).await;
-        engine.stream_in_task(items, settings, op, consume).await.unwrap_or_else(|panic| panic.resume())
+        let streamed = Box::pin(engine.stream_in_task(items, settings, op, consume)).await;
+        streamed.unwrap_or_else(|panic| panic.resume())
     }
 }

@@ -182,7 +182,7 @@ impl<'j, O: Kinds> Worker<'_, 'j, O> {
         let asked_at = self.asked_at.take();
         let Worker { job, member, scribe, .. } = self;
         let Some(scribe) = scribe else { return };
-        let fresh = if job.is_stream { Queued::Now } else { Queued::AtStart };
+        let fresh = if job.is_stream() { Queued::Now } else { Queued::AtStart };
         let due = || job.past.lock().get(&claim.index())?.due;
         scribe.turns_to(member.number, is_retry.then(due).flatten().map_or(fresh, Queued::At), asked_at);
     }
@@ -366,7 +366,7 @@ impl<'a, O: Kinds> Job<'a, O> {
 
     /// A stream may have any number of items, and tells nothing of them afterwards.
     fn tell_trials(&self, trials: Trials) {
-        if !self.is_stream {
+        if !self.is_stream() {
             self.trials.lock().push(trials);
         }
     }

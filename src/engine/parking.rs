@@ -166,6 +166,7 @@ impl Dispatcher {
     }
 
     /// If a task runs the batch, it looks again.
+    #[cfg_attr(not(feature = "tokio"), expect(clippy::unused_self, reason = "no task runs a batch"))]
     fn call_task(&self) {
         #[cfg(feature = "tokio")]
         self.call.iter().for_each(super::task::Call::give);

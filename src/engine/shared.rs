@@ -46,8 +46,6 @@ pub(super) struct Job<'a, O: Kinds> {
     pub(super) operation: &'a O,
     pub(super) dispatcher: &'a Dispatcher,
     pub(super) slots: &'a SlotsOf<O>,
-    /// Whether items are pulled while others are worked on.
-    pub(super) is_stream: bool,
     /// Out of what workers pull; none for a batch.
     pub(super) source: Option<Mutex<Source<'a, O::Item>>>,
     /// None where no item has to wait for anything.
@@ -99,7 +97,6 @@ impl<'a, O: Kinds> Job<'a, O> {
             operation,
             dispatcher,
             slots,
-            is_stream: slots.room() > 0,
             source: None,
             limits: None,
             retry,
@@ -171,7 +168,7 @@ impl<O: Kinds> Job<'_, O> {
 
     /// A worker has learnt what an item takes.
     pub(super) fn learn(&self, items: usize, took: Duration) {
-        if self.is_stream {
+        if self.is_stream() {
             let nanos = took.as_nanos() / items.max(1) as u128;
             self.item_nanos.store(usize::try_from(nanos).unwrap_or(usize::MAX), Ordering::Relaxed);
         }
@@ -209,11 +206,16 @@ impl<O: Kinds> Job<'_, O> {
     pub(super) fn abandon(&self) {
         let (.., mut left) = self.dispatcher.update(Schedule::end);
         left.extend(self.limits.iter().flat_map(Limits::end));
-        for mut claim in left.into_iter().filter(|_| !self.is_stream) {
+        for mut claim in left.into_iter().filter(|_| !self.is_stream()) {
             while claim.len() > 0 {
                 self.slots.decide(&mut claim, Err(ItemError::Skipped), || ());
             }
         }
+    }
+
+    /// Whether items are pulled while others are worked on.
+    pub(super) fn is_stream(&self) -> bool {
+        self.slots.is_ring()
     }
 
     /// Decides the first item of the claim.

@@ -235,7 +235,7 @@ impl<O: Operation> Worker<'_, '_, O> {
             job.operation
                 .run(item, &mut ItemContext { state, index, attempt: 1, worker, end: stop_at, deadline })
         };
-        if job.is_stream {
+        if job.is_stream() {
             job.slots.decide_while::<true>(claim, most, gate, op, || job.dispatcher.signal())
         } else {
             job.slots.decide_while::<false>(claim, most, gate, op, || ())

@@ -183,7 +183,7 @@ fn lengths_that_differ_run_nothing_and_drop_everything() {
 fn worker_counts_out_of_range_are_refused_when_built() {
     let bad = [
         Workers::Fixed(0),
-        Workers::Fixed(4097),
+        Workers::Fixed(65_537),
         Workers::Fixed(usize::MAX),
         Workers::from(AutoWorkers::new().cpus(usize::MAX).per_cpu(usize::MAX).cap(usize::MAX)),
         Workers::from(AdaptiveWorkers::new().max(usize::MAX)),

@@ -22,7 +22,7 @@ use crate::sync::{Instant, later};
 use super::super::attempt::{Attempt, Tried};
 use super::super::operation::Kinds;
 use super::super::report::Report;
-use super::super::schedule::{Done, Next, Role};
+use super::super::schedule::{Done, Next, Role, Schedule};
 use super::super::shared::Job;
 use super::super::worker::Worker;
 use super::flight::{Flight, Flown, Landed, Place};
@@ -168,7 +168,7 @@ where
             let has_landed = self.land(cx);
             self.start();
             self.tell();
-            if self.flights.is_empty() && job.dispatcher.read(|schedule| schedule.is_idle()) {
+            if self.flights.is_empty() && job.dispatcher.read(Schedule::is_idle) {
                 self.is_over = true;
                 self.call_consumer();
                 return Poll::Ready(());
@@ -269,7 +269,7 @@ where
             let number = seat.unwrap_or_else(|| self.add_seat());
             match self.seats[number].worker.try_next(now) {
                 Next::Run { claim, is_retry } => {
-                    now = self.run_claim(number, claim, is_retry, now).unwrap_or(now)
+                    now = self.run_claim(number, claim, is_retry, now).unwrap_or(now);
                 }
                 Next::Pull { index, most } => {
                     self.pull(index, most);
