@@ -159,6 +159,21 @@ fn bulk_api_obeys_a_429_and_outlives_the_server_and_nothing_is_deleted_twice() {
 }
 
 #[test]
+#[cfg(feature = "tokio")]
+fn async_api_gets_all_answers_though_some_requests_hang() {
+    let ran = Ran::new(example("async_api").arg("300").env("ALL_PROXY", "http://127.0.0.1:9"));
+    let lines: Vec<&str> = ran.exited_with(0).stdout().lines().collect();
+    let [ours, counted, by_hand, _] = lines[..] else { panic!("{lines:?}") };
+    assert!(
+        ours.starts_with("batch-executor: 300 of 300 succeeded in ") && ours.ends_with(", 300 told"),
+        "{ours}"
+    );
+    assert_eq!(number_before(" without an answer, ", counted), 6, "each was cut off once: {counted}");
+    assert!(number_before(" refused, ", counted) < 60, "{counted}");
+    assert!(by_hand.starts_with("by hand: 300 of 300 succeeded"), "{by_hand}");
+}
+
+#[test]
 fn llm_keeps_limits_for_requests_and_tokens_and_learns_those_that_it_does_not_know() {
     let ran = Ran::new(example("llm").env("ALL_PROXY", "http://127.0.0.1:9"));
     let lines: Vec<&str> = ran.exited_with(0).stdout().lines().collect();
