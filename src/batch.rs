@@ -15,7 +15,7 @@ use crate::cancel::CancelToken;
 use crate::clock;
 use crate::context::ItemContext;
 use crate::control::Control;
-use crate::engine::{Engine, OnFailure, Operation, Order, Settings, Steps, Tick, collect};
+use crate::engine::{Engine, More, OnFailure, Operation, Order, Settings, Steps, Tick, collect};
 use crate::error::ConfigError;
 use crate::home::AtHome;
 #[cfg(feature = "journal")]
@@ -34,8 +34,8 @@ use crate::workers::{MAX_WORKERS, Workers};
 
 /// Items about to be run. Made by [`BatchExecutor::batch`](crate::BatchExecutor::batch); nothing happens before one of the
 /// verbs: [`run`](Batch::run), [`run_with`](Batch::run_with), [`run_init`](Batch::run_init),
-/// [`try_run_init`](Batch::try_run_init), [`run_tasks`](Batch::run_tasks), [`stream`](Batch::stream),
-/// [`stream_with`](Batch::stream_with), [`stream_init`](Batch::stream_init).
+/// [`try_run_init`](Batch::try_run_init), [`run_tasks`](Batch::run_tasks), [`run_growing`](Batch::run_growing),
+/// [`stream`](Batch::stream), [`stream_with`](Batch::stream_with), [`stream_init`](Batch::stream_init).
 ///
 /// Items, operation and values may borrow from the caller: the batch is over when the verb returns.
 ///
@@ -897,6 +897,74 @@ where
         }
     }
 
+    /// Runs `op` on every item, and on every item that `op` adds meanwhile: for work that makes more work, such as the links of
+    /// a page, the folders in a folder, the parts of a problem. Ends when no item is left and none runs.
+    ///
+    /// `op` adds items with [`More::push`]. They may start at once, on any worker. The result has them all, in the order of a
+    /// plain queue, whatever the number of workers and whatever takes how long: first the items of the batch, then all that
+    /// item 0 pushed, in the order in which it pushed them, then all that item 1 pushed, and so on. So this loop and
+    /// `run_growing` come to the same:
+    ///
+    /// ```
+    /// use batch_executor::{BatchExecutor, More};
+    /// use std::collections::VecDeque;
+    ///
+    /// let links = |page: &u32| (1..=3).map(|n| page * 3 + n).filter(|page| *page < 40).collect::<Vec<_>>();
+    ///
+    /// let (mut queue, mut seen) = (VecDeque::from([0]), Vec::new());
+    /// while let Some(page) = queue.pop_front() {
+    ///     queue.extend(links(&page));
+    ///     seen.push(page);
+    /// }
+    ///
+    /// let executor = BatchExecutor::builder().workers(8).build()?;
+    /// let result = executor.batch([0]).run_growing(|page, _, more| {
+    ///     links(page).into_iter().for_each(|link| more.push(link));
+    ///     Ok::<_, String>(())
+    /// });
+    /// assert_eq!(result.items(), seen);
+    /// # Ok::<(), batch_executor::ConfigError>(())
+    /// ```
+    ///
+    /// The batch does not compare items: to visit each page once, keep a set of the pages that were pushed, behind a lock.
+    /// Then which page pushes a third one depends on which runs first, and so does the order of the result. Sort what you print.
+    ///
+    /// All steps hold as in [`run`](Batch::run), but for the journal. Of each:
+    ///
+    /// - **Failures.** A failed item keeps what it has pushed, as in a plain queue: what was pushed before an error or a panic runs.
+    ///   With `stop_on_error`, the failure that counts is the one that a plain queue would have met first, for any number of
+    ///   workers, and all items before it are decided. Items behind it are decided only if they had started; the others are
+    ///   [`Skipped`](crate::ItemError::Skipped), with all that those had pushed.
+    /// - **Retries.** What an attempt pushed is dropped if the item is tried again: only the pushes of its last attempt count.
+    ///   So in a batch with a [`retry`](Batch::retry), items come when the attempt that pushed them has ended, and not at once.
+    /// - **Numbers.** While the batch runs, items are numbered as they come: [`ItemContext::index`] says that number, and so do
+    ///   the events of `tracing`. With one worker it is the place in the result, unless items are retried. The result speaks of
+    ///   places alone: its indices, its timeline, and [`StopReason::ItemFailed`].
+    /// - **Progress.** [`total`](Progress::total) grows, and [`total_hint`](Progress::total_hint) is `None` until there can be no
+    ///   more.
+    /// - **Memory.** Nothing bounds the number of items: it is 16 bytes for each, besides item and outcome. Where there is none
+    ///   left, the batch stops with [`StopReason::OutOfMemory`]; the item for which there was none is dropped.
+    ///
+    /// As many workers start as the batch may have, however few items it begins with, and wait while there is nothing for them.
+    /// Costs some tenths of a microsecond an item.
+    ///
+    /// # Panics
+    ///
+    /// As [`run`](Batch::run) does, and if the batch has a journal: its plan names all items before they run, and a run
+    /// that goes on would not know what items that are done had pushed.
+    pub fn run_growing(
+        self,
+        op: impl Fn(&I, &mut ItemContext<'_>, &More<I>) -> Result<T, E> + Sync,
+    ) -> BatchResult<I, T, E> {
+        assert!(
+            self.settings.journal.is_none(),
+            "a journal knows all items before they run, so a batch that grows cannot have one"
+        );
+        let _clock = clock::enter(self.engine.clock.as_ref());
+        let Batch { engine, items, settings } = self;
+        engine.grow(clock::now(), items, settings, op).unwrap_or_else(|panic| panic.resume())
+    }
+
     /// Runs `op` on items as they are pulled out of the iterator, and hands each on as soon as it and all before it are
     /// done: for input that is endless, or larger than memory, and for results that are wanted before the last one is there.
     ///
@@ -926,6 +994,8 @@ where
     /// have been pulled and are dropped.
     ///
     /// # A consumer that feeds its own stream
+    ///
+    /// Where items make more items, [`run_growing`](Batch::run_growing) is simpler, and knows when it is over.
     ///
     /// Nothing can interrupt an iterator that waits in `next`. So a stream over a channel ends only if the channel does.
     /// Where the consumer itself sends into that channel, it must own the sender, so that however it leaves, also by `?`,

@@ -42,7 +42,8 @@ pub enum StopReason {
     /// [`BatchResult::journal_error`](crate::BatchResult::journal_error) says what was wrong.
     Journal,
     /// There was no memory for the items and their outcomes. Nothing has run; the result has the items that were
-    /// collected until then, and no outcomes.
+    /// collected until then, and no outcomes. Of [`run_growing`](crate::Batch::run_growing), where there was no memory for
+    /// an item that was pushed, it has all others with their outcomes.
     OutOfMemory,
 }
 

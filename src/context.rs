@@ -38,7 +38,8 @@ pub struct ItemContext<'c, S = ()> {
 }
 
 impl<S> ItemContext<'_, S> {
-    /// The item's position in the batch. The first is 0.
+    /// The item's position in the batch. The first is 0. In [`run_growing`](crate::Batch::run_growing), its number in the order in
+    /// which items came, which may not be its place in the result.
     #[must_use]
     pub fn index(&self) -> usize {
         self.index

@@ -127,6 +127,7 @@ pub use control::{Control, Running, Snapshot};
 #[cfg(feature = "tokio")]
 #[cfg_attr(docsrs, doc(cfg(feature = "tokio")))]
 pub use engine::AsyncResults;
+pub use engine::More;
 pub use error::{ConfigError, ItemError, LimiterError, Outcome};
 pub use executor::{BatchExecutor, BatchExecutorBuilder};
 #[cfg(feature = "journal")]

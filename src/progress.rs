@@ -29,10 +29,12 @@ use crate::counts::Counts;
 pub struct Progress {
     /// Items decided so far: run, refused by the rate limiter, or recorded in the journal.
     pub completed: usize,
-    /// Items in the batch; in a [stream](crate::Batch::stream), where `total_hint` is none, those that were pulled so far.
+    /// Items in the batch; in a [stream](crate::Batch::stream), where `total_hint` is none, those that were pulled so far; in
+    /// [`run_growing`](crate::Batch::run_growing), those that have come so far.
     pub total: usize,
     /// How many items there are in all, if that is known: always in a batch; in a stream if the iterator's
-    /// [`size_hint`](Iterator::size_hint) is exact, or when it has ended.
+    /// [`size_hint`](Iterator::size_hint) is exact, or when it has ended; in a batch that grows, when nothing runs that could
+    /// push more.
     pub total_hint: Option<usize>,
     /// Those of the completed that have a value.
     pub succeeded: usize,

@@ -1,16 +1,17 @@
-//! Items and their outcomes, in place: a vector for a batch, a ring for a stream.
+//! Items and their outcomes, in place: a vector for a batch, a ring for a stream, chunks for work that grows.
 //!
 //! Nothing here moves while a batch runs. A worker gets a reference to an item and a place for its outcome. Its right to
-//! both is a [`Claim`]: a range of places that only splitting another claim, or filling a place of the ring, makes. So no
-//! place has two owners, and each outcome is written once.
+//! both is a [`Claim`]: a range of places that only splitting another claim, or filling a place, makes. So no place has two
+//! owners, and each outcome is written once.
 
 use std::alloc::{self, Layout};
 use std::collections::VecDeque;
-#[cfg(feature = "tokio")]
 use std::marker::PhantomData;
 use std::mem::{self, ManuallyDrop};
+use std::ptr;
 #[cfg(feature = "tokio")]
 use std::ptr::NonNull;
+use std::sync::{Arc, OnceLock};
 
 use crate::error::Outcome;
 use crate::panic;
@@ -100,6 +101,8 @@ pub(crate) struct Slots<I, T, E> {
     /// How many outcomes were written, as far as claims have come to an end.
     written: AtomicUsize,
     ring: Option<Ring>,
+    /// Where the number of slots grows, they are there.
+    chunks: Option<Arc<Chunks>>,
 }
 
 // SAFETY: through a shared reference, the owner of a claim gets `&I` and gives an `Outcome` for the places of its claim, and the
@@ -122,7 +125,7 @@ impl<I, T, E> Slots<I, T, E> {
         }
         let (item, outcome, len) = (items.as_mut_ptr(), outcomes.as_mut_ptr(), items.len());
         let (mask, written, ring) = (usize::MAX, AtomicUsize::new(0), None);
-        let slots = Slots { items, outcomes, item, outcome, mask, written, ring };
+        let slots = Slots { items, outcomes, item, outcome, mask, written, ring, chunks: None };
         Ok((slots, Claim { place: 0, index: 0, len }))
     }
 
@@ -138,8 +141,11 @@ impl<I, T, E> Slots<I, T, E> {
                 self.decide(&mut claim, outcome, || ());
             }
         }
-        let total = self.items.len();
+        let total = self.chunks.as_ref().map_or(self.items.len(), |chunks| chunks.filled.lock().slots);
         assert_eq!(self.written.load(Ordering::Acquire), total, "a claim was lost");
+        if let Some(chunks) = &self.chunks {
+            return take_out(chunks, total);
+        }
         let mut outcomes = mem::take(&mut self.outcomes);
         // SAFETY: all claims were split from the one that `of` made, which covers each place once. An outcome is written where a
         // claim gives up its place, and is counted. So as many writes as there are places have filled all of them.
@@ -173,9 +179,13 @@ impl<I, T, E> Drop for Slots<I, T, E> {
 impl<I, T, E> Slots<I, T, E> {
     /// The first item of the claim.
     pub(crate) fn first<'c>(&'c self, claim: &'c Claim) -> Option<&'c I> {
+        let item = match &self.chunks {
+            Some(chunks) => chunks.item(claim.place),
+            None => self.item.wrapping_add(claim.place & self.mask),
+        };
         // SAFETY: the claim covers this place: its item is there, and nobody takes it out while the claim is borrowed.
         #[allow(unsafe_code)]
-        (claim.len > 0).then(|| unsafe { &*self.item.add(claim.place & self.mask) })
+        (claim.len > 0).then(|| unsafe { &*item })
     }
 
     /// The first item of the claim, for a future that runs with it. The future has to be gone before the item is decided.
@@ -199,10 +209,14 @@ impl<I, T, E> Slots<I, T, E> {
     pub(crate) fn decide(&self, claim: &mut Claim, outcome: Outcome<T, E>, awaited: impl FnOnce()) -> usize {
         assert!(claim.len > 0, "nothing is left of the claim");
         let (place, index) = (claim.place, claim.index);
+        let at = match &self.chunks {
+            Some(chunks) => chunks.outcome(place),
+            None => self.outcome.wrapping_add(place & self.mask),
+        };
         // SAFETY: the claim covers this place, which has no outcome, and gives it up here.
         #[allow(unsafe_code)]
         unsafe {
-            self.outcome.add(place & self.mask).write(outcome);
+            at.write(outcome);
         }
         claim.advance(1);
         self.written.fetch_add(1, Ordering::Release);
@@ -226,6 +240,7 @@ impl<I, T, E> Slots<I, T, E> {
         mut op: impl FnMut(usize, &I) -> Result<T, E>,
         mut awaited: impl FnMut(),
     ) -> Option<Halt<E>> {
+        assert!(self.chunks.is_none(), "items that may push others are decided one by one");
         let (place, index, len) = (claim.place, claim.index, claim.len.min(most));
         let mut run = Run { written: &self.written, claim, done: 0 };
         while run.done < len {
@@ -373,7 +388,8 @@ impl<I, T, E> Slots<I, T, E> {
             unordered: (order == Order::Completion).then(unordered),
         };
         let (mask, written) = (size - 1, AtomicUsize::new(0));
-        (Slots { items, outcomes, item, outcome, mask, written, ring: Some(ring) }, Reader { taken: 0 })
+        let slots = Slots { items, outcomes, item, outcome, mask, written, ring: Some(ring), chunks: None };
+        (slots, Reader { taken: 0 })
     }
 
     pub(crate) fn is_ring(&self) -> bool {
@@ -492,6 +508,163 @@ impl<I, T, E> Slots<I, T, E> {
     }
 }
 
+/// Slots that never move while their number grows: chunks, each twice the last. They do not know the types of what is in them:
+/// a [`Grower`] and its [`Slots`] do.
+struct Chunks {
+    made: Box<[OnceLock<Chunk>]>,
+    /// How many slots the first chunk has: a power of two.
+    first: usize,
+    item: Layout,
+    outcome: Layout,
+    filled: Mutex<Filled>,
+}
+
+#[derive(Default)]
+struct Filled {
+    /// How many slots have an item.
+    slots: usize,
+    /// Room for as many items and outcomes as there are slots, in one piece each: for the end, when there may be no memory left.
+    spare: Option<Chunk>,
+}
+
+/// Room for items and for as many outcomes.
+struct Chunk {
+    items: Buffer,
+    outcomes: Buffer,
+}
+
+/// The fewest slots of a chunk.
+const SMALLEST_CHUNK: usize = 32;
+
+impl Chunks {
+    /// The number of the chunk that has this place, and the place there.
+    fn locate(&self, place: usize) -> (usize, usize) {
+        let number = ((place + self.first) / self.first).ilog2();
+        (number as usize, place + self.first - (self.first << number))
+    }
+
+    /// The chunk with this number, which is made if it is not there. None without memory.
+    fn make(&self, number: usize, filled: &mut Filled) -> Option<&Chunk> {
+        let chunk = self.made.get(number)?;
+        if chunk.get().is_none() {
+            let slots = self.first.checked_mul(1 << number)?;
+            let another = self.allocate(slots)?;
+            // All chunks before have fewer slots than this one by that of the first.
+            filled.spare = Some(self.allocate(slots.checked_mul(2)? - self.first)?);
+            // No other thread makes it: the caller holds the lock of `filled`.
+            let _ = chunk.set(another);
+        }
+        chunk.get()
+    }
+
+    fn allocate(&self, slots: usize) -> Option<Chunk> {
+        let items = Buffer::allocate(self.item, slots)?;
+        Some(Chunk { items, outcomes: Buffer::allocate(self.outcome, slots)? })
+    }
+
+    /// The memory of the slot at this place, which is there.
+    fn at(&self, place: usize) -> (&Chunk, usize) {
+        let (number, offset) = self.locate(place);
+        match self.made[number].get() {
+            Some(chunk) => (chunk, offset),
+            None => unreachable!("a claim covers what was filled"),
+        }
+    }
+
+    fn item<I>(&self, place: usize) -> *mut I {
+        let (chunk, offset) = self.at(place);
+        chunk.items.start.cast::<I>().wrapping_add(offset)
+    }
+
+    fn outcome<O>(&self, place: usize) -> *mut O {
+        let (chunk, offset) = self.at(place);
+        chunk.outcomes.start.cast::<O>().wrapping_add(offset)
+    }
+}
+
+/// Puts more items into slots. It borrows nothing of these.
+pub(crate) struct Grower<I> {
+    chunks: Arc<Chunks>,
+    /// It sends items to other threads, and shares none.
+    items: PhantomData<Mutex<I>>,
+}
+
+impl<I> Grower<I> {
+    /// The item is the next one, after all that there are. Hands it back if there is no memory for it.
+    pub(crate) fn fill(&self, item: I) -> Result<Claim, I> {
+        let mut filled = self.chunks.filled.lock();
+        let place = filled.slots;
+        let (number, offset) = self.chunks.locate(place);
+        let Some(chunk) = self.chunks.make(number, &mut filled) else { return Err(item) };
+        // SAFETY: the chunk has room for this offset, in memory for items of this type: `Slots::growing` has made the grower and the
+        // chunks for the same type. Nobody uses the place yet: it was not filled, and no claim covers it. It is filled once, since the
+        // number of those that are filled changes under the lock that is held.
+        #[allow(unsafe_code)]
+        unsafe {
+            chunk.items.start.cast::<I>().add(offset).write(item);
+        }
+        filled.slots += 1;
+        Ok(Claim { place, index: place, len: 1 })
+    }
+}
+
+impl<I> Clone for Grower<I> {
+    fn clone(&self) -> Self {
+        Grower { chunks: Arc::clone(&self.chunks), items: PhantomData }
+    }
+}
+
+/// A batch that grows.
+impl<I, T, E> Slots<I, T, E> {
+    /// These items, the claim on all of them, and what adds others. Hands the items back if there is no memory for them.
+    pub(crate) fn growing(items: Vec<I>) -> Result<(Self, Claim, Grower<I>), Vec<I>> {
+        let (len, first) = (items.len(), items.len().max(SMALLEST_CHUNK).checked_next_power_of_two());
+        let chunks = Chunks {
+            made: (0..usize::BITS).map(|_| OnceLock::new()).collect(),
+            first: first.unwrap_or(usize::MAX),
+            item: Layout::new::<I>(),
+            outcome: Layout::new::<Outcome<T, E>>(),
+            filled: Mutex::default(),
+        };
+        if first.is_none() || chunks.make(0, &mut chunks.filled.lock()).is_none() {
+            return Err(items);
+        }
+        let grower = Grower { chunks: Arc::new(chunks), items: PhantomData };
+        for item in items {
+            assert!(grower.fill(item).is_ok(), "the first chunk has room for all of them");
+        }
+        let slots = Slots {
+            items: Vec::new(),
+            outcomes: Vec::new(),
+            item: ptr::null_mut(),
+            outcome: ptr::null_mut(),
+            mask: 0,
+            written: AtomicUsize::new(0),
+            ring: None,
+            chunks: Some(Arc::clone(&grower.chunks)),
+        };
+        Ok((slots, Claim { place: 0, index: 0, len }, grower))
+    }
+}
+
+/// All items and outcomes of a batch that has grown, in the order in which they came.
+fn take_out<I, O>(chunks: &Chunks, total: usize) -> (Vec<I>, Vec<O>) {
+    let spare = chunks.filled.lock().spare.take();
+    let (mut items, mut outcomes) = match spare {
+        Some(spare) => (spare.items.into_vec(total), spare.outcomes.into_vec(total)),
+        None => (Vec::with_capacity(total), Vec::with_capacity(total)),
+    };
+    for place in 0..total {
+        // SAFETY: all places below `total` are filled and decided, as `into_parts` has counted, which is the only caller and consumes
+        // the slots. So each item and each outcome is taken out once, and as what was put in.
+        #[allow(unsafe_code)]
+        let (item, outcome) = unsafe { (chunks.item::<I>(place).read(), chunks.outcome::<O>(place).read()) };
+        items.push(item);
+        outcomes.push(outcome);
+    }
+    (items, outcomes)
+}
+
 /// The outcomes of a batch that is over. Where all of them are values that need no drop, dropping them frees their memory and looks
 /// at none: that would take a batch of no-ops more time than to run them.
 ///
@@ -534,7 +707,7 @@ impl<T, E> Outcomes<T, E> {
     }
 }
 
-/// Memory of a vector that does not free it.
+/// Memory, of a vector that does not free it or of a chunk.
 struct Buffer {
     start: *mut u8,
     layout: Layout,
@@ -544,15 +717,50 @@ struct Buffer {
 #[allow(unsafe_code)]
 unsafe impl Send for Buffer {}
 
-// SAFETY: through a shared reference nothing can be done with it.
+// SAFETY: through a shared reference nothing can be done with it but to read the address. What uses that has its own argument.
 #[allow(unsafe_code)]
 unsafe impl Sync for Buffer {}
 
+impl Buffer {
+    /// For so many values of this layout; none without memory.
+    fn allocate(value: Layout, values: usize) -> Option<Self> {
+        let size = value.size().checked_mul(values)?;
+        let layout = Layout::from_size_align(size, value.align()).ok()?;
+        if size == 0 {
+            return Some(Buffer { start: ptr::without_provenance_mut(value.align()), layout });
+        }
+        // SAFETY: the size is not 0.
+        #[allow(unsafe_code)]
+        let start = unsafe { alloc::alloc(layout) };
+        (!start.is_null()).then_some(Buffer { start, layout })
+    }
+
+    /// An empty vector in this memory; in other memory if so many values have no room in it.
+    fn into_vec<V>(self, values: usize) -> Vec<V> {
+        let Buffer { start, layout } = self;
+        let capacity = layout.size().checked_div(size_of::<V>()).unwrap_or(0);
+        if capacity == 0 || capacity < values || Layout::array::<V>(capacity) != Ok(layout) {
+            return Vec::with_capacity(values);
+        }
+        mem::forget(self);
+        // SAFETY: `allocate` has it from the global allocator, with the layout of an array of this capacity, as was just seen, and it
+        // is not freed elsewhere. Of its values none is there.
+        #[allow(unsafe_code)]
+        unsafe {
+            Vec::from_raw_parts(start.cast(), 0, capacity)
+        }
+    }
+}
+
 impl Drop for Buffer {
     fn drop(&mut self) {
-        // SAFETY: a vector has its memory from the global allocator, with the layout of an array of its capacity, which was not
-        // changed since: the vector is in a `ManuallyDrop`, behind shared references alone. `into_vec`, which takes it out,
-        // forgets the buffer. So the memory is freed once, and nothing refers to it any more.
+        if self.layout.size() == 0 {
+            return;
+        }
+        // SAFETY: the memory is from the global allocator, with this layout. `allocate` asked for it so. A vector has it with the
+        // layout of an array of its capacity, which was not changed since: the vector is in a `ManuallyDrop`, behind shared
+        // references alone, and `into_vec`, which takes it out, forgets the buffer. So the memory is freed once, and nothing refers
+        // to it any more.
         #[allow(unsafe_code)]
         unsafe {
             alloc::dealloc(self.start, self.layout);
@@ -707,6 +915,51 @@ mod tests {
         let mut is_told = false;
         ring.decide(&mut one, Ok(0), || is_told = true);
         assert!(is_told);
+    }
+
+    fn growing(items: usize) -> (Texts, Claim, Grower<usize>) {
+        Slots::growing((0..items).collect()).unwrap_or_else(|_| panic!("there is memory"))
+    }
+
+    #[test]
+    fn items_that_come_later_move_none_of_those_that_are_there() {
+        for at_first in [0, 1, SMALLEST_CHUNK, SMALLEST_CHUNK + 1, 1_000] {
+            let (slots, claim, grower) = growing(at_first);
+            let address = |claim: &Claim| slots.first(claim).map(ptr::from_ref);
+            let (mut claims, mut addresses) = (vec![claim], Vec::new());
+            for item in at_first..5_000 {
+                claims.push(grower.fill(item).unwrap());
+                addresses.push(address(&claims[claims.len() - 1]));
+            }
+            assert!(claims[1..].iter().map(address).eq(addresses), "an item has moved");
+            for claim in claims.iter_mut().rev() {
+                while let Some(item) = slots.first(claim) {
+                    let value = item * 2;
+                    slots.decide(claim, Ok(value), || ());
+                }
+            }
+            assert!(texts(slots, claims).into_iter().eq((0..5_000).map(|item| (item * 2).to_string())));
+        }
+    }
+
+    #[test]
+    fn an_item_for_which_there_is_no_memory_comes_back_and_the_others_are_kept() {
+        let (slots, claim, _) = growing(SMALLEST_CHUNK);
+        let item = Layout::from_size_align(1 << (usize::BITS - 8), 8).unwrap();
+        let filled = Mutex::new(Filled { slots: SMALLEST_CHUNK, spare: None });
+        let made = (0..usize::BITS).map(|_| OnceLock::new()).collect();
+        let full = Chunks { made, first: SMALLEST_CHUNK, item, outcome: item, filled };
+        let grower = Grower::<usize> { chunks: Arc::new(full), items: PhantomData };
+        assert_eq!(grower.fill(7), Err(7));
+        assert_eq!(texts(slots, vec![claim]), ["-"; SMALLEST_CHUNK]);
+    }
+
+    #[test]
+    fn items_without_a_size_grow_too() {
+        let (slots, claim, grower) = Slots::<(), u8, String>::growing(vec![(); 3]).unwrap();
+        let claims: Vec<_> = [claim].into_iter().chain((0..100).map(|_| grower.fill(()).unwrap())).collect();
+        let (items, outcomes) = slots.into_parts(claims, |_| Err(ItemError::Skipped));
+        assert_eq!((items.len(), outcomes.len()), (103, 103));
     }
 
     #[test]

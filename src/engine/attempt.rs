@@ -56,7 +56,10 @@ impl<'j, O: Operation> Worker<'_, 'j, O> {
             Err(instead) => return instead,
         };
         let tried = panic::catch(|| self.try_first(claim, &mut attempt));
-        self.settle(claim, attempt, tried.unwrap_or_else(|panic| Tried::Error(ItemError::Panicked(panic))))
+        let tried = tried.unwrap_or_else(|panic| Tried::Error(ItemError::Panicked(panic)));
+        let decided = self.settle(claim, attempt, tried);
+        self.tell_ended(decided.is_some_and(|counts| counts.decided() > 0));
+        decided
     }
 
     /// Runs the operation on the first item of the claim, when it may start.
@@ -78,6 +81,14 @@ impl<'j, O: Operation> Worker<'_, 'j, O> {
             &mut ItemContext { state, index: *index, attempt: *attempt_number, worker, end, deadline };
         let outcome = job.operation.run(item, context);
         self.concluded(claim, attempt, outcome)
+    }
+
+    /// Tells the operation that an attempt has ended, and whether its item is decided.
+    fn tell_ended(&self, counts: bool) {
+        if let Some(state) = &self.state {
+            let told = panic::catch(|| self.job.operation.ended(state, counts));
+            told.unwrap_or_else(|panic| self.job.fail(panic));
+        }
     }
 }
 
@@ -182,7 +193,7 @@ impl<'j, O: Kinds> Worker<'_, 'j, O> {
         let asked_at = self.asked_at.take();
         let Worker { job, member, scribe, .. } = self;
         let Some(scribe) = scribe else { return };
-        let fresh = if job.is_stream() { Queued::Now } else { Queued::AtStart };
+        let fresh = if job.is_stream() || claim.index() >= job.at_start { Queued::Now } else { Queued::AtStart };
         let due = || job.past.lock().get(&claim.index())?.due;
         scribe.turns_to(member.number, is_retry.then(due).flatten().map_or(fresh, Queued::At), asked_at);
     }

@@ -18,7 +18,7 @@ use crate::thread_meter::Watch;
 use super::operation::{Kinds, Operation};
 use super::parking::Signal;
 use super::report::Report;
-use super::schedule::{Role, Status};
+use super::schedule::{Role, Schedule, Status};
 use super::shared::Job;
 use super::worker::{Turn, Worker};
 use crate::slots::Reader;
@@ -160,6 +160,9 @@ impl<'c, 'j, O: Operation> Caller<'c, 'j, O> {
         let mut tell = |counts| {
             let load = may_change.then(|| job.dispatcher.load_of_others());
             if let Some(report) = report {
+                if job.dispatcher.grows() {
+                    report.knows(job.dispatcher.read(Schedule::known)); // the item may have pushed some
+                }
                 report.add(counts, load);
             }
         };

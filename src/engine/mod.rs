@@ -5,6 +5,7 @@ mod alone;
 mod attempt;
 mod caller;
 mod ending;
+mod growing;
 mod limits;
 mod operation;
 mod parking;
@@ -43,6 +44,7 @@ use shared::Job;
 
 pub(crate) use crate::slots::Order;
 use operation::Kinds;
+pub use growing::More;
 pub(crate) use operation::{Operation, Settings, Steps};
 pub(crate) use report::Tick;
 pub(crate) use schedule::OnFailure;
@@ -94,12 +96,7 @@ impl Engine {
             report.expects(journal.recorded(total));
         }
         let team = settings.team(Some(total), total, recorder.is_some());
-        let workers = team.limit;
-        let hears = match &report {
-            Some(report) if report.counts_items() => Hears::EveryItem,
-            None if !team.adapts() && self.clock.is_none() && settings.controls.is_empty() => Hears::Nothing,
-            _ => Hears::Changes,
-        };
+        let (workers, hears) = (team.limit, self.hears(report.as_ref(), &team, &settings));
         let held =
             Held::new(Schedule::of_batch(claim, settings.on_failure, team), since, hears, &settings, self);
         let limits = mem::take(&mut settings.limits);
@@ -124,6 +121,20 @@ impl Engine {
         let is_only_one =
             workers.for_batch(items) <= 1 && workers.adaptive_bounds().is_none_or(|_| items <= 1);
         is_only_one && self.limiter.is_none() && self.clock.is_none() && !Trace::MAY_BE_HEARD
+    }
+
+    /// What the caller of a batch wants to hear of.
+    fn hears<I, T, E>(
+        &self,
+        report: Option<&Report<'_>>,
+        team: &Team,
+        settings: &Settings<'_, I, T, E>,
+    ) -> Hears {
+        match report {
+            Some(report) if report.counts_items() => Hears::EveryItem,
+            None if !team.adapts() && self.clock.is_none() && settings.controls.is_empty() => Hears::Nothing,
+            _ => Hears::Changes,
+        }
     }
 
     /// Has the batch run to its end by the caller and its helpers. A panic of `on_progress` is handed back when no worker is there

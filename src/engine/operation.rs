@@ -129,6 +129,10 @@ pub(crate) trait Operation: Kinds<Item: Send, Value: Send, Error: Send> + Sync {
         context: &mut ItemContext<'_, Self::State>,
     ) -> Result<Self::Value, Self::Error>;
 
+    /// An attempt with this state has ended. `counts` if its item is decided; otherwise it is tried again.
+    #[inline]
+    fn ended(&self, _state: &Self::State, _counts: bool) {}
+
     /// Drops its parts one by one, whatever their destructors do.
     fn discard(self) -> Result<(), Panic>;
 }

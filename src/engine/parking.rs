@@ -79,6 +79,8 @@ pub(super) struct Dispatcher {
     gate: AtomicUsize,
     stop_at: AtomicUsize,
     pauses: AtomicUsize,
+    /// Where items push others: from which number on the item that each worker runs is not wanted any more.
+    ends: Vec<AtomicUsize>,
     /// Whether something else has changed what items wait for.
     pub(super) limits_changed: AtomicBool,
     /// In a batch with a journal: when the first item began that is not recorded there, in nanoseconds.
@@ -116,7 +118,9 @@ impl Dispatcher {
         clock: Option<TestClock>,
     ) -> Self {
         let gate = AtomicUsize::new(schedule.gate());
+        let ends = schedule.stop.growth.as_ref().map_or(0, |growth| growth.most_workers());
         Dispatcher {
+            ends: (0..ends).map(|_| AtomicUsize::new(usize::MAX)).collect(),
             since,
             deadline,
             schedule: Mutex::new(schedule),
@@ -155,6 +159,16 @@ impl Dispatcher {
     #[inline]
     pub(super) fn allows(&self, index: usize) -> bool {
         index < self.stop_at.load(Ordering::Relaxed)
+    }
+
+    /// Whether items push others.
+    pub(super) fn grows(&self) -> bool {
+        !self.ends.is_empty()
+    }
+
+    /// Where items push others: the item that this worker runs is not wanted any more if its number is not below this.
+    pub(super) fn end_for(&self, worker: usize) -> &AtomicUsize {
+        self.ends.get(worker).unwrap_or(&self.stop_at)
     }
 
     pub(super) fn signal(&self) {
@@ -202,6 +216,9 @@ impl Dispatcher {
         self.gate.store(schedule.gate(), Ordering::Relaxed);
         self.stop_at.store(schedule.stop.line(), Ordering::Relaxed);
         self.wants_room.store(schedule.wants_room(), Ordering::Relaxed);
+        if let Some(growth) = &mut schedule.stop.growth {
+            growth.take_ends().for_each(|(worker, end)| self.ends[worker].store(end, Ordering::Relaxed));
+        }
         let (limit_moved, wake) = (schedule.take_limit_moved(), self.wake(&mut schedule));
         drop(schedule);
         match wake {
@@ -605,13 +622,14 @@ impl Held {
         settings: &Settings<'_, I, T, E>,
         engine: &Engine,
     ) -> Self {
-        let deadline = settings.deadline_since(since);
+        let (deadline, grows) = (settings.deadline_since(since), schedule.grows());
         let mut dispatcher = Dispatcher::new(schedule, since, deadline, hears, engine.clock.clone());
         dispatcher.running = (!settings.controls.is_empty()).then(Mutex::default);
         if settings.tokens.is_empty()
             && settings.controls.is_empty()
             && engine.limiter.is_none()
             && settings.limits.is_empty()
+            && !grows
         {
             return Held::Alone(dispatcher);
         }
@@ -626,6 +644,14 @@ impl Held {
         match self {
             Held::Alone(dispatcher) => dispatcher,
             Held::Shared(dispatcher, _) => dispatcher,
+        }
+    }
+
+    /// For items that push others. None for a batch of which nothing else is to hear.
+    pub(super) fn share(&self) -> Option<Arc<Dispatcher>> {
+        match self {
+            Held::Alone(_) => None,
+            Held::Shared(dispatcher, _) => Some(Arc::clone(dispatcher)),
         }
     }
 

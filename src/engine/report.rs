@@ -101,7 +101,7 @@ impl<'a> Report<'a> {
     }
 
     /// There were so many items so far, and there may be more or not.
-    fn knows(&mut self, (items, are_all): (usize, bool)) {
+    pub(super) fn knows(&mut self, (items, are_all): (usize, bool)) {
         if are_all {
             self.total_hint = Some(items);
         } else if self.total_hint.is_some_and(|hint| hint < items) {

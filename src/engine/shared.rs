@@ -48,6 +48,8 @@ pub(super) struct Job<'a, O: Kinds> {
     pub(super) slots: &'a SlotsOf<O>,
     /// Out of what workers pull; none for a batch.
     pub(super) source: Option<Mutex<Source<'a, O::Item>>>,
+    /// Items with lower numbers were there when the batch began.
+    pub(super) at_start: usize,
     /// None where no item has to wait for anything.
     pub(super) limits: Option<Limits<'a, O::Item>>,
     pub(super) retry: Option<&'a Retry<'a, O::Error>>,
@@ -98,6 +100,7 @@ impl<'a, O: Kinds> Job<'a, O> {
             dispatcher,
             slots,
             source: None,
+            at_start: usize::MAX,
             limits: None,
             retry,
             item_timeout: settings.item_timeout,
@@ -127,7 +130,14 @@ impl<'a, O: Kinds> Job<'a, O> {
         may_solo: bool,
     ) {
         self.source = Some(Mutex::new(Source { items, solo: None }));
+        self.at_start = 0;
         self.may_solo = !self.is_careful && !self.dispatcher.reports && may_solo;
+    }
+
+    /// The batch begins with so many items, and they push others: each is claimed by itself.
+    pub(super) fn grow_from(&mut self, items: usize) {
+        self.at_start = items;
+        (self.waits, self.is_careful) = (true, true);
     }
 
     /// Every item needs something of these limits, and of the executor's.

@@ -92,8 +92,18 @@ impl Timeline {
         elapsed: Duration,
         workers: usize,
     ) -> Self {
-        let Recorded { level, totals, densities, spans } = recorded;
+        let Recorded { level, totals, densities, mut spans } = recorded;
+        for span in &mut spans {
+            span.is_sampled = level.keeps(span.index());
+        }
         Timeline { level, totals, densities, spans, limits, elapsed, workers }
+    }
+
+    /// The items have these places in the result, by the numbers that they had while the batch ran.
+    pub(crate) fn renumber(&mut self, places: &[usize]) {
+        for span in &mut self.spans {
+            span.renumber(places.get(span.index()).copied().unwrap_or(span.index()));
+        }
     }
 
     /// With these notes on the last attempts of items that failed, by their indices.
@@ -121,7 +131,7 @@ impl Timeline {
     /// Those of the kept attempts that are a uniform sample of all: all of them, if the timeline is complete. The others are
     /// there because they took long, or failed.
     pub fn sample(&self) -> impl Iterator<Item = &Span> {
-        self.spans.iter().filter(|span| self.level.keeps(span.index()))
+        self.spans.iter().filter(|span| span.is_sampled)
     }
 
     /// How many attempts there were, kept or not.

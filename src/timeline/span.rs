@@ -154,11 +154,17 @@ pub struct Span {
     worker: usize,
     id: Box<str>,
     note: Option<Box<str>>,
+    /// Whether it is in the sample. That depends on the number that the item had while the batch ran.
+    pub(super) is_sampled: bool,
 }
 
 impl Span {
     pub(crate) fn new(attempt: Attempt, worker: usize, (id, note): Texts) -> Self {
-        Span { attempt, worker, id, note }
+        Span { attempt, worker, id, note, is_sampled: true }
+    }
+
+    pub(super) fn renumber(&mut self, index: usize) {
+        self.attempt.index = index;
     }
 
     pub(super) fn set_note(&mut self, note: String) {
@@ -195,8 +201,8 @@ impl Span {
         self.worker
     }
 
-    /// When a worker could have taken it: in a batch when it began, for a retry when it was due. In a stream, when a worker
-    /// turned to it.
+    /// When a worker could have taken it: in a batch when it began, for a retry when it was due. In a stream, and for an item that
+    /// another has pushed, when a worker turned to it.
     #[must_use]
     pub fn queued(&self) -> Duration {
         Duration::from_nanos(self.attempt.times.queued)
@@ -253,6 +259,7 @@ impl Span {
     }
 }
 
+#[allow(clippy::missing_fields_in_debug, reason = "what is in the sample is for the timeline to say")]
 impl fmt::Debug for Span {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Span")

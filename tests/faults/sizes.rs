@@ -314,6 +314,37 @@ fn memory_that_runs_out_is_a_reason_and_no_abort() {
     assert_ends_well(child(&["sh", "-c", r#"ulimit -v 400000 && exec "$0" "$@""#], TEST, "run"));
 }
 
+/// F22, F37: items that push others without end, with little memory: the batch stops, and all but the last one pushed is there.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_batch_that_outgrows_the_memory_stops_and_keeps_what_it_has() {
+    const TEST: &str = "sizes::a_batch_that_outgrows_the_memory_stops_and_keeps_what_it_has";
+    if told_to().is_none() {
+        assert_ends_well(child(&["sh", "-c", r#"ulimit -v 500000 && exec "$0" "$@""#], TEST, "run"));
+        return;
+    }
+    for workers in [Workers::Sequential, Workers::Fixed(2)] {
+        let (executor, register) = (collecting(workers), Register::default());
+        let first = (0..10).map(|n| ([n; 512], register.make()));
+        let result = executor.batch(first).run_growing(|(numbers, _), cx, more| {
+            while numbers[0] == 9 && !cx.is_cancelled() {
+                more.push(([0; 512], register.make()));
+            }
+            Ok::<_, String>(numbers[511])
+        });
+        let (reason, partial) = stopped(result);
+        assert_eq!(reason, StopReason::OutOfMemory);
+        assert!(partial.total() > 1_000 && partial.outcomes().len() == partial.total());
+        assert!(partial.succeeded() >= 10 && partial.values().take(10).copied().eq(0..10_usize));
+        assert_eq!(register.made(), partial.total() + 1);
+        assert_eq!(register.dropped(), 1);
+        drop(partial);
+        register.assert_all_dropped(register.made());
+        assert_survived(executor);
+    }
+    println!("{AT_THE_END}");
+}
+
 /// F43: far more workers than cores, on few items each.
 #[test]
 fn a_hundred_workers_a_core_finish() {

@@ -50,10 +50,10 @@ impl<O: Kinds> Worker<'_, '_, O> {
             let may_start = || dispatcher.read(|schedule| schedule.may_start(&self.member, at));
             if turnstile.parked() > 0 && may_start() {
                 if let Some(start) = turnstile.next_parked(at) {
-                    let waiting = limits.waiting(&turnstile);
+                    let (waiting, index) = (limits.waiting(&turnstile), start.claim.index());
                     dispatcher.update(|schedule| {
                         schedule.wait_at_limits(waiting);
-                        schedule.begin(&mut self.member, at, start.is_retry);
+                        schedule.begin(&mut self.member, at, index, start.is_retry);
                     });
                     return (self.begin(start), 0);
                 }
@@ -68,8 +68,9 @@ impl<O: Kinds> Worker<'_, '_, O> {
                     continue;
                 }
             }
+            let index = claim.index();
             if let Some(next) = self.admit(limits, &mut turnstile, claim, is_retry, now) {
-                dispatcher.update(|schedule| schedule.begin(&mut self.member, at, is_retry));
+                dispatcher.update(|schedule| schedule.begin(&mut self.member, at, index, is_retry));
                 return (next, seen);
             }
         }
@@ -85,8 +86,9 @@ impl<O: Kinds> Worker<'_, '_, O> {
             turnstile.changed_outside(now);
         }
         let stop_at = dispatcher.stop_at().load(Ordering::Relaxed);
-        if stop_at < usize::MAX {
-            let stopped = turnstile.stop_at(stop_at);
+        if stop_at < turnstile.stopped_at() {
+            let stopped =
+                dispatcher.read(|schedule| turnstile.stop_at(stop_at, |index| !schedule.stop.allows(index)));
             if !stopped.is_empty() {
                 dispatcher.update(|schedule| schedule.leave_undecided(stopped));
             }

@@ -55,7 +55,7 @@ impl<'a, I> Limits<'a, I> {
 
     /// When nobody works any more: the items that still wait.
     pub(super) fn end(&self) -> Vec<Claim> {
-        self.lock().remove_from(0)
+        self.lock().remove_where(|_| true)
     }
 
     /// What the item needs. Asks the user's functions, which may panic.

@@ -235,7 +235,7 @@ fn stopped_items_give_back_what_they_have() {
     let first = turnstile.admit(Claim::of(0..1), false, vec![Demand::new(meter, 1)], MS);
     assert!(turnstile.admit(Claim::of(1..2), false, vec![Demand::new(meter, 1)], MS).is_none());
     assert!(turnstile.admit(Claim::of(2..3), false, vec![Demand::new(meter, 1)], MS).is_none());
-    let stopped: Vec<_> = turnstile.stop_at(2).iter().map(Claim::index).collect();
+    let stopped: Vec<_> = turnstile.stop_at(2, |index| index >= 2).iter().map(Claim::index).collect();
     assert_eq!((stopped, turnstile.parked()), (vec![2], 1));
     turnstile.give_back(first.unwrap().permit.ok().unwrap());
     let next = turnstile.next_parked(MS).unwrap();

@@ -453,18 +453,18 @@ impl<'a> Turnstile<'a> {
         }
     }
 
-    /// The parked items from this index on do not start any more. The index only ever falls, so each is sorted out once.
-    pub(super) fn stop_at(&mut self, stop_at: usize) -> Vec<Claim> {
+    /// The stop line has moved, so that these parked items do not start any more. It only ever falls, so each is sorted out once.
+    pub(super) fn stop_at(&mut self, stop_at: usize, is_stopped: impl Fn(usize) -> bool) -> Vec<Claim> {
         if stop_at >= self.stopped_at {
             return Vec::new();
         }
         self.stopped_at = stop_at;
-        self.remove_from(stop_at)
+        self.remove_where(is_stopped)
     }
 
-    /// Takes the parked items from this index on out of everything.
-    pub(super) fn remove_from(&mut self, index: usize) -> Vec<Claim> {
-        let parked = self.parked.iter().filter(|(_, asked)| asked.claim.index() >= index);
+    /// Takes these parked items out of everything.
+    pub(super) fn remove_where(&mut self, is_stopped: impl Fn(usize) -> bool) -> Vec<Claim> {
+        let parked = self.parked.iter().filter(|(_, asked)| is_stopped(asked.claim.index()));
         let turns: Vec<Turn> = parked.map(|(turn, _)| *turn).collect();
         turns.into_iter().filter_map(|turn| self.remove(turn)).collect()
     }

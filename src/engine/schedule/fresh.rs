@@ -114,6 +114,19 @@ impl Fresh {
         self.input = if has_ended { Input::Ended } else { Input::Idle };
     }
 
+    /// These items do not start any more.
+    pub(super) fn stop_where(&mut self, is_stopped: impl Fn(usize) -> bool) -> Vec<Claim> {
+        let mut stopped = Vec::new();
+        self.queued = 0;
+        for mut claim in self.left() {
+            while claim.len() > 0 {
+                let item = claim.split_first(1);
+                if is_stopped(item.index()) { stopped.push(item) } else { self.add(item) }
+            }
+        }
+        stopped
+    }
+
     /// When nobody works any more.
     pub(super) fn left(&mut self) -> impl Iterator<Item = Claim> + use<> {
         self.first.take().into_iter().chain(mem::take(&mut self.queue))

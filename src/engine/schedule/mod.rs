@@ -12,6 +12,7 @@
 
 mod chunk_size;
 mod fresh;
+mod growth;
 mod limits;
 mod pause;
 mod retries;
@@ -30,6 +31,7 @@ use crate::timeline::curve::Curve;
 use crate::slots::Claim;
 
 use fresh::Fresh;
+pub(super) use growth::Growth;
 pub(super) use limits::Waiting;
 use pause::Pause;
 use retries::Retries;
@@ -190,6 +192,13 @@ impl Schedule {
         Schedule::new(Fresh::pulled(), window, on_failure, team)
     }
 
+    /// Of a batch whose items push others.
+    pub(super) fn growing(claim: Claim, growth: Growth, on_failure: OnFailure, team: Team) -> Self {
+        let mut schedule = Schedule::of_batch(claim, on_failure, team);
+        schedule.stop.growth = Some(Box::new(growth));
+        schedule
+    }
+
     fn new(fresh: Fresh, window: Window, on_failure: OnFailure, team: Team) -> Self {
         Schedule {
             fresh,
@@ -231,7 +240,7 @@ impl Schedule {
         let next = self.find(member, ask);
         let phase = match &next {
             Next::Run { .. } if ask.is_limited => Phase::Asking,
-            Next::Run { claim, .. } => Phase::Busy { shares: claim.len() > 1 },
+            Next::Run { claim, .. } => Phase::Busy { shares: claim.len() > 1 || self.grows() },
             Next::Pull { .. } => Phase::Pulling,
             Next::Wait(_) | Next::Oversee => Phase::Idle,
             Next::Leave => Phase::Away,
@@ -240,9 +249,10 @@ impl Schedule {
         match next {
             Next::Wait(until) => return Next::Wait(self.alarm_for(member).into_iter().chain(until).min()),
             Next::Run { ref claim, is_retry } => {
-                let items = if is_retry { 0 } else { claim.len() };
+                let (index, items) = (claim.index(), if is_retry { 0 } else { claim.len() });
                 if !ask.is_limited {
                     self.measure(member, ask.now, items);
+                    self.starts(member, index);
                 }
             }
             Next::Pull { .. } => (self.wants_room, member.has_waited_for_room) = (None, false),
@@ -448,7 +458,7 @@ impl Schedule {
         self.at_limits.is_ready || (!self.at_limits.is_closed && may_claim()) || self.solo == Solo::Alone
     }
 
-    /// Whether there are items to claim, or others may bring some: by pulling, or out of their claims.
+    /// Whether there are items to claim, or others may bring some: by pulling, out of their claims, or by pushing.
     fn may_bring_items(&self, stop_at: usize) -> bool {
         self.fresh.is_open(stop_at) || !self.returned.is_empty() || self.team.sharing > 0
     }
@@ -515,9 +525,10 @@ impl Schedule {
     }
 
     /// The worker starts an item that it has claimed, or that has waited.
-    pub(super) fn begin(&mut self, member: &mut Member, now: Duration, is_retry: bool) {
-        self.team.turn(member, Phase::Busy { shares: false });
+    pub(super) fn begin(&mut self, member: &mut Member, now: Duration, index: usize, is_retry: bool) {
+        self.team.turn(member, Phase::Busy { shares: self.grows() });
         self.measure(member, now, usize::from(!is_retry));
+        self.starts(member, index);
     }
 
     /// These do not start any more.
@@ -552,8 +563,8 @@ impl Schedule {
     }
 
     fn put_back(&mut self, claim: Claim) {
-        let is_stopped = claim.index() >= self.stop.line();
-        if is_stopped { self.undecided.push(claim) } else { self.returned.push(claim) }
+        let allows = self.stop.allows(claim.index());
+        if allows { self.returned.push(claim) } else { self.undecided.push(claim) }
     }
 
     /// Whether an owner of a claim is to hand its rest back.
@@ -563,13 +574,15 @@ impl Schedule {
 
     /// The item is to be tried again when it is due.
     pub(super) fn later(&mut self, due: Duration, claim: Claim) {
-        self.retries.push(due, claim, self.stop.line());
+        let line = self.stop.line_for(claim.index());
+        self.retries.push(due, claim, line);
     }
 
     /// The item is to be tried again when it is due, or when a pause that it has asked for is ended.
     pub(super) fn later_or_resumed(&mut self, due: Duration, claim: Claim) {
         // It may have been ended since.
-        self.retries.push_held(due.min(self.pause.until()), claim, self.stop.line());
+        let line = self.stop.line_for(claim.index());
+        self.retries.push_held(due.min(self.pause.until()), claim, line);
     }
 
     /// No pause goes on beyond now, and what waits for its end may run.
@@ -598,6 +611,9 @@ impl Schedule {
         self.retries.stop_at(line);
         for claim in mem::take(&mut self.returned) {
             self.put_back(claim);
+        }
+        if self.grows() {
+            self.sort_out();
         }
     }
 
@@ -629,6 +645,47 @@ impl Schedule {
             self.control(now, Controller::overload);
         }
         answer
+    }
+}
+
+/// Items that push others. A worker that runs one shares what it may bring, so that no other leaves.
+impl Schedule {
+    pub(super) fn grows(&self) -> bool {
+        self.stop.growth.is_some()
+    }
+
+    /// Whether there is memory for one more.
+    pub(super) fn has_room_to_grow(&mut self) -> bool {
+        self.stop.growth.as_mut().is_some_and(|growth| growth.has_room())
+    }
+
+    /// The item at `parent` has pushed one, which is the next.
+    pub(super) fn push(&mut self, parent: usize, claim: Claim) {
+        let index = claim.index();
+        self.stop.growth.iter_mut().for_each(|growth| growth.arrives_from(parent));
+        if self.stop.allows(index) { self.fresh.add(claim) } else { self.undecided.push(claim) }
+    }
+
+    /// When no worker is there any more and these claims are left: why the batch stopped, with the number of the item, and the places
+    /// of all items.
+    pub(super) fn end_of_growth(&self, left: &[Claim]) -> (Option<StopReason>, Vec<usize>) {
+        let items = |claim: &Claim| claim.index()..claim.index() + claim.len();
+        let is_missed = || left.iter().flat_map(items).any(|index| self.stop.comes_before_failures(index));
+        let places = self.stop.growth.as_ref().map_or_else(Vec::new, |growth| growth.places());
+        (self.stop.reason(|_| is_missed()), places)
+    }
+
+    fn starts(&mut self, member: &Member, index: usize) {
+        self.stop.growth.iter_mut().for_each(|growth| growth.starts(member.number, index));
+    }
+
+    /// The line has moved: what is behind it does not start any more.
+    fn sort_out(&mut self) {
+        let stop = &self.stop;
+        self.undecided.extend(self.fresh.stop_where(|index| !stop.allows(index)));
+        self.retries.stop_where(|index| !stop.allows(index));
+        let is_closed = self.stop.line() == 0;
+        self.stop.growth.iter_mut().for_each(|growth| growth.tell_running(is_closed));
     }
 }
 
@@ -732,7 +789,7 @@ impl Schedule {
         Status {
             counts: self.counts,
             load: self.load(now),
-            known: self.fresh.known(),
+            known: self.known(),
             is_looked_after: self.team.present(self.fresh.is_open(self.stop.line())) > 0,
             limit: self.team.limit,
             window: self.window.size,
@@ -748,7 +805,7 @@ impl Schedule {
     pub(super) fn load(&self, now: Duration) -> Load {
         let retrying = self.retries.waiting();
         let waiting = self.waiting();
-        let undecided = self.fresh.known().0.saturating_sub(self.counts.decided() + waiting);
+        let undecided = self.known().0.saturating_sub(self.counts.decided() + waiting);
         Load {
             running: self.team.busy.min(undecided),
             waiting,
@@ -762,7 +819,10 @@ impl Schedule {
 
     /// How many items there were so far, and whether there will be no more.
     pub(super) fn known(&self) -> (usize, bool) {
-        self.fresh.known()
+        match &self.stop.growth {
+            Some(growth) => (growth.arrived(), self.is_over() && self.team.present(false) == self.team.idle),
+            None => self.fresh.known(),
+        }
     }
 
     /// The latest time that it was told.

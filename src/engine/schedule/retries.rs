@@ -65,8 +65,13 @@ impl Retries {
 
     /// Nothing from here on is tried again. The line only ever comes down, so each item is sorted out once.
     pub(super) fn stop_at(&mut self, stop_at: usize) {
+        self.stop_where(|index| index >= stop_at);
+    }
+
+    /// These are not tried again.
+    pub(super) fn stop_where(&mut self, is_stopped: impl Fn(usize) -> bool) {
         let (stopped, below): (Vec<_>, Vec<_>) =
-            mem::take(&mut self.by_time).into_iter().partition(|entry| entry.claim.index() >= stop_at);
+            mem::take(&mut self.by_time).into_iter().partition(|entry| is_stopped(entry.claim.index()));
         self.by_time.extend(below);
         self.stopped.extend(stopped.into_iter().map(|entry| entry.claim));
     }

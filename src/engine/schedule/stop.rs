@@ -7,6 +7,8 @@ use std::collections::BinaryHeap;
 
 use crate::batch_error::StopReason;
 
+use super::growth::Growth;
+
 /// What a failure does to the rest of the batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum OnFailure {
@@ -36,20 +38,49 @@ pub(in crate::engine) struct Stop {
     is_closed: bool,
     /// Why the batch was closed, if there is a reason.
     reason: Option<StopReason>,
+    /// Where items push others, which of two comes first is no matter of their numbers.
+    pub(in crate::engine) growth: Option<Box<Growth>>,
 }
 
 impl Stop {
     pub(in crate::engine) fn new(on_failure: OnFailure) -> Self {
-        Stop { on_failure, lowest: BinaryHeap::new(), is_closed: false, reason: None }
+        Stop { on_failure, lowest: BinaryHeap::new(), is_closed: false, reason: None, growth: None }
     }
 
+    /// Where items push others, no number of an item is at or above it until the batch is closed. It moves down with each move of the
+    /// line, so that this is seen; [`allows`](Stop::allows) says which items may start.
     pub(in crate::engine) fn line(&self) -> usize {
-        if self.is_closed { 0 } else { self.line_of_failures() }
+        match &self.growth {
+            _ if self.is_closed => 0,
+            Some(growth) => usize::MAX - growth.moves(),
+            None => self.line_of_failures(),
+        }
+    }
+
+    /// Whether the item may start.
+    pub(in crate::engine) fn allows(&self, index: usize) -> bool {
+        index < self.line() && self.comes_before_failures(index)
+    }
+
+    /// A line that is above the item if and only if it may start.
+    pub(super) fn line_for(&self, index: usize) -> usize {
+        if self.allows(index) { self.line() } else { 0 }
+    }
+
+    /// Whether the failures so far let the item run, whatever else does.
+    pub(in crate::engine) fn comes_before_failures(&self, index: usize) -> bool {
+        match &self.growth {
+            Some(growth) => !growth.is_behind_line(index),
+            None => index < self.line_of_failures(),
+        }
     }
 
     /// Where the failures so far stop the batch, whatever else does: behind the highest of the *lowest* failures that the limit
     /// counts, which is where a plain loop would have stopped.
     pub(in crate::engine) fn line_of_failures(&self) -> usize {
+        if let Some(growth) = &self.growth {
+            return growth.line().map_or(usize::MAX, |last| last + 1);
+        }
         if self.lowest.len() < self.on_failure.limit() {
             return usize::MAX;
         }
@@ -59,6 +90,10 @@ impl Stop {
     /// The item at `index` failed.
     pub(in crate::engine) fn failed(&mut self, index: usize) {
         if self.on_failure == OnFailure::GoOn {
+            return;
+        }
+        if let Some(growth) = &mut self.growth {
+            growth.failed(index, self.on_failure.limit());
             return;
         }
         self.lowest.push(index);
@@ -75,10 +110,10 @@ impl Stop {
     }
 
     /// Why the batch stopped, if it did. A cancel or a deadline counts only where it kept an item undecided that the failures
-    /// would have let run: `is_missed` says so of the items below the line of failures.
+    /// would have let run: `is_missed` says so of the items below the line of failures. An item for which there was no memory is one.
     pub(in crate::engine) fn reason(&self, is_missed: impl FnOnce(usize) -> bool) -> Option<StopReason> {
         let line = self.line_of_failures();
-        let closed = self.reason.filter(|_| is_missed(line));
+        let closed = self.reason.filter(|reason| *reason == StopReason::OutOfMemory || is_missed(line));
         closed.or(match self.on_failure {
             _ if line == usize::MAX => None,
             OnFailure::Stop => Some(StopReason::ItemFailed { index: line - 1 }),

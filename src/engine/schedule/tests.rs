@@ -1,6 +1,6 @@
 //! The schedule alone, against a model: workers that do anything in any order, and a plain list of what becomes of each item.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -37,14 +37,47 @@ enum Fate {
     Refused(usize, u64),
 }
 
+/// Where items come from.
+#[derive(Debug, Clone)]
+enum Input {
+    AtOnce,
+    /// A stream: the window that it begins with, and the largest.
+    Pulled(usize, usize),
+    /// So many are there. Each other one comes from the one with this number, which is lower.
+    Pushed(usize, Vec<usize>),
+}
+
+impl Input {
+    fn window(&self) -> Option<usize> {
+        if let Input::Pulled(_, most) = self { Some(*most) } else { None }
+    }
+
+    /// The items that this one pushes.
+    fn children(&self, item: usize) -> Vec<usize> {
+        let Input::Pushed(roots, parents) = self else { return Vec::new() };
+        (0..parents.len()).filter(|child| parents[*child] == item).map(|child| roots + child).collect()
+    }
+
+    /// All items as a plain queue meets them.
+    fn in_order(&self, items: usize) -> Vec<usize> {
+        let mut queue: VecDeque<usize> =
+            if let Input::Pushed(roots, _) = self { (0..*roots).collect() } else { (0..items).collect() };
+        std::iter::from_fn(|| {
+            let item = queue.pop_front()?;
+            queue.extend(self.children(item));
+            Some(item)
+        })
+        .collect()
+    }
+}
+
 #[derive(Debug, Clone)]
 struct Plan {
     fates: Vec<Fate>,
     workers: usize,
     limit: usize,
     on_failure: OnFailure,
-    /// For a stream: the window that it begins with, and the largest.
-    window: Option<(usize, usize)>,
+    input: Input,
     /// When, in steps, a cancel comes.
     cancel: Option<usize>,
     /// Which worker takes the next step, and how many items it asks for.
@@ -66,15 +99,23 @@ struct Model {
     retried_last: bool,
     handed_on: usize,
     is_closed: bool,
+    /// Which item of the plan has this index in the schedule: another one only where items push others.
+    items: Vec<usize>,
 }
 
 impl Model {
     fn new(plan: Plan) -> Self {
         let team = Team::new(plan.limit, None, true, false);
-        let schedule = match plan.window {
-            None => Schedule::of_batch(Claim::of(0..plan.fates.len()), plan.on_failure, team),
-            Some((least, most)) => Schedule::of_stream(Window::new(least, most), plan.on_failure, team),
+        let (items, on_failure) = (plan.fates.len(), plan.on_failure);
+        let schedule = match plan.input {
+            Input::AtOnce => Schedule::of_batch(Claim::of(0..items), on_failure, team),
+            Input::Pulled(least, most) => Schedule::of_stream(Window::new(least, most), on_failure, team),
+            Input::Pushed(roots, _) => {
+                let growth = Growth::of(roots, plan.workers).expect("there is memory");
+                Schedule::growing(Claim::of(0..roots), growth, on_failure, team)
+            }
         };
+        let items = if let Input::Pushed(roots, _) = plan.input { roots } else { items };
         let worker =
             |_| Worker { member: Member::new(Role::Helper), holds: Holds::Nothing, done: Done::default() };
         let workers = (0..plan.workers).map(worker).collect();
@@ -93,6 +134,7 @@ impl Model {
             retried_last: false,
             handed_on: 0,
             is_closed: false,
+            items: (0..items).collect(),
         }
     }
 
@@ -146,12 +188,13 @@ impl Model {
     fn ask(&mut self, number: usize, size: usize) -> Holds {
         let Worker { member, done, .. } = &mut self.workers[number];
         self.schedule.done(member, self.now, mem::take(done));
+        let size = if matches!(self.plan.input, Input::Pushed(..)) { 1 } else { size };
         let has_other =
             self.schedule.fresh.has_some(self.schedule.stop.line()) || !self.schedule.returned.is_empty();
         let ask = Ask { now: self.now, size, handed_on: self.handed_on, is_limited: false };
         match self.schedule.next(member, ask) {
             Next::Run { claim, is_retry } => {
-                assert!(claim.index() < self.schedule.stop.line(), "it may not start");
+                assert!(self.schedule.stop.allows(claim.index()), "it may not start");
                 assert!(!(is_retry && self.retried_last && has_other), "no other had its turn");
                 self.retried_last = is_retry;
                 Holds::Claim(claim)
@@ -177,22 +220,23 @@ impl Model {
                 self.schedule.hand_back(&mut self.workers[number].member, self.now, rest);
             }
         }
-        let index = claim.index();
-        self.tried[index] += 1;
-        match self.plan.fates[index] {
-            Fate::Refused(times, millis) if self.tried[index] <= times => {
+        let (index, item) = (claim.index(), self.items[claim.index()]);
+        self.tried[item] += 1;
+        match self.plan.fates[item] {
+            Fate::Refused(times, millis) if self.tried[item] <= times => {
                 let time = Duration::from_millis(millis);
-                self.refuse(index, time);
+                self.refuse(item, time);
                 self.schedule.later(self.now + time, claim.split_first(1));
             }
-            Fate::Retries(millis) if self.tried[index] == 1 => {
+            Fate::Retries(millis) if self.tried[item] == 1 => {
                 self.schedule.later(self.now + Duration::from_millis(millis), claim.split_first(1));
             }
             fate => {
-                assert!(self.decided.insert(index), "item {index} was decided twice");
+                self.push_all(index, item);
+                assert!(self.decided.insert(item), "item {item} was decided twice");
                 let is_failure = matches!(fate, Fate::Fails);
                 if is_failure {
-                    self.failed.insert(index);
+                    self.failed.insert(item);
                     self.schedule.failed(index);
                 }
                 let counts = &mut self.workers[number].done.counts;
@@ -203,21 +247,31 @@ impl Model {
         if claim.len() > 0 { Holds::Claim(claim) } else { Holds::Nothing }
     }
 
+    fn push_all(&mut self, index: usize, item: usize) {
+        for child in self.plan.input.children(item) {
+            let next = self.items.len();
+            self.items.push(child);
+            assert!(self.schedule.has_room_to_grow());
+            self.schedule.push(index, Claim::of(next..next + 1));
+            self.release();
+        }
+    }
+
     /// The first refusal is free, the others cost at most one delay each, and one for the first.
-    fn refuse(&mut self, index: usize, time: Duration) {
-        let (costs, last) = self.refusals[index];
+    fn refuse(&mut self, item: usize, time: Duration) {
+        let (costs, last) = self.refusals[item];
         let pauses = self.schedule.pause.number();
         let answer = self.schedule.refuse(self.now, (time, pauses), last);
-        let (costs, tried) = (costs + answer.costs, self.tried[index]);
+        let (costs, tried) = (costs + answer.costs, self.tried[item]);
         assert!(costs == tried || costs == tried - 1, "{costs} delays for {tried} refusals");
         assert!(answer.is_news || last.is_some(), "the first is a pause");
-        self.refusals[index] = (costs, Some(answer.refusal));
+        self.refusals[item] = (costs, Some(answer.refusal));
     }
 
     fn pull_one(&mut self, index: usize, most: usize) -> Holds {
         let has_ended = index == self.plan.fates.len();
         let goes_on = !has_ended && self.schedule.add(Claim::of(index..index + 1));
-        if let Some((_, window)) = self.plan.window.filter(|_| !has_ended) {
+        if let Some(window) = self.plan.input.window().filter(|_| !has_ended) {
             assert!(index < self.handed_on + window, "the window is exceeded");
         }
         if goes_on && most > 1 {
@@ -229,7 +283,7 @@ impl Model {
 
     /// The consumer of a stream takes what is ready, in order.
     fn consume(&mut self) {
-        if self.plan.window.is_some() {
+        if self.plan.input.window().is_some() {
             while self.decided.contains(&self.handed_on) {
                 self.handed_on += 1;
             }
@@ -294,23 +348,35 @@ impl Model {
             OnFailure::Stop => 1,
             OnFailure::StopAfter(limit) => limit,
         };
-        let line = self.failed.iter().nth(limit - 1).map_or(usize::MAX, |last| last + 1);
-        assert_eq!(self.schedule.stop.line_of_failures(), line);
+        let order = self.plan.input.in_order(self.plan.fates.len());
+        let mut failed = (0..order.len()).filter(|place| self.failed.contains(&order[*place]));
+        let line = failed.nth(limit - 1).map_or(usize::MAX, |last| last + 1);
+        let last = order.get(line.wrapping_sub(1));
+        let expected = last.and_then(|last| self.items.iter().position(|item| item == last));
+        assert_eq!(self.schedule.stop.line_of_failures(), expected.map_or(usize::MAX, |last| last + 1));
         if !self.is_closed {
-            let missed = (0..self.plan.fates.len().min(line)).find(|index| !self.decided.contains(index));
-            assert_eq!(missed, None, "below the line every item is decided");
+            let missed = order.iter().take(line).find(|item| !self.decided.contains(item));
+            assert_eq!(missed, None, "before the line every item is decided");
+        }
+        if let Some(growth) = &self.schedule.stop.growth {
+            let mut places: Vec<_> = growth.places().into_iter().zip(&self.items).collect();
+            places.sort_unstable();
+            let met: Vec<_> = order.iter().filter(|item| self.items.contains(item)).collect();
+            assert_eq!(places.into_iter().map(|(_, item)| item).collect::<Vec<_>>(), met);
         }
         let (counts, most_busy, _, left) = self.schedule.end();
         assert_eq!((counts.decided(), counts.failed), (self.decided.len(), self.failed.len()));
         assert!(most_busy <= self.plan.limit);
-        let pulled = if self.plan.window.is_some() { self.schedule.known().0 } else { self.plan.fates.len() };
+        let pulled = self.plan.input.window().map(|_| self.schedule.known().0);
         let mut all = self.decided;
         for claim in left {
-            for index in claim.index()..claim.index() + claim.len() {
-                assert!(all.insert(index), "item {index} is decided and left");
+            for item in &self.items[claim.index()..claim.index() + claim.len()] {
+                assert!(all.insert(*item), "item {item} is decided and left");
             }
         }
-        assert!(all.into_iter().eq(0..pulled), "an item is lost");
+        self.items.truncate(pulled.unwrap_or(usize::MAX));
+        self.items.sort_unstable();
+        assert!(all.into_iter().eq(self.items), "an item is lost");
     }
 }
 
@@ -326,19 +392,27 @@ fn plans() -> impl Strategy<Value = Plan> {
         Just(OnFailure::Stop),
         (1_usize..4).prop_map(OnFailure::StopAfter)
     ];
-    let window = prop::option::of((1_usize..9, 0_usize..30).prop_map(|(least, more)| (least, least + more)));
-    (vec(fate, 0..60), 1_usize..6, 1_usize..6, on_failure, window, prop::option::of(0_usize..80))
-        .prop_flat_map(|(fates, workers, limit, on_failure, window, cancel)| {
+    let inputs = |items: usize| {
+        let pulled = (1_usize..9, 0_usize..30).prop_map(|(least, more)| Input::Pulled(least, least + more));
+        let roots = items.min(3);
+        let parents: Vec<_> = (roots..items).map(|child| 0..child).collect();
+        let pushed = parents.prop_map(move |parents| Input::Pushed(roots, parents));
+        prop_oneof![Just(Input::AtOnce), pulled, pushed]
+    };
+    let fates = vec(fate, 0..60).prop_flat_map(move |fates| (inputs(fates.len()), Just(fates)));
+    (fates, 1_usize..6, 1_usize..6, on_failure, prop::option::of(0_usize..80)).prop_flat_map(
+        |((input, fates), workers, limit, on_failure, cancel)| {
             vec((0..workers, 1_usize..20), 0..150).prop_map(move |steps| Plan {
                 fates: fates.clone(),
                 workers,
                 limit,
                 on_failure,
-                window,
+                input: input.clone(),
                 cancel,
                 steps,
             })
-        })
+        },
+    )
 }
 
 proptest! {
