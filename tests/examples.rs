@@ -192,6 +192,25 @@ fn llm_keeps_limits_for_requests_and_tokens_and_learns_those_that_it_does_not_kn
 }
 
 #[test]
+fn crawl_visits_each_page_once_and_keeps_to_the_limit_of_each_host() {
+    let ran = Ran::new(example("crawl").env("ALL_PROXY", "http://127.0.0.1:9"));
+    let lines: Vec<&str> = ran.exited_with(0).stdout().lines().collect();
+    let (pages, counts) = lines.split_at(42);
+    assert_eq!(counts, ["42 pages, 6 of them broken", "42 requests, 0 of them refused"]);
+    assert!(pages.is_sorted_by(|one, other| one.split(':').next() < other.split(':').next()));
+    for host in ["a", "b", "c"] {
+        let of_host = pages.iter().filter(|page| page.starts_with(&format!("{host}.example/")));
+        assert_eq!(of_host.clone().count(), 14);
+        let links: usize = of_host
+            .clone()
+            .filter_map(|page| page.strip_suffix(" links")?.split(": ").nth(1)?.parse::<usize>().ok())
+            .sum();
+        assert_eq!(links, 30);
+        assert!(of_host.clone().any(|page| page.ends_with("/21: http status: 404")));
+    }
+}
+
+#[test]
 fn backoff_shows_times_beside_those_of_workers_that_sleep() {
     let ran = Ran::new(&mut example("backoff"));
     let shape: String = ran.exited_with(0).stdout().chars().filter(|c| !c.is_ascii_digit()).collect();

@@ -120,7 +120,7 @@ proptest! {
         let is_stopped = tree.fails.iter().filter(|fails| **fails).count() >= limit;
         for workers in [1, 2, 8] {
             let executor = executor(workers);
-let batch = executor.batch(0..tree.roots).stop_after_failures(limit);
+            let batch = executor.batch(0..tree.roots).stop_after_failures(limit);
             let batch = if limit == 1 { batch.stop_on_error(true) } else { batch };
             let result = batch.run_growing(|item, _, more| tree.run(*item, |child| more.push(child)));
             let reason = match limit {
@@ -164,7 +164,7 @@ let batch = executor.batch(0..tree.roots).stop_after_failures(limit);
         for workers in [1, 2, 8] {
             let at_work: [AtomicUsize; 3] = Default::default();
             let executor = executor(workers);
-let batch = executor.batch(0..tree.roots).stop_on_error(stops);
+            let batch = executor.batch(0..tree.roots).stop_on_error(stops);
             let batch = batch.limit(Limit::per_key(|item: &usize| item % 3, move |_| Limit::at_once(slots)));
             let result = batch.run_growing(|item, _, more| {
                 assert!(at_work[item % 3].fetch_add(1, Ordering::SeqCst) < slots, "too many at once");
