@@ -78,7 +78,7 @@ pub struct Snapshot {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Running {
-    /// The index of the item in its batch.
+    /// The index of the item in its batch, as [`ItemContext::index`](crate::ItemContext::index) tells it.
     pub index: usize,
     /// Which attempt it is; the first is 1.
     pub attempt: usize,

@@ -161,7 +161,7 @@ impl<'c, 'j, O: Operation> Caller<'c, 'j, O> {
             let load = may_change.then(|| job.dispatcher.load_of_others());
             if let Some(report) = report {
                 if job.dispatcher.grows() {
-                    report.knows(job.dispatcher.read(Schedule::known)); // the item may have pushed some
+                    report.knows(job.dispatcher.read(Schedule::known_after_item)); // it may have pushed some
                 }
                 report.add(counts, load);
             }

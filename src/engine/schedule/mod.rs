@@ -819,10 +819,20 @@ impl Schedule {
 
     /// How many items there were so far, and whether there will be no more.
     pub(super) fn known(&self) -> (usize, bool) {
-        match &self.stop.growth {
-            Some(growth) => (growth.arrived(), self.is_over() && self.team.present(false) == self.team.idle),
-            None => self.fresh.known(),
-        }
+        self.known_beside(0)
+    }
+
+    /// The same for a caller that has run an item, and is about to tell so.
+    pub(super) fn known_after_item(&self) -> (usize, bool) {
+        self.known_beside(1)
+    }
+
+    /// The same where so many workers push no more, though they have not told yet that their items have ended.
+    fn known_beside(&self, ended: usize) -> (usize, bool) {
+        let Some(growth) = &self.stop.growth else { return self.fresh.known() };
+        let may_run_more = self.fresh.is_open(self.stop.line()) || !self.returned.is_empty();
+        let may_push_more = self.team.sharing > ended || self.team.asking > 0;
+        (growth.arrived(), !may_run_more && !may_push_more && self.waiting() == 0)
     }
 
     /// The latest time that it was told.

@@ -24,7 +24,7 @@ pub(in crate::engine) enum Role {
 pub(in crate::engine) enum Phase {
     /// Nothing for this batch: it has not come yet, or has gone.
     Away,
-    /// It runs a claim; whether that has more than one item.
+    /// It runs a claim; whether idle workers could get something of it: one of several items, or what its item pushes.
     Busy { shares: bool },
     /// It has claimed an item, and asks whether that may start.
     Asking,
@@ -75,7 +75,7 @@ pub(in crate::engine) struct Team {
     pub(super) helpers: usize,
     pub(super) idle: usize,
     pulling: usize,
-    asking: usize,
+    pub(super) asking: usize,
     /// How many run a claim of which idle workers could get something.
     pub(super) sharing: usize,
     /// Whether they are those of a task.

@@ -80,6 +80,8 @@ struct Plan {
     input: Input,
     /// When, in steps, a cancel comes.
     cancel: Option<usize>,
+    /// When, in steps, a control has nothing start, and for how many.
+    hold: Option<(usize, usize)>,
     /// Which worker takes the next step, and how many items it asks for.
     steps: Vec<(usize, usize)>,
 }
@@ -215,6 +217,11 @@ impl Model {
                 self.workers[number].done.left = Some(claim);
                 return Holds::Nothing;
             }
+            if self.schedule.is_held() {
+                let is_retry = self.tried[self.items[claim.index()]] > 0;
+                self.schedule.hand_all_back(&mut self.workers[number].member, self.now, claim, is_retry);
+                return Holds::Nothing;
+            }
             if claim.len() > 1 && self.schedule.has_idle() {
                 let rest = claim.split_rest();
                 self.schedule.hand_back(&mut self.workers[number].member, self.now, rest);
@@ -296,6 +303,11 @@ impl Model {
         self.release();
     }
 
+    fn hold(&mut self, is_held: bool) {
+        self.schedule.hold(is_held);
+        self.release();
+    }
+
     /// Whether some worker can take a step now.
     fn can_step(&self, worker: &Worker) -> bool {
         match &worker.holds {
@@ -311,9 +323,11 @@ impl Model {
             if self.plan.cancel == Some(step) {
                 self.cancel();
             }
+            self.hold(self.plan.hold.is_some_and(|(from, steps)| (from..from + steps).contains(&step)));
             self.step(number % self.plan.workers, size);
             self.now += Duration::from_micros(300);
         }
+        self.hold(false);
         for round in 0.. {
             assert!(round < 100_000, "it does not come to an end");
             let Some(number) = (0..self.workers.len()).find(|number| self.can_step(&self.workers[*number]))
@@ -400,8 +414,9 @@ fn plans() -> impl Strategy<Value = Plan> {
         prop_oneof![Just(Input::AtOnce), pulled, pushed]
     };
     let fates = vec(fate, 0..60).prop_flat_map(move |fates| (inputs(fates.len()), Just(fates)));
-    (fates, 1_usize..6, 1_usize..6, on_failure, prop::option::of(0_usize..80)).prop_flat_map(
-        |((input, fates), workers, limit, on_failure, cancel)| {
+    let at_steps = (prop::option::of(0_usize..80), prop::option::of((0_usize..80, 1_usize..40)));
+    (fates, 1_usize..6, 1_usize..6, on_failure, at_steps).prop_flat_map(
+        |((input, fates), workers, limit, on_failure, (cancel, hold))| {
             vec((0..workers, 1_usize..20), 0..150).prop_map(move |steps| Plan {
                 fates: fates.clone(),
                 workers,
@@ -409,6 +424,7 @@ fn plans() -> impl Strategy<Value = Plan> {
                 on_failure,
                 input: input.clone(),
                 cancel,
+                hold,
                 steps,
             })
         },
