@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod common;
+
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier, Mutex, mpsc};
@@ -9,9 +11,10 @@ use std::thread;
 use std::time::Duration;
 
 use batch_executor::{
-    AdaptiveWorkers, BatchExecutor, BatchResult, CancelToken, Concurrency, ItemContext, ItemError, Limit,
-    More, RateLimit, Retry, StopReason, TestClock, Workers,
+    AdaptiveWorkers, BatchExecutor, BatchResult, CancelToken, Concurrency, Control, ItemContext, ItemError,
+    Limit, More, RateLimit, Retry, StopReason, TestClock, Workers,
 };
+use common::{wait_until, within_a_minute};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
@@ -73,6 +76,15 @@ fn spin(turns: u8) {
     }
 }
 
+/// Another thread resumes what the control has paused, a moment later.
+fn resume_soon(control: &Control) {
+    let control = control.clone();
+    thread::spawn(move || {
+        thread::sleep(Duration::from_micros(200));
+        control.resume();
+    });
+}
+
 fn trees(failures: u32) -> impl Strategy<Value = Tree> {
     (1_usize..5, 0_usize..60).prop_flat_map(move |(roots, others)| {
         let parents: Vec<_> = (0..others).map(|other| 0..roots + other).collect();
@@ -82,6 +94,25 @@ fn trees(failures: u32) -> impl Strategy<Value = Tree> {
             parents,
             fails,
             takes,
+        })
+    })
+}
+
+/// Each item pushes up to three others, to a depth of five; two of ten fail.
+fn bushy_trees() -> impl Strategy<Value = Tree> {
+    (1_usize..4, vec(0_usize..4, 1..60)).prop_flat_map(|(roots, pushes)| {
+        let (mut parents, mut depths) = (Vec::new(), vec![0; roots]);
+        for (item, pushed) in pushes.into_iter().enumerate() {
+            let Some(depth) = depths.get(item).map(|depth| depth + 1).filter(|depth| *depth <= 5) else {
+                break;
+            };
+            parents.extend(std::iter::repeat_n(item, pushed));
+            depths.extend(std::iter::repeat_n(depth, pushed));
+        }
+        let items = depths.len();
+        (vec(prop::bool::weighted(0.2), items), vec(any::<u8>(), items)).prop_map(move |(fails, takes)| {
+            let parents = parents.clone();
+            Tree { roots, parents, fails, takes }
         })
     })
 }
@@ -176,6 +207,40 @@ proptest! {
             let expected: Vec<_> = ran.iter().map(|item| Some(tree.run(*item, |_| ()))).collect();
             prop_assert_eq!(&outcomes(&result)[..ran.len()], &expected[..]);
         }
+    }
+
+    /// All steps together, each or not: whatever they do, up to the failure that stops a plain queue the outcomes are its own.
+    #[test]
+    fn with_any_steps_the_outcomes_are_those_of_a_plain_queue(
+        tree in bushy_trees(),
+        workers in 1_usize..12,
+        (stops, retries, reports) in any::<(bool, bool, bool)>(),
+        (slots, paused_at) in (prop::option::of(1_usize..4), prop::option::of(0_usize..20)),
+    ) {
+        let (ran, _) = tree.queue_until(if stops { 1 } else { usize::MAX });
+        let (executor, control, mut totals) = (executor(workers), Control::new(), Vec::new());
+        let mut batch = executor.batch(0..tree.roots).stop_on_error(stops).control(&control);
+        if let Some(slots) = slots {
+            batch = batch.limit(Limit::per_key(|item: &usize| item % 3, move |_| Limit::at_once(slots)));
+        }
+        if retries {
+            batch = batch.retry(Retry::delays(|| [Duration::from_micros(20)].into_iter()));
+        }
+        if reports {
+            batch = batch.on_progress(|p| totals.push((p.total, p.total_hint)));
+        }
+        let result = batch.run_growing(|item, cx, more| {
+            if paused_at == Some(*item) && cx.attempt() == 1 {
+                control.pause();
+                resume_soon(&control);
+            }
+            tree.run(*item, |child| more.push(child))
+        });
+        prop_assert_eq!(&result.items()[..ran.len()], &ran[..]);
+        let expected: Vec<_> = ran.iter().map(|item| Some(tree.run(*item, |_| ()))).collect();
+        prop_assert_eq!(&outcomes(&result)[..ran.len()], &expected[..]);
+        prop_assert!(totals.is_sorted_by_key(|(total, _)| *total));
+        prop_assert!(totals.iter().all(|(_, hint)| hint.is_none_or(|hint| hint == result.total())));
     }
 
     #[test]
@@ -427,7 +492,8 @@ fn progress_rises_by_one_and_the_total_grows() {
                 .all(|(completed, total, hint)| completed <= total && hint.is_none_or(|hint| hint == 16))
         );
         assert!(seen[0].1 >= 5, "what the first item pushed is there when it is done: {seen:?}");
-        assert_eq!(seen[15].1, 16);
+        assert_eq!(seen[15], (16, 16, Some(16)), "with the last item all are known");
+        assert!(workers > 1 || seen[..15].iter().all(|(_, _, hint)| hint.is_none()), "{seen:?}");
     }
 }
 
@@ -590,4 +656,161 @@ fn a_level_does_not_wait_for_the_one_before_and_what_comes_late_has_its_place() 
     assert_eq!(result.values().collect::<Vec<_>>(), [&0, &1, &3, &2]);
     let spans = result.timeline().unwrap().spans();
     assert!(spans.len() == 4 && spans.iter().all(|span| result.items()[span.index()] == span.id()));
+}
+
+#[test]
+fn a_paused_batch_starts_nothing_that_was_pushed_until_it_is_resumed() {
+    within_a_minute(|| {
+        for workers in [1, 2, 8] {
+            let (executor, control, started) = (executor(workers), Control::new(), AtomicUsize::new(0));
+            let count = |n: &u32, _: &mut ItemContext<'_>, more: &More<u32>| {
+                if started.fetch_add(1, Ordering::SeqCst) == 0 {
+                    control.pause();
+                }
+                (0..*n).for_each(|smaller| more.push(smaller));
+                Ok::<_, String>(())
+            };
+            let result = thread::scope(|scope| {
+                let paused = scope.spawn(|| {
+                    wait_until("it is paused", || control.snapshot().progress.completed == 1);
+                    thread::sleep(Duration::from_millis(5));
+                    let snapshot = control.snapshot();
+                    control.resume();
+                    snapshot
+                });
+                let result = executor.batch([4]).control(&control).run_growing(count);
+                let snapshot = paused.join().unwrap();
+                assert!(snapshot.running.is_empty(), "{snapshot:?}");
+                let progress = snapshot.progress;
+                assert_eq!((progress.completed, progress.total, progress.total_hint), (1, 5, None));
+                result
+            });
+            assert_eq!(result.items(), [4, 0, 1, 2, 3, 0, 0, 1, 0, 1, 2, 0, 0, 0, 1, 0]);
+            assert!(result.is_success());
+        }
+    });
+}
+
+#[test]
+fn a_paused_batch_can_be_cancelled_and_what_was_pushed_is_skipped() {
+    within_a_minute(|| {
+        for workers in [1, 2, 8] {
+            let (executor, control) = (executor(workers), Control::new());
+            let result = thread::scope(|scope| {
+                scope.spawn(|| {
+                    wait_until("it is paused", || control.snapshot().progress.completed == 1);
+                    control.cancel();
+                });
+                executor.batch(["parent"]).control(&control).run_growing(|_, _, more| {
+                    control.pause();
+                    more.push("child");
+                    Ok::<_, String>(())
+                })
+            });
+            assert_eq!(result.stopped(), Some(StopReason::Cancelled));
+            assert_eq!(result.items(), ["parent", "child"]);
+            assert_eq!((result.succeeded(), result.skipped()), (1, 1));
+        }
+    });
+}
+
+/// More workers than the batch began with: the last of them, too, hears that its item is not wanted.
+#[test]
+fn a_control_raises_the_number_of_workers_and_each_of_them_hears_of_a_failure() {
+    const WORKERS: usize = 9;
+    within_a_minute(|| {
+        let (control, meeting) = (Control::new(), Barrier::new(WORKERS));
+        let executor = executor(1);
+        let batch = executor.batch(["parent"]).stop_on_error(true).control(&control);
+        let result = batch.run_growing(|item, cx, more| match *item {
+            "parent" => {
+                more.push("fails");
+                (1..WORKERS).for_each(|_| more.push("behind"));
+                control.set_workers(WORKERS);
+                Ok(())
+            }
+            "fails" => {
+                meeting.wait();
+                Err("stops here")
+            }
+            _ => {
+                meeting.wait();
+                wait_until("it hears of that", || cx.is_cancelled());
+                Ok(())
+            }
+        });
+        assert_eq!(result.stopped(), Some(StopReason::ItemFailed { index: 1 }));
+        assert_eq!((result.workers(), result.succeeded(), result.skipped()), (WORKERS, WORKERS, 0));
+    });
+}
+
+/// Two items wait for the slot of another when an item between them fails: the one before it runs, the one behind it does not.
+#[test]
+fn of_items_that_wait_at_a_limit_those_behind_a_failure_do_not_start() {
+    within_a_minute(|| {
+        let (executor, control) = (executor(4), Control::new());
+        let key = |item: &&str| if *item == "fails" { 1 } else { 0 };
+        let batch = executor.batch(["holds", "waits", "fails"]).stop_on_error(true).control(&control);
+        let batch = batch.limit(Limit::per_key(key, |_| Limit::at_once(1)));
+        let result = batch.run_growing(|item, _, more| match *item {
+            "holds" => {
+                more.push("waits behind");
+                wait_until("the other has failed", || control.snapshot().progress.failed == 1);
+                Ok(())
+            }
+            "waits" => Ok(more.push("never")),
+            "fails" => {
+                wait_until("two wait", || control.snapshot().progress.waiting == 2);
+                Err("stops here")
+            }
+            other => unreachable!("{other}"),
+        });
+        assert_eq!(result.items(), ["holds", "waits", "fails", "waits behind", "never"]);
+        assert_eq!(outcomes_of(&result), ["ran", "ran", "failed", "skipped", "skipped"]);
+        assert_eq!(result.stopped(), Some(StopReason::ItemFailed { index: 2 }));
+    });
+}
+
+fn outcomes_of<T, E>(result: &BatchResult<&str, T, E>) -> Vec<&'static str> {
+    let word = |outcome: &Result<T, ItemError<E>>| match outcome {
+        Ok(_) => "ran",
+        Err(ItemError::Skipped) => "skipped",
+        Err(_) => "failed",
+    };
+    result.outcomes().iter().map(word).collect()
+}
+
+/// An item that waits an hour for its next attempt lets the others go on, and what it pushes then has its place before theirs.
+#[test]
+fn what_an_item_pushes_after_a_long_wait_has_its_place() {
+    for workers in [1, 2, 8] {
+        let executor = BatchExecutor::builder().workers(workers).clock(TestClock::new()).build().unwrap();
+        let retry = Retry::delays(|| [Duration::from_secs(3600)].into_iter());
+        let order = Mutex::new(Vec::new());
+        let result = executor.batch(["retried", "other"]).retry(retry).run_growing(|item, cx, more| {
+            order.lock().unwrap().push(*item);
+            let child = match *item {
+                "retried" => "child of retried",
+                "other" => "child of other",
+                "child of other" => "grandchild of other",
+                "child of retried" => "grandchild of retried",
+                _ => return Ok(()),
+            };
+            more.push(child);
+            if *item == "retried" && cx.attempt() == 1 { Err("later") } else { Ok(()) }
+        });
+        let expected = [
+            "retried",
+            "other",
+            "child of retried",
+            "child of other",
+            "grandchild of retried",
+            "grandchild of other",
+        ];
+        assert_eq!(result.items(), expected);
+        assert!(result.is_success() && result.attempts(0) == 2);
+        let order = order.into_inner().unwrap();
+        let first = |item| order.iter().position(|other| *other == item).unwrap();
+        assert!(first("grandchild of other") < first("child of retried"), "nothing waits for it: {order:?}");
+    }
 }
