@@ -897,13 +897,15 @@ where
         }
     }
 
-    /// Runs `op` on every item, and on every item that `op` adds meanwhile: for work that makes more work, such as the links of
-    /// a page, the folders in a folder, the parts of a problem. Ends when no item is left and none runs.
+    /// Runs `op` on every item, and on every item that `op` adds meanwhile: for work that makes more
+    /// work, such as the links of a page, the folders in a folder, the parts of a problem. The batch
+    /// is over when no item is left and no operation runs.
     ///
-    /// `op` adds items with [`More::push`]. They may start at once, on any worker. The result has them all, in the order of a
-    /// plain queue, whatever the number of workers and whatever takes how long: first the items of the batch, then all that
-    /// item 0 pushed, in the order in which it pushed them, then all that item 1 pushed, and so on. So this loop and
-    /// `run_growing` come to the same:
+    /// `op` adds items with [`More::push`]. A pushed item may start at once, on any worker. The
+    /// result has all items in the order of a plain queue, for any number of workers and however long
+    /// each item takes: first the items of the batch, then all that item 0 pushed, in the order in
+    /// which it pushed them, then all that item 1 pushed, and so on. So this loop and `run_growing`
+    /// give the same items in the same order:
     ///
     /// ```
     /// use batch_executor::{BatchExecutor, More};
@@ -926,32 +928,45 @@ where
     /// # Ok::<(), batch_executor::ConfigError>(())
     /// ```
     ///
-    /// The batch does not compare items: to visit each page once, keep a set of the pages that were pushed, behind a lock.
-    /// Then which page pushes a third one depends on which runs first, and so does the order of the result. Sort what you print.
+    /// The batch does not compare items. To visit each page once, keep a set of the pages that were
+    /// pushed, behind a lock. Then timing decides which of two pages pushes a third, and so the order
+    /// of the result: sort what you print. [`guide::growing`](crate::guide::growing) has an example.
     ///
-    /// All steps hold as in [`run`](Batch::run), but for the journal. Of each:
+    /// All steps hold as in [`run`](Batch::run), except for the journal:
     ///
-    /// - **Failures.** A failed item keeps what it has pushed, as in a plain queue: what was pushed before an error or a panic runs.
-    ///   With `stop_on_error`, the failure that counts is the one that a plain queue would have met first, for any number of
-    ///   workers, and all items before it are decided. Items behind it are decided only if they had started; the others are
-    ///   [`Skipped`](crate::ItemError::Skipped), with all that those had pushed.
-    /// - **Retries.** What an attempt pushed is dropped if the item is tried again: only the pushes of its last attempt count.
-    ///   So in a batch with a [`retry`](Batch::retry), items come when the attempt that pushed them has ended, and not at once.
-    /// - **Numbers.** While the batch runs, items are numbered as they come: [`ItemContext::index`] says that number, and so do
-    ///   the events of `tracing`. With one worker it is the place in the result, unless items are retried. The result speaks of
-    ///   places alone: its indices, its timeline, and [`StopReason::ItemFailed`].
-    /// - **Progress.** [`total`](Progress::total) grows, and [`total_hint`](Progress::total_hint) is `None` until there can be no
-    ///   more.
-    /// - **Memory.** Nothing bounds the number of items: it is 16 bytes for each, besides item and outcome. Where there is none
-    ///   left, the batch stops with [`StopReason::OutOfMemory`]; the item for which there was none is dropped.
+    /// - **Failures.** What an item pushed before it failed or panicked runs, as with a plain queue.
+    ///   With `stop_on_error`, the failure that counts is the one that a plain queue meets first, for
+    ///   any number of workers, and all items before it are decided. Items behind it are decided only
+    ///   if they had started. The others are [`Skipped`](crate::ItemError::Skipped), and so is what
+    ///   items behind it pushed.
+    /// - **Retries.** Only what the last attempt pushed counts. So in a batch with a
+    ///   [`retry`](Batch::retry), an item's pushes come when its attempt has ended, and not at once.
+    /// - **Limits, cancels and pauses** hold for pushed items as for all others. What is pushed after
+    ///   a cancel is `Skipped`.
+    /// - **Numbers.** While the batch runs, items are numbered as they come. [`ItemContext::index`],
+    ///   [`Running::index`](crate::Running::index) and the events of `tracing` say that number. With
+    ///   one worker it is the place in the result, unless items are retried or wait for a limit. The
+    ///   result itself speaks of places only: in its indices, its timeline and
+    ///   [`StopReason::ItemFailed`].
+    /// - **Progress.** [`total`](Progress::total) grows, and [`total_hint`](Progress::total_hint) is
+    ///   `None` until no running item can push more.
     ///
-    /// As many workers start as the batch may have, however few items it begins with, and wait while there is nothing for them.
-    /// Costs some tenths of a microsecond an item.
+    /// Nothing bounds the number of items. Besides item and outcome, each takes 16 bytes while the
+    /// batch runs. At the end items and outcomes are moved once, so that for a moment both are there
+    /// twice, and each takes some 32 bytes more.
+    ///
+    /// All workers start at once, however few items there are, and those without an item sleep. Each
+    /// item is claimed by itself, which costs some tenths of a microsecond.
+    ///
+    /// # Errors
+    ///
+    /// Where there is no memory for a pushed item, that item is dropped and the batch stops with
+    /// [`StopReason::OutOfMemory`].
     ///
     /// # Panics
     ///
-    /// As [`run`](Batch::run) does, and if the batch has a journal: its plan names all items before they run, and a run
-    /// that goes on would not know what items that are done had pushed.
+    /// As [`run`](Batch::run) does, and if the batch has a journal: its plan names all items before
+    /// they run, and a run that resumes would not know what the recorded items had pushed.
     pub fn run_growing(
         self,
         op: impl Fn(&I, &mut ItemContext<'_>, &More<I>) -> Result<T, E> + Sync,

@@ -7,6 +7,7 @@
 //! | [`limits`] | How many a minute, how many at once, how many bytes, for each key? |
 //! | [`retries`] | How many a second? What is tried again, and when? |
 //! | [`progress`] | How far is it, and how does the bar look? |
+//! | [`growing`] | What if items make more items? |
 //! | [`streams`] | What if the input is endless, or larger than memory? |
 //! | [`timelines`] | Where has the time gone? |
 //! | `resuming` | What if the process dies at item 139,999? (With feature `journal`.) |
@@ -24,6 +25,9 @@ pub mod design {}
 
 #[doc = include_str!("guide/errors.md")]
 pub mod errors {}
+
+#[doc = include_str!("guide/growing.md")]
+pub mod growing {}
 
 #[doc = include_str!("guide/limits.md")]
 pub mod limits {}

@@ -29,6 +29,7 @@
 //! |---|---|
 //! | settings for many batches | [`BatchExecutor`] and its [builder](BatchExecutorBuilder): [`Workers`], how many at once; [`RateLimit`] and [`RateLimiter`], how fast |
 //! | to run a batch | [`Batch`]: [`run`](Batch::run), [`run_with`](Batch::run_with), [`run_tasks`](Batch::run_tasks) |
+//! | items that make more items | [`run_growing`](Batch::run_growing): [`More`] |
 //! | input without end, outcomes one by one | [`stream`](Batch::stream), [`stream_with`](Batch::stream_with): [`Results`], [`Streamed`] |
 //! | to know how far it is | [`on_progress`](Batch::on_progress), [`on_tick`](Batch::on_tick): [`Progress`] |
 //! | to stop it | [`cancel_on`](Batch::cancel_on) a [`CancelToken`], [`timeout`](Batch::timeout), [`deadline`](Batch::deadline) |
@@ -40,7 +41,8 @@
 //! | many machines | [`Shard`], [`RateLimit::split`] |
 //!
 //! The [guide] is a short book, a page for each topic: [how many workers](guide::workers), [errors and stopping](guide::errors),
-//! [limits and retries](guide::retries), [streams](guide::streams), [timelines](guide::timelines), `guide::resuming`, [many machines](guide::machines),
+//! [limits and retries](guide::retries), [streams](guide::streams), [work that grows](guide::growing), [timelines](guide::timelines),
+//! `guide::resuming`, [many machines](guide::machines),
 //! [costs](guide::costs), [promises](guide::promises), [design](guide::design), [coming from elsewhere](guide::migration).
 //!
 //! # What holds

@@ -33,7 +33,7 @@ pub struct Progress {
     /// [`run_growing`](crate::Batch::run_growing), those that have come so far.
     pub total: usize,
     /// How many items there are in all, if that is known: always in a batch; in a stream if the iterator's
-    /// [`size_hint`](Iterator::size_hint) is exact, or when it has ended; in a batch that grows, when nothing runs that could
+    /// [`size_hint`](Iterator::size_hint) is exact, or when it has ended; in a batch that grows, when no running item can
     /// push more.
     pub total_hint: Option<usize>,
     /// Those of the completed that have a value.

@@ -25,7 +25,7 @@ use super::{Engine, collect};
 
 /// What [`Batch::run_growing`](crate::Batch::run_growing) lends the operation, so that it can add items to the batch.
 ///
-/// Threads that the operation has started may push, too, as long as it waits for them.
+/// Threads that the operation starts and waits for may push, too.
 ///
 /// ```
 /// use batch_executor::{BatchExecutor, ItemContext, More};
@@ -52,9 +52,12 @@ pub struct More<I> {
 impl<I> More<I> {
     /// Adds an item to the batch, behind all that were pushed before.
     ///
-    /// It may start at once, on any worker; in a batch with a [`retry`](crate::Batch::retry), when this attempt has ended
-    /// and is not repeated. Takes a fraction of a microsecond, and wakes a worker that is idle. Never waits for anything:
-    /// if memory may run short, do not push too much.
+    /// It may start at once, on any worker. In a batch with a [`retry`](crate::Batch::retry) it may
+    /// start when this attempt has ended and is not repeated. A push takes a fraction of a
+    /// microsecond, and wakes a worker that is idle. It does not wait until other items are done, so
+    /// nothing bounds how many there are.
+    ///
+    /// # Errors
     ///
     /// Where there is no memory for another item, the item is dropped and the batch stops with
     /// [`StopReason::OutOfMemory`].
