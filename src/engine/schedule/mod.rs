@@ -805,7 +805,7 @@ impl Schedule {
     pub(super) fn load(&self, now: Duration) -> Load {
         let retrying = self.retries.waiting();
         let waiting = self.waiting();
-        let undecided = self.known().0.saturating_sub(self.counts.decided() + waiting);
+        let undecided = self.fresh.known().0.saturating_sub(self.counts.decided() + waiting);
         Load {
             running: self.team.busy.min(undecided),
             waiting,
