@@ -749,7 +749,7 @@ fn a_control_raises_the_number_of_workers_and_each_of_them_hears_of_a_failure() 
 fn of_items_that_wait_at_a_limit_those_behind_a_failure_do_not_start() {
     within_a_minute(|| {
         let (executor, control) = (executor(4), Control::new());
-        let key = |item: &&str| if *item == "fails" { 1 } else { 0 };
+        let key = |item: &&str| *item == "fails";
         let batch = executor.batch(["holds", "waits", "fails"]).stop_on_error(true).control(&control);
         let batch = batch.limit(Limit::per_key(key, |_| Limit::at_once(1)));
         let result = batch.run_growing(|item, _, more| match *item {
@@ -758,7 +758,10 @@ fn of_items_that_wait_at_a_limit_those_behind_a_failure_do_not_start() {
                 wait_until("the other has failed", || control.snapshot().progress.failed == 1);
                 Ok(())
             }
-            "waits" => Ok(more.push("never")),
+            "waits" => {
+                more.push("never");
+                Ok(())
+            }
             "fails" => {
                 wait_until("two wait", || control.snapshot().progress.waiting == 2);
                 Err("stops here")
