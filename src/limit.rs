@@ -43,6 +43,7 @@ use crate::sync::atomic::{AtomicUsize, Ordering};
 pub struct Limit<'a, I> {
     kind: Kind<'a, I>,
     cost: Option<Cost<'a, I>>,
+    name: Option<Arc<str>>,
     /// Where the engine keeps what it knows of it.
     meter: AtomicUsize,
 }
@@ -149,8 +150,36 @@ impl<'a, I> Limit<'a, I> {
         self
     }
 
+    /// What a timeline calls the limit, in [`Span::waited_for`](crate::Span::waited_for) and in what it
+    /// writes. Default: `rate` or `at_once`.
+    ///
+    /// On a limit by key it holds for the limits of all keys that have no name of their own. A name is
+    /// looked up only where a timeline is recorded, and where an item has waited.
+    ///
+    /// ```
+    /// use batch_executor::{BatchExecutor, Limit, RateLimit, TestClock};
+    ///
+    /// let urls = ["https://a.example/1", "https://a.example/2"];
+    /// let host = |url: &&str| url.split('/').nth(2).unwrap_or_default().to_owned();
+    /// let of_host = |host: &String| Limit::rate(RateLimit::per_minute(6)).named(host.as_str());
+    /// let executor = BatchExecutor::builder().clock(TestClock::new()).build()?;     // waits take no time
+    /// let result = executor
+    ///     .batch(urls)
+    ///     .limit(Limit::per_key(host, of_host))
+    ///     .record_timeline()
+    ///     .run(|url| Ok::<_, String>(url.len()));
+    /// let waited: Vec<_> = result.timeline().unwrap().spans().iter().map(|span| span.waited_for()).collect();
+    /// assert_eq!(waited, [None, Some("a.example")]);
+    /// # Ok::<(), batch_executor::ConfigError>(())
+    /// ```
+    #[must_use]
+    pub fn named(mut self, name: impl Into<Arc<str>>) -> Self {
+        self.name = Some(name.into());
+        self
+    }
+
     fn of(kind: Kind<'a, I>) -> Self {
-        Limit { kind, cost: None, meter: AtomicUsize::new(NO_METER) }
+        Limit { kind, cost: None, name: None, meter: AtomicUsize::new(NO_METER) }
     }
 
     /// The same limit, in a batch that does not last as long.
@@ -159,14 +188,14 @@ impl<'a, I> Limit<'a, I> {
         'a: 's,
         I: 's,
     {
-        let Limit { kind, cost, meter } = self;
+        let Limit { kind, cost, name, meter } = self;
         let cost = cost.map(|cost| cost as Cost<'s, I>);
         let kind = match kind {
             Kind::Rate(limiter) => Kind::Rate(limiter),
             Kind::AtOnce(slots) => Kind::AtOnce(slots),
             Kind::PerKey(keys) => Kind::PerKey(Box::new(Shortened(keys))),
         };
-        Limit { kind, cost, meter }
+        Limit { kind, cost, name, meter }
     }
 
     /// Tells what the item needs of it: of which meter, and how much; `cost`, unless the limit says something else.
@@ -179,7 +208,10 @@ impl<'a, I> Limit<'a, I> {
     ) {
         let cost = self.cost.as_ref().map_or(cost, |own| own(item));
         match &self.kind {
-            Kind::PerKey(keys) => keys.demands(item, cost, meters, add),
+            Kind::PerKey(keys) => match &self.name {
+                Some(name) => keys.demands(item, cost, &mut Named { meters, name }, add),
+                None => keys.demands(item, cost, meters, add),
+            },
             _ if cost == 0 => {}
             _ => add(self.meter(meters), cost),
         }
@@ -197,8 +229,8 @@ impl<'a, I> Limit<'a, I> {
             return meter;
         }
         let meter = match &self.kind {
-            Kind::Rate(limiter) => meters.make(Scarce::Permits(limiter.clone())),
-            Kind::AtOnce(slots) => meters.make(Scarce::Slots(slots.clone())),
+            Kind::Rate(limiter) => meters.make(Scarce::Permits(limiter.clone()), self.name.clone()),
+            Kind::AtOnce(slots) => meters.make(Scarce::Slots(slots.clone()), self.name.clone()),
             Kind::PerKey(_) => unreachable!("a limit by key has no meter of its own"),
         };
         self.meter.store(meter, Ordering::Relaxed);
@@ -223,8 +255,8 @@ pub(crate) enum Scarce<'a> {
 
 /// Keeps what a batch knows of each limit.
 pub(crate) trait MakeMeter<'a> {
-    /// The number of a new meter.
-    fn make(&mut self, scarce: Scarce<'a>) -> usize;
+    /// The number of a new meter, of a limit that may have a name.
+    fn make(&mut self, scarce: Scarce<'a>, name: Option<Arc<str>>) -> usize;
 
     /// Drops the meter if nothing needs it, and a new one would do the same.
     fn drop_if_unused(&mut self, meter: usize) -> bool;
@@ -237,7 +269,11 @@ impl<I> fmt::Debug for Limit<'_, I> {
             Kind::AtOnce(_) => "at_once",
             Kind::PerKey(_) => "per_key",
         };
-        f.debug_struct("Limit").field("kind", &kind).field("has_cost", &self.cost.is_some()).finish()
+        f.debug_struct("Limit")
+            .field("kind", &kind)
+            .field("name", &self.name)
+            .field("has_cost", &self.cost.is_some())
+            .finish()
     }
 }
 
@@ -306,12 +342,28 @@ impl<'a, 'l: 'a, I> PerKey<'a, I> for Shortened<'l, I> {
 struct Longer<'m, 'a>(&'m mut dyn MakeMeter<'a>);
 
 impl<'a, 'l: 'a> MakeMeter<'l> for Longer<'_, 'a> {
-    fn make(&mut self, scarce: Scarce<'l>) -> usize {
-        self.0.make(scarce)
+    fn make(&mut self, scarce: Scarce<'l>, name: Option<Arc<str>>) -> usize {
+        self.0.make(scarce, name)
     }
 
     fn drop_if_unused(&mut self, meter: usize) -> bool {
         self.0.drop_if_unused(meter)
+    }
+}
+
+/// Meters that have this name, unless they have one of their own.
+struct Named<'m, 'a> {
+    meters: &'m mut dyn MakeMeter<'a>,
+    name: &'m Arc<str>,
+}
+
+impl<'a> MakeMeter<'a> for Named<'_, 'a> {
+    fn make(&mut self, scarce: Scarce<'a>, name: Option<Arc<str>>) -> usize {
+        self.meters.make(scarce, name.or_else(|| Some(Arc::clone(self.name))))
+    }
+
+    fn drop_if_unused(&mut self, meter: usize) -> bool {
+        self.meters.drop_if_unused(meter)
     }
 }
 
@@ -488,7 +540,7 @@ mod tests {
     struct Count(usize);
 
     impl MakeMeter<'_> for Count {
-        fn make(&mut self, _: Scarce<'_>) -> usize {
+        fn make(&mut self, _: Scarce<'_>, _: Option<Arc<str>>) -> usize {
             self.0 += 1;
             self.0
         }

@@ -10,8 +10,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use batch_executor::{
-    AdaptiveWorkers, Batch, BatchExecutor, Ending, ItemError, LimiterError, Quantiles, Retry, RetryDecision,
-    Span, Timeline, Workers, limiter_fn,
+    AdaptiveWorkers, Batch, BatchExecutor, Ending, ItemError, Limit, LimiterError, Quantiles, RateLimit,
+    Retry, RetryDecision, Span, TestClock, Timeline, Workers, limiter_fn,
 };
 use common::{Census, Gate, Way, assert_survived, collecting, stopped, stopping};
 
@@ -529,4 +529,26 @@ fn items_of_workers_that_run_together_overlap() {
     let [one, other] = spans else { panic!("{spans:?}") };
     assert_ne!(one.worker(), other.worker());
     assert!(one.started() < other.ended() && other.started() < one.ended(), "{spans:?}");
+}
+
+#[test]
+fn a_span_says_for_which_limit_its_item_waited() {
+    let executor = BatchExecutor::builder().workers(4).clock(TestClock::new()).build().unwrap();
+    let limit = |key: &char| {
+        let limit = Limit::rate(RateLimit::per_minute(6));
+        if *key == 'a' { limit.named("host a") } else { limit }
+    };
+    let key = |item: &&str| item.chars().next().unwrap();
+    let batch =
+        executor.batch(["a1", "a2", "b1", "b2"]).limit(Limit::per_key(key, limit).named("other hosts"));
+    let result = batch.record_timeline().run(|item| Ok::<_, String>(item.len()));
+    let spans = result.timeline().unwrap().spans();
+    let mut waited: Vec<_> = spans.iter().map(|span| (span.id(), span.waited_for())).collect();
+    waited.sort_unstable();
+    assert_eq!(waited, [("a1", None), ("a2", Some("host a")), ("b1", None), ("b2", Some("other hosts"))]);
+
+    let result = executor.batch(0..2).limit(Limit::rate(RateLimit::per_minute(6))).record_timeline();
+    let result = result.run(|n| Ok::<_, String>(*n));
+    let spans = result.timeline().unwrap().spans();
+    assert_eq!([spans[0].waited_for(), spans[1].waited_for()], [None, Some("rate")]);
 }

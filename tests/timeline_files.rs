@@ -85,6 +85,9 @@ fn the_page_has_the_spans_in_it() {
         Ending::Refused => 3,
         _ => 4,
     });
+    assert_eq!(data["limiters"], serde_json::json!(["rate"]));
+    assert_column(&data, "waited", spans, |span| u128::from(span.waited_for() == Some("rate")));
+    assert!(spans.iter().any(|span| span.waited_for().is_some()), "{spans:?}");
     let mut sum = 0;
     let starts = numbers(&data["spans"]["started"]).into_iter().map(|more| {
         sum += u128::from(more);
@@ -157,7 +160,9 @@ fn the_trace_has_an_event_for_each_span_and_each_wait_and_its_counters() {
         assert_eq!(event["args"]["attempt"], span.attempt());
     }
     for edge in ["b", "e"] {
-        assert_eq!(of(edge, "cat", "limiter").len(), timeline.spans().len(), "each waited for its permit");
+        let waits = of(edge, "cat", "limiter");
+        assert_eq!(waits.len(), timeline.spans().len(), "each waited for its permit");
+        assert!(waits.iter().all(|event| event["args"]["limit"] == "rate"), "{waits:?}");
     }
     assert_eq!(of("M", "name", "thread_name").len(), 2);
     for counter in ["busy workers", "items per second", "worker limit"] {

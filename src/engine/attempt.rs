@@ -190,12 +190,13 @@ impl<'j, O: Kinds> Worker<'_, 'j, O> {
 
     /// Tells the timeline that the worker turns to the items of this claim.
     pub(super) fn turns_to(&mut self, claim: &Claim, is_retry: bool) {
-        let asked_at = self.asked_at.take();
+        let asked = self.asked.take();
         let Worker { job, member, scribe, .. } = self;
         let Some(scribe) = scribe else { return };
-        let fresh = if job.is_stream() || claim.index() >= job.at_start { Queued::Now } else { Queued::AtStart };
+        let fresh =
+            if job.is_stream() || claim.index() >= job.at_start { Queued::Now } else { Queued::AtStart };
         let due = || job.past.lock().get(&claim.index())?.due;
-        scribe.turns_to(member.number, is_retry.then(due).flatten().map_or(fresh, Queued::At), asked_at);
+        scribe.turns_to(member.number, is_retry.then(due).flatten().map_or(fresh, Queued::At), asked);
     }
 
     /// What is to become of the first item of the claim, after this error of its operation.

@@ -43,8 +43,8 @@ use schedule::{Schedule, Team, Window};
 use shared::Job;
 
 pub(crate) use crate::slots::Order;
-use operation::Kinds;
 pub use growing::More;
+use operation::Kinds;
 pub(crate) use operation::{Operation, Settings, Steps};
 pub(crate) use report::Tick;
 pub(crate) use schedule::OnFailure;

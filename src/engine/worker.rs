@@ -12,7 +12,7 @@ use crate::panic::{self, Panic};
 use crate::sync::Instant;
 use crate::sync::atomic::{AtomicUsize, Ordering};
 use crate::thread_meter::{Meter, Usage, Watch};
-use crate::timeline::recorder::Scribe;
+use crate::timeline::recorder::{LimitWait, Scribe};
 
 use super::limits::Permit;
 use super::operation::{Kinds, Operation, made};
@@ -30,8 +30,8 @@ pub(super) struct Worker<'w, 'j, O: Kinds> {
     pub(super) scribe: Option<Scribe<'w, O::Item>>,
     /// What the attempt under way has of the limits.
     pub(super) permit: Option<Permit>,
-    /// When it came to the limits.
-    pub(super) asked_at: Option<Duration>,
+    /// When it came to the limits, and for which it has waited.
+    pub(super) asked: Option<LimitWait>,
     /// Why it may not start: a limiter gave an error, or what asks for its cost panicked.
     pub(super) refusal: Option<ItemError<O::Error>>,
     /// Where the controller wants to know of it.
@@ -68,7 +68,7 @@ impl<'w, 'j, O: Kinds> Worker<'w, 'j, O> {
             state: None,
             scribe,
             permit: None,
-            asked_at: None,
+            asked: None,
             refusal: None,
             measure: None,
         }

@@ -639,6 +639,13 @@ function spanAt(x, y) {
   return { span: near[0] ?? -1, count: high - low };
 }
 
+/** With the limit for which it waited longest. */
+function permitWait(i) {
+  const wait = time(run.spans.permit[i]);
+  const limit = run.limiters?.[(run.spans.waited?.[i] ?? 0) - 1];
+  return limit === undefined ? wait : `${wait}, longest for ${limit}`;
+}
+
 function factsOf(i) {
   const { spans, notes } = run;
   const step = roundTime(Math.max(spans.run[i], run.end / 10000) / 100);
@@ -646,7 +653,7 @@ function factsOf(i) {
     ["Outcome", OUTCOMES[spans.end[i]].name],
     ["Item", `${whole.format(spans.index[i])}, attempt ${whole.format(spans.attempt[i])}, worker ${spans.worker[i]}`],
     ["Queue wait", time(spans.queue[i])],
-    ["Permit wait", time(spans.permit[i])],
+    ["Permit wait", permitWait(i)],
     ["Run", time(spans.run[i])],
     ["When", `${tickLabel(spans.started[i], step, endOf(i))} to ${tickLabel(endOf(i), step, endOf(i))}`],
   ];

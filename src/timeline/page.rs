@@ -1,5 +1,6 @@
 //! A timeline as a page to look at: the page's text, with the data of one timeline in it.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::io::{self, BufWriter, Write};
 use std::iter;
@@ -106,9 +107,25 @@ fn write_spans(spans: &[Span], out: &mut impl Write) -> io::Result<()> {
     write_field(out, "run", List(spans.iter().map(|span| span.times().run_time())))?;
     write_field(out, "permit", List(spans.iter().map(|span| span.times().limiter_wait())))?;
     write_field(out, "queue", List(spans.iter().map(|span| span.times().queue_wait())))?;
+    let (limiters, waited) = limiters(spans);
+    write_field(out, "waited", List(waited))?;
     write_field(out, "end", List(spans.iter().map(|span| span.ending() as usize)))?;
     write_field(out, "id", List(spans.iter().map(|span| Text(span.id()))))?;
-    out.write_all(b"}")
+    out.write_all(b"}")?;
+    write_field(out, "limiters", List(limiters.iter().map(|name| Text(name))))
+}
+
+/// The limits for which spans have waited, and for each span the place of its own among them, from 1; 0 for none.
+fn limiters(spans: &[Span]) -> (Vec<&str>, Vec<usize>) {
+    let (mut names, mut numbers) = (Vec::new(), HashMap::new());
+    let mut number = |name| {
+        *numbers.entry(name).or_insert_with(|| {
+            names.push(name);
+            names.len()
+        })
+    };
+    let waited = spans.iter().map(|span| span.waited_for().map_or(0, &mut number)).collect();
+    (names, waited)
 }
 
 /// By the positions of their spans.

@@ -2,6 +2,7 @@
 //! begins one, and now and then while many spans are kept.
 
 use std::mem;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock;
@@ -102,6 +103,14 @@ pub(crate) enum Queued {
     At(Instant),
 }
 
+/// When an attempt asked its limits: the time since the batch began.
+#[derive(Debug, Clone)]
+pub(crate) struct LimitWait {
+    pub(crate) since: Duration,
+    /// The limit for which it has waited longest, if it has waited.
+    pub(crate) limit: Option<Arc<str>>,
+}
+
 /// One worker's hand in it.
 pub(crate) struct Scribe<'r, I> {
     recorder: &'r Recorder<'r, I>,
@@ -111,6 +120,8 @@ pub(crate) struct Scribe<'r, I> {
     queued: u64,
     /// When the item first asked its limits, if it has any.
     asked: Option<u64>,
+    /// The limit for which it has waited longest.
+    waited_for: Option<Arc<str>>,
     /// Since when it can turn to the next item.
     free_since: u64,
     open: Option<Open>,
@@ -125,14 +136,24 @@ struct Open {
 
 impl<'r, I> Scribe<'r, I> {
     pub(crate) fn new(recorder: &'r Recorder<'r, I>) -> Self {
-        Scribe { recorder, track: None, untold: 0, queued: 0, asked: None, free_since: 0, open: None }
+        Scribe {
+            recorder,
+            track: None,
+            untold: 0,
+            queued: 0,
+            asked: None,
+            waited_for: None,
+            free_since: 0,
+            open: None,
+        }
     }
 
     /// The worker with this number turns to items that have been queued since then.
-    /// They asked their limits at `asked`, which is a time since the batch began.
-    pub(crate) fn turns_to(&mut self, worker: usize, queued: Queued, asked: Option<Duration>) {
+    /// Where there are limits, the item has asked them.
+    pub(crate) fn turns_to(&mut self, worker: usize, queued: Queued, asked: Option<LimitWait>) {
         self.free_since = self.recorder.now();
-        self.asked = asked.map(|asked| nanos(asked).min(self.free_since));
+        self.asked = asked.as_ref().map(|asked| nanos(asked.since).min(self.free_since));
+        self.waited_for = asked.and_then(|asked| asked.limit);
         self.queued = match queued {
             Queued::AtStart => self.recorder.queued,
             Queued::Now => self.asked.unwrap_or(self.free_since),
@@ -154,7 +175,10 @@ impl<'r, I> Scribe<'r, I> {
     /// It has a value.
     #[inline]
     pub(crate) fn succeeds(&mut self, index: usize, number: usize, item: &I) {
-        self.end(index, number, Ending::Succeeded, |recorder| (recorder.name(item), None));
+        self.end(index, number, Ending::Succeeded, |recorder| Texts {
+            id: recorder.name(item),
+            ..Texts::default()
+        });
     }
 
     /// The operation has returned. What that means for the item is known later.
@@ -181,7 +205,8 @@ impl<'r, I> Scribe<'r, I> {
     pub(crate) fn close(&mut self, index: usize, number: usize, end: &End, item: Option<&I>) {
         self.end(index, number, end.ending, |recorder| {
             let id = item.map_or_else(Box::default, |item| recorder.name(item));
-            (id, end.note.clone().map(|note| shortened(note).into()))
+            let note = end.note.clone().map(|note| shortened(note).into());
+            Texts { id, note, ..Texts::default() }
         });
     }
 
@@ -195,8 +220,10 @@ impl<'r, I> Scribe<'r, I> {
     ) {
         let times = self.times();
         self.free_since = times.ended;
+        let waited_for = self.waited_for.take();
         let Some(track) = &mut self.track else { return };
-        match track.add(Attempt { index, number, times, ending }, || texts(self.recorder)) {
+        let texts = || Texts { waited_for, ..texts(self.recorder) };
+        match track.add(Attempt { index, number, times, ending }, texts) {
             KeptAs::Nothing => return,
             KeptAs::Sample => self.untold += 1,
             KeptAs::Extreme => {}

@@ -1,6 +1,7 @@
 //! One attempt at one item: when each part of it began, which worker it was on, and how it ended.
 
 use std::fmt::{self, Write};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// How an attempt ended.
@@ -56,8 +57,14 @@ impl fmt::Display for Ending {
     }
 }
 
-/// What only a span has: id and note.
-pub(crate) type Texts = (Box<str>, Option<Box<str>>);
+/// What only a span has.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Texts {
+    pub(crate) id: Box<str>,
+    pub(crate) note: Option<Box<str>>,
+    /// The limit for which it waited longest.
+    pub(crate) waited_for: Option<Arc<str>>,
+}
 
 /// No id and no note is kept whole that is longer, in bytes: an item may be a whole file.
 const LONGEST_TEXT: usize = 200;
@@ -152,15 +159,14 @@ pub(crate) struct Attempt {
 pub struct Span {
     attempt: Attempt,
     worker: usize,
-    id: Box<str>,
-    note: Option<Box<str>>,
+    texts: Texts,
     /// Whether it is in the sample. That depends on the number that the item had while the batch ran.
     pub(super) is_sampled: bool,
 }
 
 impl Span {
-    pub(crate) fn new(attempt: Attempt, worker: usize, (id, note): Texts) -> Self {
-        Span { attempt, worker, id, note, is_sampled: true }
+    pub(crate) fn new(attempt: Attempt, worker: usize, texts: Texts) -> Self {
+        Span { attempt, worker, texts, is_sampled: true }
     }
 
     pub(super) fn renumber(&mut self, index: usize) {
@@ -168,7 +174,7 @@ impl Span {
     }
 
     pub(super) fn set_note(&mut self, note: String) {
-        self.note = Some(shortened(note).into());
+        self.texts.note = Some(shortened(note).into());
     }
 
     pub(crate) fn times(&self) -> &Times {
@@ -179,7 +185,7 @@ impl Span {
     /// [`record_timeline_as`](crate::Batch::record_timeline_as) makes it.
     #[must_use]
     pub fn id(&self) -> &str {
-        &self.id
+        &self.texts.id
     }
 
     /// The item's position in the batch. The first is 0.
@@ -239,6 +245,13 @@ impl Span {
         Duration::from_nanos(self.attempt.times.limiter_wait())
     }
 
+    /// For which limit it waited longest, if it waited for one: its [name](crate::Limit::named), or what
+    /// it is, `rate` or `at_once`.
+    #[must_use]
+    pub fn waited_for(&self) -> Option<&str> {
+        self.texts.waited_for.as_deref()
+    }
+
     /// From started to ended.
     #[must_use]
     pub fn run_time(&self) -> Duration {
@@ -255,7 +268,7 @@ impl Span {
     /// [`timeline_with_errors`](crate::BatchResult::timeline_with_errors). Of each at most 200 bytes.
     #[must_use]
     pub fn note(&self) -> Option<&str> {
-        self.note.as_deref()
+        self.texts.note.as_deref()
     }
 }
 
@@ -263,7 +276,7 @@ impl Span {
 impl fmt::Debug for Span {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Span")
-            .field("id", &self.id)
+            .field("id", &self.id())
             .field("index", &self.index())
             .field("attempt", &self.attempt())
             .field("worker", &self.worker)
@@ -272,7 +285,8 @@ impl fmt::Debug for Span {
             .field("started", &self.started())
             .field("ended", &self.ended())
             .field("ending", &self.ending())
-            .field("note", &self.note)
+            .field("waited_for", &self.waited_for())
+            .field("note", &self.note())
             .finish()
     }
 }
@@ -283,7 +297,7 @@ impl serde::Serialize for Span {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         use serde::ser::SerializeStruct;
 
-        let mut fields = serializer.serialize_struct("Span", 10)?;
+        let mut fields = serializer.serialize_struct("Span", 11)?;
         fields.serialize_field("id", self.id())?;
         fields.serialize_field("index", &self.index())?;
         fields.serialize_field("attempt", &self.attempt())?;
@@ -293,6 +307,7 @@ impl serde::Serialize for Span {
         fields.serialize_field("started_seconds", &self.started().as_secs_f64())?;
         fields.serialize_field("ended_seconds", &self.ended().as_secs_f64())?;
         fields.serialize_field("ending", &self.ending())?;
+        fields.serialize_field("waited_for", &self.waited_for())?;
         fields.serialize_field("note", &self.note())?;
         fields.end()
     }

@@ -76,10 +76,10 @@ fn write_span(span: &Span, events: &mut Events<impl Write>) -> io::Result<()> {
     let (times, thread) = (span.times(), thread(span.worker()));
     if times.limiter_wait() > 0 {
         // It holds no worker, so it is drawn beside their lanes.
-        let id = span.index();
+        let (id, limit) = (span.index(), Text(span.waited_for().unwrap_or_default()));
         for (phase, at) in [("b", Micros(times.taken)), ("e", Micros(times.started))] {
             events.write(format_args!(
-                r#""ph":"{phase}","name":"waits for a permit","cat":"limiter","id":{id},"pid":{PROCESS},"tid":{thread},"ts":{at},"args":{{"index":{id}}}"#
+                r#""ph":"{phase}","name":"waits for a permit","cat":"limiter","id":{id},"pid":{PROCESS},"tid":{thread},"ts":{at},"args":{{"index":{id},"limit":{limit}}}"#
             ))?;
         }
     }

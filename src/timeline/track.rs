@@ -302,7 +302,7 @@ mod tests {
     }
 
     fn told(track: &mut Track, attempt: Attempt) {
-        track.add(attempt, || (attempt.index.to_string().into(), None));
+        track.add(attempt, || Texts { id: attempt.index.to_string().into(), ..Texts::default() });
     }
 
     fn recorded(room: usize, attempts: impl Iterator<Item = Attempt>) -> Recorded {

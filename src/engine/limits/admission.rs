@@ -15,6 +15,7 @@ use crate::engine::schedule::{Done, Next};
 use crate::engine::shared::Job;
 use crate::engine::worker::Worker;
 use crate::slots::Claim;
+use crate::timeline::recorder::LimitWait;
 
 impl<O: Kinds> Worker<'_, '_, O> {
     /// What the worker is to do next, as soon as there is something.
@@ -55,7 +56,7 @@ impl<O: Kinds> Worker<'_, '_, O> {
                         schedule.wait_at_limits(waiting);
                         schedule.begin(&mut self.member, at, index, start.is_retry);
                     });
-                    return (self.begin(start), 0);
+                    return (self.begin(&mut turnstile, start), 0);
                 }
             }
             let waiting = limits.waiting(&turnstile);
@@ -110,16 +111,22 @@ impl<O: Kinds> Worker<'_, '_, O> {
             Ok(demands) => demands,
             Err(panic) => {
                 let permit = Err(Refused::Panicked(panic));
-                return Some(self.begin(Start { claim, is_retry, since: at, permit }));
+                let start = Start { claim, is_retry, since: at, waited_for: None, permit };
+                return Some(self.begin(turnstile, start));
             }
         };
-        turnstile.admit(claim, is_retry, demands, at).map(|start| self.begin(start))
+        let start = turnstile.admit(claim, is_retry, demands, at)?;
+        Some(self.begin(turnstile, start))
     }
 
     /// The attempt has its permit, or fails before it starts.
-    fn begin(&mut self, start: Start) -> Next {
+    fn begin(&mut self, turnstile: &mut Turnstile<'_>, start: Start) -> Next {
         match start.permit {
-            Ok(permit) => (self.permit, self.asked_at) = (Some(permit), Some(start.since)),
+            Ok(permit) => {
+                let limit = start.waited_for.filter(|_| self.scribe.is_some());
+                let limit = limit.map(|meter| turnstile.name(meter));
+                (self.permit, self.asked) = (Some(permit), Some(LimitWait { since: start.since, limit }));
+            }
             Err(Refused::Error(error)) => self.refusal = Some(ItemError::RateLimiter(error)),
             Err(Refused::Panicked(panic)) => self.refusal = Some(ItemError::Panicked(panic)),
         }

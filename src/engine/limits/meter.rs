@@ -1,6 +1,7 @@
 //! What the engine knows of one limit: who waits for it, and when to look again.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock;
@@ -20,6 +21,8 @@ pub(super) struct Demand {
     pub(super) started_with: Option<Ticket>,
     /// How often the item has waited for it for as long as it was told.
     pub(super) tries: u8,
+    /// For how long it has waited for it in all.
+    pub(super) waited: Duration,
 }
 
 /// A permit that was taken, and may be used then.
@@ -32,12 +35,13 @@ pub(super) struct Reserved {
 
 impl Demand {
     pub(super) fn new(meter: usize, cost: u64) -> Self {
-        Demand { meter, cost, reserved: None, started_with: None, tries: 0 }
+        Demand { meter, cost, reserved: None, started_with: None, tries: 0, waited: Duration::ZERO }
     }
 }
 
 pub(super) struct Meter<'a> {
     pub(super) scarce: Scarce<'a>,
+    name: Option<Arc<str>>,
     /// The items that wait here; the first is tried first.
     pub(super) line: BTreeSet<Turn>,
     /// When the first is tried again.
@@ -49,8 +53,17 @@ pub(super) struct Meter<'a> {
 }
 
 impl<'a> Meter<'a> {
-    pub(super) fn new(scarce: Scarce<'a>) -> Self {
-        Meter { scarce, line: BTreeSet::new(), timer: None, reserved: 0, users: 0 }
+    pub(super) fn new(scarce: Scarce<'a>, name: Option<Arc<str>>) -> Self {
+        Meter { scarce, name, line: BTreeSet::new(), timer: None, reserved: 0, users: 0 }
+    }
+
+    /// What its limit is called, by its user or by what it is.
+    pub(super) fn name(&mut self) -> Arc<str> {
+        let kind = match &self.scarce {
+            Scarce::Permits(_) => "rate",
+            Scarce::Slots(_) => "at_once",
+        };
+        Arc::clone(self.name.get_or_insert_with(|| kind.into()))
     }
 
     /// Whether it could be made anew and nothing would change.
@@ -73,8 +86,8 @@ pub(super) struct Meters<'a> {
 }
 
 impl<'a> Meters<'a> {
-    pub(super) fn add(&mut self, scarce: Scarce<'a>) -> usize {
-        let meter = Some(Meter::new(scarce));
+    pub(super) fn add(&mut self, scarce: Scarce<'a>, name: Option<Arc<str>>) -> usize {
+        let meter = Some(Meter::new(scarce, name));
         if let Some(number) = self.free.pop() {
             self.meters[number] = meter;
             return number;

@@ -46,12 +46,12 @@ impl Model {
         let mut turnstile = Turnstile::new(clock::now(), 2, None);
         let slots: Vec<_> = plan.slots.iter().map(|slots| Concurrency::new(*slots)).collect();
         for (number, slots) in slots.iter().enumerate() {
-            assert_eq!(turnstile.make(Scarce::Slots(slots.clone())), number);
+            assert_eq!(turnstile.make(Scarce::Slots(slots.clone()), None), number);
         }
         let rate = |every: &u64| Arc::new(RateLimit::every(Duration::from_millis(*every)));
         let rates: Vec<_> = plan.rates.iter().map(rate).collect();
         for rate in &rates {
-            turnstile.make(Scarce::Permits(Arc::new(rate.clone())));
+            turnstile.make(Scarce::Permits(Arc::new(rate.clone())), None);
         }
         let (clock, running, started) = (clock.clone(), BTreeMap::new(), Vec::new());
         Model { plan, turnstile, slots, rates, clock, come: 0, running, started }
@@ -221,7 +221,7 @@ fn an_item_that_needs_two_limits_is_not_starved_by_items_that_need_one_each() {
 fn an_item_whose_start_was_refused_leaves_nothing_behind() {
     let mut turnstile = Turnstile::new(Instant::now(), 1, None);
     let refuses = crate::rate_limit::limiter_fn(|| Err(LimiterError::from(Box::from("down"))));
-    let meter = turnstile.make(Scarce::Permits(Arc::new(refuses)));
+    let meter = turnstile.make(Scarce::Permits(Arc::new(refuses)), None);
     let start = turnstile.admit(Claim::of(0..1), false, vec![Demand::new(meter, 1)], MS);
     assert!(start.is_some_and(|start| start.permit.is_err()));
     assert_eq!(turnstile.parked(), 0);
@@ -231,7 +231,7 @@ fn an_item_whose_start_was_refused_leaves_nothing_behind() {
 fn stopped_items_give_back_what_they_have() {
     let slots = Concurrency::new(1);
     let mut turnstile = Turnstile::new(Instant::now(), 1, None);
-    let meter = turnstile.make(Scarce::Slots(slots.clone()));
+    let meter = turnstile.make(Scarce::Slots(slots.clone()), None);
     let first = turnstile.admit(Claim::of(0..1), false, vec![Demand::new(meter, 1)], MS);
     assert!(turnstile.admit(Claim::of(1..2), false, vec![Demand::new(meter, 1)], MS).is_none());
     assert!(turnstile.admit(Claim::of(2..3), false, vec![Demand::new(meter, 1)], MS).is_none());
@@ -240,4 +240,23 @@ fn stopped_items_give_back_what_they_have() {
     turnstile.give_back(first.unwrap().permit.ok().unwrap());
     let next = turnstile.next_parked(MS).unwrap();
     assert_eq!((next.claim.index(), slots.in_use()), (1, 1));
+}
+
+#[test]
+fn a_start_says_for_which_limit_the_item_has_waited_longest() {
+    const SECOND: Duration = Duration::from_secs(1);
+    for (freed_at, expected) in [(3, "tokens"), (20, "at_once")] {
+        let mut turnstile = Turnstile::new(Instant::now(), 1, None);
+        let slow = crate::rate_limit::limiter_fn(|| Ok::<_, LimiterError>(10 * SECOND));
+        let slot = turnstile.make(Scarce::Slots(Concurrency::new(1)), None);
+        let tokens = turnstile.make(Scarce::Permits(Arc::new(slow)), Some("tokens".into()));
+        let both = vec![Demand::new(slot, 1), Demand::new(tokens, 1)];
+        let first = turnstile.admit(Claim::of(0..1), false, vec![Demand::new(slot, 1)], Duration::ZERO);
+        assert!(turnstile.admit(Claim::of(1..2), false, both, Duration::ZERO).is_none());
+        let first = first.unwrap();
+        assert_eq!(first.waited_for, None);
+        turnstile.give_back(first.permit.ok().unwrap());
+        let next = turnstile.next_parked(freed_at * SECOND).or_else(|| turnstile.next_parked(20 * SECOND));
+        assert_eq!(&*turnstile.name(next.unwrap().waited_for.unwrap()), expected);
+    }
 }

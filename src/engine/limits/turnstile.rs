@@ -55,6 +55,25 @@ struct Asked {
     /// When its permits are due, if it has them and waits for that.
     alarm: Option<Duration>,
     has_slots: bool,
+    /// The meter that it waits for now, and since when.
+    waits: Option<(usize, Duration)>,
+}
+
+impl Asked {
+    /// From now on it waits for this meter.
+    fn waits_for(&mut self, meter: Option<usize>, now: Duration) {
+        if let Some((before, since)) = mem::replace(&mut self.waits, meter.map(|meter| (meter, now))) {
+            if let Some(demand) = self.demands.iter_mut().find(|demand| demand.meter == before) {
+                demand.waited += now.saturating_sub(since);
+            }
+        }
+    }
+
+    /// The meter of the permit that is due last.
+    fn due_last(&self) -> Option<usize> {
+        let dues = self.demands.iter().filter_map(|demand| Some((demand.reserved?.due, demand.meter)));
+        dues.max().map(|(_, meter)| meter)
+    }
 }
 
 /// What a running item has. It has to be given back.
@@ -70,6 +89,8 @@ pub(super) struct Start {
     pub(super) is_retry: bool,
     /// When it came.
     pub(super) since: Duration,
+    /// The meter for which it has waited longest, if it has waited.
+    pub(super) waited_for: Option<usize>,
     pub(super) permit: Result<Permit, Refused>,
 }
 
@@ -141,8 +162,16 @@ impl Turnstile<'_> {
         for demand in &demands {
             self.meters.get_mut(demand.meter).users += 1;
         }
-        let mut asked =
-            Asked { claim, is_retry, demands, since: now, moves: 0, alarm: None, has_slots: false };
+        let mut asked = Asked {
+            claim,
+            is_retry,
+            demands,
+            since: now,
+            moves: 0,
+            alarm: None,
+            has_slots: false,
+            waits: None,
+        };
         let tried = self.try_take(turn, &mut asked, now);
         self.settle(turn, asked, tried, now)
     }
@@ -184,6 +213,7 @@ impl Turnstile<'_> {
             Ok(Verdict::Lacks(lacking, until)) if lacking == meter || asked.moves >= PATIENCE => {
                 self.set_ready(meter, false);
                 self.stays_first(turn, lacking, until);
+                asked.waits_for(Some(lacking), now);
                 self.parked.insert(turn, asked);
                 return None;
             }
@@ -203,21 +233,28 @@ impl Turnstile<'_> {
         now: Duration,
     ) -> Option<Start> {
         match tried {
-            Ok(Verdict::Granted(at)) if at <= now => return Some(self.start(asked, None)),
+            Ok(Verdict::Granted(at)) if at <= now => return Some(self.start(asked, None, now)),
             Ok(Verdict::Granted(at) | Verdict::Reserved(at)) => {
                 self.alarms.insert((at, turn));
                 asked.alarm = Some(at);
+                asked.waits_for(asked.due_last(), now);
             }
-            Ok(Verdict::Lacks(lacking, until)) => self.join_lines(turn, &asked, lacking, until),
-            Err(refused) => return Some(self.start(asked, Some(refused))),
+            Ok(Verdict::Lacks(lacking, until)) => {
+                self.join_lines(turn, &asked, lacking, until);
+                asked.waits_for(Some(lacking), now);
+            }
+            Err(refused) => return Some(self.start(asked, Some(refused), now)),
         }
         self.parked.insert(turn, asked);
         None
     }
 
-    fn start(&mut self, mut asked: Asked, refused: Option<Refused>) -> Start {
+    fn start(&mut self, mut asked: Asked, refused: Option<Refused>, now: Duration) -> Start {
+        asked.waits_for(None, now);
         self.use_permits(&mut asked.demands);
         let Asked { claim, is_retry, demands, since, .. } = asked;
+        let waited = demands.iter().filter(|demand| !demand.waited.is_zero());
+        let waited_for = waited.max_by_key(|demand| demand.waited).map(|demand| demand.meter);
         let permit = match refused {
             None => Ok(Permit { demands }),
             Some(refused) => {
@@ -225,7 +262,7 @@ impl Turnstile<'_> {
                 Err(refused)
             }
         };
-        Start { claim, is_retry, since, permit }
+        Start { claim, is_retry, since, waited_for, permit }
     }
 }
 
@@ -330,6 +367,11 @@ impl Turnstile<'_> {
                 slots.give_back(demand.cost);
             }
         }
+    }
+
+    /// What the limit of this meter is called.
+    pub(super) fn name(&mut self, meter: usize) -> Arc<str> {
+        self.meters.get_mut(meter).name()
     }
 
     /// The attempt has ended: its slots are free.
@@ -518,8 +560,8 @@ impl<'a> Turnstile<'a> {
 }
 
 impl<'a> MakeMeter<'a> for Turnstile<'a> {
-    fn make(&mut self, scarce: Scarce<'a>) -> usize {
-        self.meters.add(scarce)
+    fn make(&mut self, scarce: Scarce<'a>, name: Option<Arc<str>>) -> usize {
+        self.meters.add(scarce, name)
     }
 
     fn drop_if_unused(&mut self, meter: usize) -> bool {
