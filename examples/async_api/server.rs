@@ -19,7 +19,7 @@ struct State {
     left: f64,
     at: Instant,
     first: Option<Instant>,
-    answered: usize,
+    answered: u32,
     refused: usize,
     hung: HashSet<u32>,
 }
@@ -92,7 +92,7 @@ impl Server {
     pub(crate) fn report(&self) -> String {
         let state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let time = state.first.map_or(Duration::ZERO, |first| state.at - first).as_secs_f64();
-        let used = 100.0 * (state.answered + state.hung.len()) as f64 / (time * A_SECOND + BURST);
+        let used = 100.0 * f64::from(state.answered) / (time * A_SECOND + BURST);
         format!(
             "{} answered, {} refused, {} without an answer, {used:.0} % of the limit used",
             state.answered,

@@ -45,8 +45,7 @@ impl<O: Operation> Caller<'_, '_, O> {
         // A helper that has the lock takes the iterator, and may wait in it for a long time.
         let Some(mut source) = job.source.as_ref()?.try_lock() else { return self.leave_solo(None) };
         let next = source.solo.take();
-        let Some(index) =
-            next.filter(|index| job.dispatcher.allows(*index) && !job.dispatcher.is_wanted())
+        let Some(index) = next.filter(|index| job.dispatcher.allows(*index) && !job.dispatcher.is_wanted())
         else {
             drop(source);
             return self.leave_solo(next.map(|next| (next, false)));
