@@ -1,6 +1,6 @@
 //! Texts whose code is compiled and run as doctests.
 
-#[cfg(feature = "journal")]
+#[cfg(all(feature = "journal", feature = "tokio"))]
 #[doc = include_str!("../README.md")]
 mod readme {}
 

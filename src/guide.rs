@@ -9,6 +9,7 @@
 //! | [`progress`] | How far is it, and how does the bar look? |
 //! | [`growing`] | What if items make more items? |
 //! | [`streams`] | What if the input is endless, or larger than memory? |
+//! | `asynchronous` | How in async code? (With feature `tokio`.) |
 //! | [`timelines`] | Where has the time gone? |
 //! | `resuming` | What if the process dies at item 139,999? (With feature `journal`.) |
 //! | [`machines`] | What if one machine is not enough? |
@@ -16,6 +17,11 @@
 //! | [`promises`] | What may be relied on, and how is that tested? |
 //! | [`design`] | Why is it made like this? |
 //! | [`migration`] | I know Python's pool, rayon, `buffered` or p-map: what is that here? |
+
+#[doc = include_str!("guide/asynchronous.md")]
+#[cfg(feature = "tokio")]
+#[cfg_attr(docsrs, doc(cfg(feature = "tokio")))]
+pub mod asynchronous {}
 
 #[doc = include_str!("guide/costs.md")]
 pub mod costs {}
