@@ -20,6 +20,7 @@ mod spin;
 mod streams;
 mod svg;
 mod table;
+mod tasks;
 mod uneven;
 mod work;
 
@@ -52,6 +53,9 @@ fn main() {
     }
     if options.wants(Part::Uneven) {
         uneven::print(&options);
+    }
+    if options.wants(Part::Tasks) {
+        tasks::print(&options);
     }
 }
 

@@ -3,7 +3,7 @@
 use std::process;
 
 const USAGE: &str = "\
-usage: peers [--quick] [--row TEXT] [--only TEXT] [--ours | --streams | --memory | --journal | --sizes | --uneven]
+usage: peers [--quick] [--row TEXT] [--only TEXT] [--ours | --streams | --memory | --journal | --sizes | --uneven | --tasks]
              [--svg PATH]
   --quick      fewer repetitions: half a minute instead of six
   --row TEXT   only rows whose name contains TEXT; may be given again
@@ -14,6 +14,7 @@ usage: peers [--quick] [--row TEXT] [--only TEXT] [--ours | --streams | --memory
   --journal    only what a journal costs
   --sizes      only items of many sizes, ours beside rayon
   --uneven     only batches in which a few items take nearly all of the time
+  --tasks      only futures in flight on one thread
   --svg PATH   write the picture of the first table there";
 
 #[derive(Debug, Default)]
@@ -35,6 +36,7 @@ pub enum Part {
     Journal,
     Sizes,
     Uneven,
+    Tasks,
 }
 
 impl Options {
@@ -57,6 +59,7 @@ impl Options {
                 "--journal" => options.only = Some(Part::Journal),
                 "--sizes" => options.only = Some(Part::Sizes),
                 "--uneven" => options.only = Some(Part::Uneven),
+                "--tasks" => options.only = Some(Part::Tasks),
                 "--row" => options.rows.push(args.next()?),
                 "--only" => options.peers.push(args.next()?),
                 "--svg" => options.svg = Some(args.next()?),
@@ -79,7 +82,7 @@ impl Options {
         let by_default = match part {
             Part::Batches | Part::Streams => true,
             Part::Ours => self.rows.is_empty() && self.peers.is_empty(),
-            Part::Memory | Part::Journal | Part::Sizes | Part::Uneven => false,
+            Part::Memory | Part::Journal | Part::Sizes | Part::Uneven | Part::Tasks => false,
         };
         self.only.map_or(by_default, |only| only == part)
     }
