@@ -46,6 +46,13 @@ fn open(path: &Path, items: usize) -> Journal {
     Journal::open(path, Plan::of(0..items).unwrap()).unwrap()
 }
 
+/// The words behind the name of the file, which is `j`.
+#[track_caller]
+fn behind_name(words: &str) -> &str {
+    let behind = [r"\j: ", "/j: "].iter().find_map(|name| words.rsplit_once(name));
+    behind.unwrap_or_else(|| panic!("no name of a journal: {words}")).1
+}
+
 #[allow(clippy::cast_precision_loss, reason = "a few thousand")]
 fn number(count: usize) -> f64 {
     count as f64
@@ -255,7 +262,7 @@ fn refusal(items: impl IntoIterator<Item = usize>) -> String {
     let (reason, partial) = stopped(result);
     assert_eq!((reason, partial.total()), (StopReason::Journal, partial.skipped()));
     let words = partial.journal_error().unwrap().to_owned();
-    words.rsplit_once("/j: ").map_or(words.clone(), |(_, problem)| problem.to_owned())
+    behind_name(&words).to_owned()
 }
 
 #[test]
@@ -289,7 +296,7 @@ fn conflict(one: Plan, other: Plan) -> String {
     let error = Journal::open(&path, other).unwrap_err();
     assert!(matches!(error, JournalError::Other { .. }), "{error}");
     assert_eq!(fs::read(&path).unwrap(), before);
-    error.to_string().rsplit_once("/j: ").unwrap().1.to_owned()
+    behind_name(&error.to_string()).to_owned()
 }
 
 #[test]
@@ -325,7 +332,7 @@ fn one_has_it_open_at_a_time() {
     let path = folder.file("j");
     let first = open(&path, 3);
     let error = Journal::open(&path, Plan::of(0..3).unwrap()).unwrap_err();
-    assert!(error.to_string().ends_with("/j: another run has it open"), "{error}");
+    assert_eq!(behind_name(&error.to_string()), "another run has it open");
     drop(first);
     drop(open(&path, 3));
 }
@@ -538,7 +545,7 @@ fn a_batch_error_of_a_journal_is_told_like_any_other() {
     assert_eq!(error.stopped(), Some(StopReason::Journal));
     let text = error.to_string();
     assert!(
-        text.contains("/j: item 0 is 5, which the plan does not have there (0 of 2 succeeded, 2 skipped in "),
+        text.contains("j: item 0 is 5, which the plan does not have there (0 of 2 succeeded, 2 skipped in "),
         "{text}"
     );
     assert_eq!(StopReason::Journal.to_string(), "the journal cannot go on");
@@ -904,4 +911,81 @@ fn errors_are_recorded_with_their_causes() {
         assert_eq!(texts, ["item 0: item 401: HTTP 404"]);
     }
     assert_eq!(lines(&path)[1]["outcome"]["failed"], "item 401: HTTP 404");
+}
+
+/// What a killed run can leave: the last line is cut off, and its item runs again.
+#[test]
+fn a_journal_with_a_torn_tail_is_cut_and_gone_on_with() {
+    let folder = Folder::new();
+    let path = folder.file("j");
+    let run = || {
+        let census = Census::of(9);
+        let result = stopping(2).batch(0..9_usize).journal(&open(&path, 9)).run(|n| {
+            census.count(*n);
+            Ok::<_, String>(n * n)
+        });
+        (census.total(), result.into_values().unwrap())
+    };
+    let (_, values) = run();
+    let whole = fs::read(&path).unwrap();
+    let last = whole[..whole.len() - 1].iter().rposition(|byte| *byte == b'\n').unwrap() + 1;
+    for (kept, runs) in [(last + 1, 1), (whole.len() - 2, 1), (whole.len() - 1, 0), (whole.len(), 0)] {
+        fs::write(&path, &whole[..kept]).unwrap();
+        assert_eq!(run(), (runs, values.clone()), "{kept} of {} bytes", whole.len());
+        assert!(fs::read(&path).unwrap().starts_with(&whole[..last]));
+        assert_eq!(lines(&path).len(), 10, "a line for each item, and the first");
+        assert_eq!(run().0, 0, "all is done");
+    }
+    // Zeros, longer than a line: what is written next must not leave any of them behind it.
+    fs::write(&path, [&whole[..last], &[0; 5_000]].concat()).unwrap();
+    assert_eq!(run(), (1, values));
+    assert_eq!(lines(&path).len(), 10);
+}
+
+#[test]
+fn while_a_run_writes_its_journal_others_may_read_and_merge_it() {
+    let folder = Folder::new();
+    let path = folder.file("j");
+    let journal = open(&path, 20);
+    let result = stopping(1).batch(0..20_usize).journal(&journal).run(|n| {
+        let merged = Journal::merge::<usize, usize>([&path]).map_err(|error| error.to_string())?;
+        assert!(merged.result.values().copied().eq(0..*n), "what was done before");
+        assert_eq!(merged.missing.len(), 20 - n);
+        assert_eq!(lines(&path).len(), 1 + n);
+        Ok::<_, String>(*n)
+    });
+    assert_eq!(result.into_values().unwrap().len(), 20);
+    assert_eq!(journal.done(), 20);
+    let copy = folder.file("copy");
+    fs::copy(&path, &copy).unwrap();
+    assert_eq!(open(&copy, 20).done(), 20);
+}
+
+/// Where the system lets a file go that a run has open, the run sees it with the next sync; Windows does not let it go.
+#[test]
+fn a_journal_cannot_be_replaced_unnoticed_while_a_run_writes_it() {
+    let folder = Folder::new();
+    let (path, moved) = (folder.file("j"), folder.file("moved"));
+    let journal = open(&path, 20).sync_every(1);
+    let replaced = AtomicUsize::new(0);
+    let result = stopping(1).batch(0..20_usize).journal(&journal).run(|n| {
+        if *n == 5 && fs::rename(&path, &moved).is_ok() {
+            fs::write(&path, "mine").unwrap();
+            replaced.fetch_add(1, Ordering::SeqCst);
+        }
+        Ok::<_, String>(*n)
+    });
+    assert_eq!(replaced.into_inner(), usize::from(cfg!(unix)));
+    if cfg!(unix) {
+        let (reason, partial) = stopped(result);
+        assert_eq!((reason, partial.succeeded()), (StopReason::Journal, 6));
+        let words = behind_name(partial.journal_error().unwrap()).to_owned();
+        assert_eq!(words, "cannot sync it: another file has taken its place");
+        assert_eq!((fs::read_to_string(&path).unwrap(), lines(&moved).len()), ("mine".to_owned(), 7));
+    } else {
+        assert!(fs::remove_file(&path).is_err() && fs::write(&path, "mine").is_err());
+        assert!(fs::OpenOptions::new().append(true).open(&path).is_err(), "nor may another write it");
+        assert_eq!(ran_to_its_end(result).succeeded(), 20);
+        assert_eq!(lines(&path).len(), 21);
+    }
 }

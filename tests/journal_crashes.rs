@@ -4,16 +4,15 @@
 //! After each case: whole lines are still there, no item that has one runs again, every item ends with one line and the outcome
 //! of a run that nothing disturbed. Or the file is refused with words, and is as it was.
 
-#![cfg(all(feature = "journal", unix))]
+#![cfg(feature = "journal")]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod common;
 
 use std::fs::{self, OpenOptions};
 use std::io::Write;
-use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
@@ -458,6 +457,7 @@ fn a_second_run_on_one_journal_is_refused_while_the_first_lives() {
 
 /// F63: seen at the next sync, for what is written afterwards would be nowhere.
 #[test]
+#[cfg(unix)]
 fn a_journal_that_is_deleted_or_replaced_while_it_runs_stops_the_batch() {
     const GONE: &str = "cannot sync it: No such file or directory (os error 2)";
     const ANOTHER: &str = "cannot sync it: another file has taken its place";
@@ -501,18 +501,29 @@ fn an_item_that_ends_the_process_takes_nothing_recorded_with_it() {
         println!("{AT_THE_END}");
         return;
     }
-    for (told, code, signal) in
-        [("exits", Some(7), None), ("overflows", None, Some(6)), ("panics twice", None, Some(6))]
-    {
+    for told in ["exits", "overflows", "panics twice"] {
         let place = Place::on_disk("ended", ITEMS);
         let (status, printed) = ended(place.child(&[], TEST, told));
-        assert_eq!((status.code(), status.signal()), (code, signal), "{told}: {printed}");
+        assert_eq!((status.code() == Some(7), is_abort(status)), (told == "exits", told != "exits"), "{printed}");
         let (ran, recorded) = (place.ran(), place.recorded());
         // Three others were at work.
         assert!(ran.len() <= recorded.len() + 3, "{told}: {} ran, {} recorded", ran.len(), recorded.len());
         assert!(recorded.len() >= 50 && !recorded.contains(&57), "{told}: {recorded:?}");
         assert_eq!(place.assert_goes_on(told), ITEMS - recorded.len());
     }
+}
+
+#[cfg(unix)]
+fn is_abort(status: ExitStatus) -> bool {
+    use std::os::unix::process::ExitStatusExt;
+
+    status.signal() == Some(6)
+}
+
+/// By the code for a stack that overflows, or that of an abort.
+#[cfg(not(unix))]
+fn is_abort(status: ExitStatus) -> bool {
+    status.code().is_some_and(|code| [0xC000_00FD, 0xC000_0409].contains(&code.cast_unsigned()))
 }
 
 /// As deep as it is told.
@@ -622,6 +633,7 @@ fn a_write_that_fails_stops_the_batch_and_nothing_is_written_behind_it() {
 
 /// F63: a limit of the file's size is a disk that takes half of a line, and then no more.
 #[test]
+#[cfg(unix)]
 fn a_write_that_falls_short_leaves_a_torn_tail() {
     const TEST: &str = "a_write_that_falls_short_leaves_a_torn_tail";
     if told_to().is_some() {
@@ -669,6 +681,7 @@ fn a_write_that_lies_stops_the_batch_and_leaves_what_was_written_before() {
 
 /// P10: whatever another program does to the file, the batch stops with the next line, or at its end.
 #[test]
+#[cfg(unix)]
 fn a_file_that_is_cut_or_written_by_another_program_stops_the_batch() {
     let cut =
         |path: &Path, length| OpenOptions::new().write(true).open(path).unwrap().set_len(length).unwrap();
@@ -704,6 +717,7 @@ fn a_file_that_is_cut_or_written_by_another_program_stops_the_batch() {
 
 /// P10: removed or replaced when all is written and synced.
 #[test]
+#[cfg(unix)]
 fn a_file_that_is_gone_at_the_end_stops_the_batch() {
     for other in [None, Some("mine\n")] {
         let place = Place::new("gone-at-the-end", 20);
@@ -849,6 +863,7 @@ fn lines_that_an_earlier_run_did_not_sync_are_synced_before_they_count() {
 
 /// F63: for an ordinary user, or for one who may write what is read-only and is denied just that.
 #[test]
+#[cfg(unix)]
 fn a_journal_that_may_not_be_written_is_refused() {
     use std::os::unix::fs::PermissionsExt;
 
@@ -896,10 +911,11 @@ fn a_place_where_no_file_can_be_is_refused() {
     let place = Place::new("nowhere", 3);
     let plan = || Plan::of(0..3).unwrap();
     fs::create_dir(place.journal()).unwrap();
-    assert_eq!(place.refusal(), "cannot open it: Is a directory (os error 21)");
+    let is_folder = if cfg!(unix) { "Is a directory (os error 21)" } else { "" };
+    assert!(place.refusal().starts_with(&format!("cannot open it: {is_folder}")));
     let nowhere = place.folder.join("nowhere/journal");
     let words = Journal::open(&nowhere, plan()).unwrap_err().to_string();
-    let expected =
-        format!("journal {}: cannot open it: No such file or directory (os error 2)", nowhere.display());
-    assert_eq!(words, expected);
+    let is_nowhere = if cfg!(unix) { "No such file or directory (os error 2)" } else { "" };
+    let expected = format!("journal {}: cannot open it: {is_nowhere}", nowhere.display());
+    assert!(words.starts_with(&expected), "{words}");
 }

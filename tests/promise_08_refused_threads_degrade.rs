@@ -3,7 +3,7 @@
 //! The system is made to refuse in three ways: by a stack that no address space has room for; by a limit on the address
 //! space that leaves room for a few; and, where `strace` may trace, by a failing `clone3`.
 
-#![cfg(target_os = "linux")]
+#![cfg(any(target_os = "linux", windows))]
 
 mod common;
 
@@ -14,12 +14,9 @@ use std::time::Duration;
 use batch_executor::{BatchExecutor, BatchExecutorBuilder, StopReason, Workers};
 
 use common::{
-    AT_THE_END, Census, Meeting, NO_THREAD, PROBE, assert_each_outcome_at_its_index, assert_ends_well,
+    AT_THE_END, Census, Meeting, NO_ROOM, NO_THREAD, PROBE, assert_each_outcome_at_its_index, assert_ends_well,
     behind_strace, child, ended, probe, ran_to_its_end, stopped, strace_works, told_to, within_a_minute,
 };
-
-/// More than the address space of a process.
-const NO_ROOM: usize = 1 << 47;
 
 fn builder(workers: impl Into<Workers>) -> BatchExecutorBuilder {
     BatchExecutor::builder().workers(workers).stop_on_error(false)
@@ -74,7 +71,7 @@ fn assert_the_caller_works_alone(executor: &BatchExecutor) {
 fn without_any_thread_the_caller_runs_everything() {
     within_a_minute(|| {
         for workers in [Workers::Fixed(2), Workers::Fixed(8), Workers::auto(), Workers::adaptive()] {
-            for stack in [NO_ROOM, 1 << 62, usize::MAX - 4096, usize::MAX] {
+            for stack in [NO_ROOM, NO_ROOM.max(usize::MAX / 4 + 1), usize::MAX - 4096, usize::MAX] {
                 let executor = builder(workers).stack_size(stack).build().unwrap();
                 assert_works(&executor);
                 assert_the_caller_works_alone(&executor);
@@ -87,7 +84,7 @@ fn without_any_thread_the_caller_runs_everything() {
 #[test]
 fn a_stack_of_a_quarter_of_the_address_space_gives_few_threads_or_none() {
     within_a_minute(|| {
-        let executor = builder(8).stack_size(1 << 45).build().unwrap();
+        let executor = builder(8).stack_size(NO_ROOM / 4).build().unwrap();
         assert_works(&executor);
         let result = executor.run(0..100, |_| {
             thread::sleep(Duration::from_micros(200));
@@ -114,6 +111,7 @@ fn without_any_thread_a_stop_is_where_a_loop_would_stop() {
 }
 
 #[test]
+#[cfg(unix)]
 fn threads_that_the_memory_limit_still_allows_are_used() {
     const TEST: &str = "threads_that_the_memory_limit_still_allows_are_used";
     if told_to().is_some() {

@@ -41,7 +41,7 @@ fn too_many_workers_are_refused_and_the_most_are_not() {
     assert_refused(
         workers(usize::MAX),
         &too_many(usize::MAX),
-        "18446744073709551615 workers are too many; the most is 65536",
+        &format!("{} workers are too many; the most is 65536", usize::MAX),
     );
     assert_refused(
         workers(AdaptiveWorkers::new().max(70_000)),

@@ -51,7 +51,8 @@ fn modules() -> Vec<Module> {
     let module = |path: PathBuf| {
         let text = fs::read_to_string(&path).expect("source is text");
         let inside = path.strip_prefix(&src).expect("below src").with_extension("");
-        let name = inside.to_string_lossy().replace('/', "::").replace("::mod", "");
+        let parts: Vec<_> = inside.iter().map(|part| part.to_string_lossy()).collect();
+        let name = parts.join("::").replace("::mod", "");
         Module { name, path, code: code_of(&text) }
     };
     // Scenarios for the model checkers, and what stands in for threads and locks there, are tests.

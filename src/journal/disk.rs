@@ -1,17 +1,16 @@
-//! A file to which lines are appended, and from which they are read: locked, so that there is one writer.
+//! A file to which lines are appended, and from which they are read, and which has one writer.
 
 use std::cmp::Ordering;
 use std::fmt::Debug;
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::process;
 
-use fs4::{FileExt, TryLockError};
-
 use crate::sync::Mutex;
 
 use super::error::JournalError;
+use super::sole;
 
 /// What a journal needs of a file. Apart, so that a test can have one that fails.
 pub(super) trait Disk: Debug + Send + Sync {
@@ -33,31 +32,25 @@ pub(super) trait Disk: Debug + Send + Sync {
 #[derive(Debug)]
 pub(super) struct FileDisk {
     path: PathBuf,
-    /// Opened for appending: reading moves nothing that matters to writing.
+    /// Reading moves nothing that matters to writing, which begins at the end.
     file: Mutex<File>,
     /// The same file, to be synced while others append.
     synced: File,
-    /// The process that locked it.
+    /// The process that opened it.
     owner: u32,
 }
 
 impl FileDisk {
     /// Opens the file, or makes one, for this run alone.
     pub(super) fn open(path: &Path) -> Result<Self, JournalError> {
-        let mut options = OpenOptions::new();
-        let file = options.read(true).append(true).create(true).open(path);
-        let file = file.map_err(JournalError::io(path, "open it"))?;
-        FileExt::try_lock(&file).map_err(|error| match error {
-            TryLockError::WouldBlock => JournalError::InUse { path: path.to_owned() },
-            TryLockError::Error(error) => JournalError::io(path, "lock it")(error),
-        })?;
+        let file = sole::open(path)?;
         let synced = file.try_clone().map_err(JournalError::io(path, "open it"))?;
         // Another working folder makes it no other file.
         let path = std::path::absolute(path).map_err(JournalError::io(path, "open it"))?;
         Ok(FileDisk { path, file: Mutex::new(file), synced, owner: process::id() })
     }
 
-    /// From the beginning. What is read is the file that is locked, whatever has its name by now.
+    /// From the beginning. What is read is the file that is open, whatever has its name by now.
     pub(super) fn reader(&self) -> io::Result<impl Read> {
         let mut file = self.synced.try_clone()?;
         file.rewind()?;
@@ -67,28 +60,7 @@ impl FileDisk {
     /// That there is such a file stays, too.
     pub(super) fn sync_folder(&self) -> io::Result<()> {
         self.synced.sync_all()?;
-        if cfg!(unix) {
-            let folder = self.path.parent().filter(|folder| !folder.as_os_str().is_empty());
-            File::open(folder.unwrap_or(Path::new(".")))?.sync_all()?;
-        }
-        Ok(())
-    }
-
-    /// Whether what is written goes where it will be looked for.
-    #[cfg(unix)]
-    fn check_place(&self) -> io::Result<()> {
-        use std::os::unix::fs::MetadataExt;
-
-        let (own, there) = (self.synced.metadata()?, self.path.metadata()?);
-        if (own.dev(), own.ino()) == (there.dev(), there.ino()) {
-            return Ok(());
-        }
-        Err(io::Error::other("another file has taken its place"))
-    }
-
-    #[cfg(not(unix))]
-    fn check_place(&self) -> io::Result<()> {
-        self.path.metadata().map(drop)
+        sole::sync_folder(&self.path)
     }
 }
 
@@ -110,7 +82,7 @@ fn check_end(there: u64, expected: u64) -> io::Result<()> {
 impl Drop for FileDisk {
     fn drop(&mut self) {
         if self.owner == process::id() {
-            let _ = FileExt::unlock(&self.synced);
+            sole::release(&self.synced);
         }
     }
 }
@@ -118,8 +90,9 @@ impl Drop for FileDisk {
 impl Disk for FileDisk {
     fn append(&self, end: u64, bytes: &[u8]) -> io::Result<()> {
         let mut file = self.file.lock();
+        sole::seek_end(&mut file)?;
         file.write_all(bytes)?;
-        // Appending moves it to the end of the file, wherever that is.
+        // What was written is at the end of the file, wherever that is.
         check_end(file.stream_position()?, end + bytes.len() as u64)
     }
 
@@ -136,7 +109,7 @@ impl Disk for FileDisk {
     }
 
     fn check(&self, length: u64) -> io::Result<()> {
-        self.check_place()?;
+        sole::check_name(&self.path, &self.synced)?;
         check_end(self.synced.metadata()?.len(), length)
     }
 
@@ -152,6 +125,7 @@ mod tests {
     use super::*;
 
     #[test]
+    #[cfg(unix)]
     fn the_lock_goes_with_its_owner_though_a_forked_process_has_the_file_open() {
         let path = std::env::temp_dir().join(format!("disk-lock-{}", process::id()));
         let disk = FileDisk::open(&path).unwrap();
@@ -174,6 +148,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg(unix)]
     fn what_is_read_is_what_is_locked() {
         let path = std::env::temp_dir().join(format!("disk-test-{}", process::id()));
         fs::write(&path, "mine").unwrap();
@@ -190,6 +165,23 @@ mod tests {
         fs::remove_file(path).unwrap();
         fs::remove_file(moved).unwrap();
     }
+
+    #[test]
+    fn what_is_appended_is_at_the_end_though_something_was_read_before() {
+        let path = std::env::temp_dir().join(format!("disk-append-{}", process::id()));
+        let disk = FileDisk::open(&path).unwrap();
+        disk.append(0, b"one").unwrap();
+        assert_eq!(disk.read(0, 1).unwrap(), b"o");
+        disk.append(3, b"two").unwrap();
+        drop(io::read_to_string(disk.reader().unwrap().take(2)).unwrap());
+        disk.append(6, b"three").unwrap();
+        disk.cut(4).unwrap();
+        disk.append(4, b"wo").unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "onetwo");
+        drop(disk);
+        fs::remove_file(path).unwrap();
+    }
+
     #[test]
     fn a_file_that_ends_elsewhere_than_it_should_is_seen() {
         let path = std::env::temp_dir().join(format!("disk-end-{}", process::id()));
@@ -202,6 +194,7 @@ mod tests {
         assert_eq!(disk.append(10, b"x").unwrap_err().to_string(), cut.replace('4', "5").replace("10", "11"));
         let grown = "another program writes to it: it has 5 bytes, and should have 3";
         assert_eq!(disk.check(3).unwrap_err().to_string(), grown);
+        drop(disk);
         fs::remove_file(path).unwrap();
     }
 }

@@ -42,7 +42,8 @@ pub enum JournalError {
         /// Why not.
         error: io::Error,
     },
-    /// Another process, or this one, has it open.
+    /// Another process, or this one, has it open. On Windows that may also be a program that only reads it, and lets no other write
+    /// meanwhile.
     #[error("journal {}: another run has it open", .path.display())]
     InUse {
         /// The file.

@@ -9,6 +9,7 @@ mod merge;
 mod notebook;
 mod plan;
 mod recovery;
+mod sole;
 mod writer;
 
 pub use error::JournalError;

@@ -57,6 +57,20 @@ pub(crate) fn stopping(workers: impl Into<Workers>) -> BatchExecutor {
     builder().workers(workers).build().expect("good settings")
 }
 
+/// A stack with more bytes than the address space of a process has, or than are left in it.
+pub(crate) const NO_ROOM: usize =
+    if cfg!(target_pointer_width = "64") { (usize::MAX >> 17) + 1 } else { usize::MAX / 16 * 15 };
+
+/// Whether the system is known to refuse a thread with such a stack.
+pub(crate) const REFUSES_THREADS: bool = cfg!(any(target_os = "linux", windows));
+
+/// Time that a wait for something may take before it has failed. Where a processor or a system is emulated, all takes longer:
+/// the environment may name a factor.
+pub(crate) fn patience(seconds: u64) -> Duration {
+    let factor = std::env::var("BATCH_EXECUTOR_TEST_PATIENCE").ok().and_then(|factor| factor.parse().ok());
+    Duration::from_secs(seconds * factor.unwrap_or(1))
+}
+
 /// A way to run a batch: with so many workers, with a callback or without, with threads or with none to be had.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Way {
@@ -75,8 +89,7 @@ impl Way {
 
     /// Those, and such as get no thread from the system.
     pub(crate) fn all() -> Vec<Way> {
-        // More than the address space of a process.
-        let no_room = (cfg!(target_os = "linux")).then_some(1 << 47);
+        let no_room = REFUSES_THREADS.then_some(NO_ROOM);
         let mut ways = Way::with_threads();
         for workers in [Workers::Fixed(4), Workers::from(AdaptiveWorkers::new().min(4).max(4))] {
             let way = |reports| Way { workers, reports, stack_size: no_room };
@@ -166,7 +179,7 @@ pub(crate) fn cancelled_behind<R>(gate: &Gate, token: &CancelToken, run: impl Fn
     })
 }
 
-/// Runs a test's body on a thread of its own, and fails if it is not back within a minute.
+/// Runs a test's body on a thread of its own, and fails if it is not back within a minute, or its [`patience`].
 #[track_caller]
 pub(crate) fn within_a_minute<R: Send + 'static>(body: impl FnOnce() -> R + Send + 'static) -> R {
     let (ended, end) = mpsc::channel();
@@ -174,7 +187,7 @@ pub(crate) fn within_a_minute<R: Send + 'static>(body: impl FnOnce() -> R + Send
         let result = panic::catch_unwind(AssertUnwindSafe(body));
         let _ = ended.send(result);
     });
-    match end.recv_timeout(Duration::from_secs(60)) {
+    match end.recv_timeout(patience(60)) {
         Ok(Ok(result)) => {
             let _ = thread.join();
             result
@@ -188,7 +201,7 @@ pub(crate) fn within_a_minute<R: Send + 'static>(body: impl FnOnce() -> R + Send
 
 /// Looks again and again, up to a deadline that a loaded machine keeps too; whether it came.
 pub(crate) fn comes(condition: impl Fn() -> bool) -> bool {
-    let deadline = Instant::now() + Duration::from_secs(20);
+    let deadline = Instant::now() + patience(20);
     while !condition() {
         if Instant::now() > deadline {
             return false;
@@ -213,10 +226,11 @@ pub(crate) struct Meeting {
 impl Meeting {
     #[track_caller]
     pub(crate) fn of(&self, expected: usize) {
+        note_thread();
         let mut arrived = self.arrived.lock().unwrap_or_else(PoisonError::into_inner);
         *arrived += 1;
         self.changed.notify_all();
-        let deadline = Instant::now() + Duration::from_secs(20);
+        let deadline = Instant::now() + patience(20);
         while *arrived < expected {
             let left = deadline.saturating_duration_since(Instant::now());
             assert!(!left.is_zero(), "only {arrived} of {expected} came");
@@ -244,8 +258,9 @@ impl Gate {
 
     #[track_caller]
     pub(crate) fn pass(&self) {
+        note_thread();
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        let deadline = Instant::now() + Duration::from_secs(20);
+        let deadline = Instant::now() + patience(20);
         while !*open {
             let left = deadline.saturating_duration_since(Instant::now());
             assert!(!left.is_zero(), "the gate stayed shut");
@@ -294,6 +309,7 @@ impl Census {
     }
 
     pub(crate) fn count(&self, index: usize) {
+        note_thread();
         self.0[index].fetch_add(1, Ordering::SeqCst);
     }
 
@@ -398,7 +414,6 @@ fn names_of_all_workers(executor: &BatchExecutor, workers: usize) -> HashSet<Opt
 }
 
 /// [`assert_still_works`], and then its threads are gone, every one. For the last handle of an executor from [`builder`].
-#[cfg(target_os = "linux")]
 #[track_caller]
 pub(crate) fn assert_survived(executor: BatchExecutor) {
     assert_still_works(&executor);
@@ -410,12 +425,6 @@ pub(crate) fn assert_survived(executor: BatchExecutor) {
     let (name, _) = helper.rsplit_once('-').expect("a name and a number");
     assert!(name.starts_with(OWN_NAME), "{name} may be the name of other threads too");
     wait_until("its threads have ended", || threads_named(&format!("{name}-")).is_empty());
-}
-
-#[cfg(not(target_os = "linux"))]
-#[track_caller]
-pub(crate) fn assert_survived(executor: BatchExecutor) {
-    assert_still_works(&executor);
 }
 
 /// Outcome k belongs to item k, which is k; `expected` says its value, none for a failure.
@@ -501,6 +510,47 @@ pub(crate) fn threads_named(name: &str) -> HashSet<String> {
         .collect()
 }
 
+#[cfg(target_os = "linux")]
+fn note_thread() {}
+
+/// Elsewhere those are known that came to a meeting, a gate or a census, until they end.
+#[cfg(not(target_os = "linux"))]
+pub(crate) use noted_threads::{note_thread, threads_named};
+
+#[cfg(not(target_os = "linux"))]
+mod noted_threads {
+    use std::collections::HashSet;
+    use std::sync::{Mutex, PoisonError};
+    use std::thread::{self, Thread, ThreadId};
+
+    static NOTED: Mutex<Vec<Thread>> = Mutex::new(Vec::new());
+
+    struct Noted(ThreadId);
+
+    impl Drop for Noted {
+        fn drop(&mut self) {
+            NOTED.lock().unwrap_or_else(PoisonError::into_inner).retain(|thread| thread.id() != self.0);
+        }
+    }
+
+    thread_local!(static OWN: Noted = {
+        let own = thread::current();
+        let noted = Noted(own.id());
+        NOTED.lock().unwrap_or_else(PoisonError::into_inner).push(own);
+        noted
+    });
+
+    pub(crate) fn note_thread() {
+        let _ = OWN.try_with(|_| {});
+    }
+
+    pub(crate) fn threads_named(name: &str) -> HashSet<String> {
+        let noted = NOTED.lock().unwrap_or_else(PoisonError::into_inner);
+        let named = noted.iter().filter(|thread| thread.name().is_some_and(|own| own.starts_with(name)));
+        named.map(|thread| format!("{:?}", thread.id())).collect()
+    }
+}
+
 /// Set in a child process, to what the child is to do.
 const CHILD: &str = "BATCH_EXECUTOR_TEST_CHILD";
 
@@ -541,7 +591,7 @@ pub(crate) fn ended(mut command: Command) -> (ExitStatus, String) {
     };
     let out = read(Box::new(child.stdout.take().expect("a pipe")));
     let err = read(Box::new(child.stderr.take().expect("a pipe")));
-    let deadline = Instant::now() + Duration::from_secs(60);
+    let deadline = Instant::now() + patience(60);
     let status = loop {
         if let Some(status) = child.try_wait().expect("it is our child") {
             break status;

@@ -10,7 +10,7 @@ use batch_executor::{
 };
 use proptest::prelude::*;
 
-use crate::common::within_a_minute;
+use crate::common::{NO_ROOM, REFUSES_THREADS, within_a_minute};
 use crate::settings::{
     OnFailure, assert_adds_up, builder, end_of_failures, on_failure, silence_expected_panics, workers,
 };
@@ -140,7 +140,7 @@ fn plans() -> impl Strategy<Value = Plan> {
         1 => (0..90_usize).prop_map(Cancels::Consumer),
     ];
     let order = prop_oneof![Just(Order::Input), Just(Order::Completion)];
-    let has_threads = prop_oneof![6 => Just(true), 1 => Just(!cfg!(target_os = "linux"))];
+    let has_threads = prop_oneof![6 => Just(true), 1 => Just(!REFUSES_THREADS)];
     let items = (steps(), retries, delay, on_failure());
     let run = (workers(), has_threads, window, order, cancels, any::<(bool, bool)>());
     (items, run, asked, any::<bool>(), consumer).prop_map(|(items, run, asked, tells_length, consumer)| {
@@ -251,8 +251,7 @@ impl Plan {
 
     fn run(&self) -> Seen {
         let builder = builder(self.workers, self.on_failure);
-        // More than the address space of a process.
-        let builder = if self.has_threads { builder } else { builder.stack_size(1 << 47) };
+        let builder = if self.has_threads { builder } else { builder.stack_size(NO_ROOM) };
         let executor = builder.build().expect("the settings are good");
         let tried: Vec<AtomicUsize> = self.steps.iter().map(|_| AtomicUsize::new(0)).collect();
         let (marks, token, mut completed) = (Marks::default(), CancelToken::new(), Vec::new());
