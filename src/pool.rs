@@ -39,6 +39,10 @@ pub(crate) struct Pool {
     shared: Arc<Shared>,
 }
 
+/// More than any address space has room for, and refused. Of sizes beyond it a system may make small ones, when it rounds them up to
+/// whole pages.
+const LARGEST_STACK: usize = usize::MAX / 2;
+
 impl Pool {
     /// Starts no thread yet.
     pub(crate) fn new(config: PoolConfig) -> Self {
@@ -201,7 +205,7 @@ impl Shared {
     fn thread_builder(&self, number: usize) -> thread::Builder {
         let builder = thread::Builder::new().name(format!("{}-{number}", self.config.thread_name));
         match self.config.stack_size {
-            Some(bytes) => builder.stack_size(bytes),
+            Some(bytes) => builder.stack_size(bytes.min(LARGEST_STACK)),
             None => builder,
         }
     }

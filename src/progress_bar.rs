@@ -1,6 +1,9 @@
 //! A progress bar: what a batch shows with crate `indicatif`, or as lines where nothing can be
 //! drawn.
 
+#[cfg(target_family = "wasm")]
+compile_error!("feature `indicatif` needs a terminal and a thread that draws; WebAssembly has neither");
+
 use std::fmt;
 use std::io::{self, Write};
 use std::mem;

@@ -5,6 +5,7 @@
 //! of a run that nothing disturbed. Or the file is refused with words, and is as it was.
 
 #![cfg(feature = "journal")]
+#![cfg_attr(not(unix), allow(unused_imports, dead_code, reason = "some faults can be had on Unix alone"))]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod common;
@@ -13,6 +14,7 @@ use std::fs::{self, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
@@ -134,13 +136,14 @@ impl Place {
 
     /// Each item notes itself outside before it is done. `first` is what happens before that.
     fn run(&self, journal: Journal, workers: usize, first: impl Fn(usize) + Sync) -> Texts {
-        let log = OpenOptions::new().append(true).create(true).open(self.log()).unwrap();
+        // Behind a lock, since not every system appends what two threads write at the same time.
+        let log = Mutex::new(OpenOptions::new().append(true).create(true).open(self.log()).unwrap());
         let executor = BatchExecutor::builder().workers(workers).stop_on_error(false).build().unwrap();
         let journal = journal.retry_failed(false);
         executor.batch(0..self.items).journal(&journal).run(|&n| {
             first(n);
             // Of a length that no page ends within.
-            (&log).write_all(format!("{n:7}\n").as_bytes()).unwrap();
+            log.lock().unwrap().write_all(format!("{n:7}\n").as_bytes()).unwrap();
             outcome(n)
         })
     }
@@ -504,7 +507,11 @@ fn an_item_that_ends_the_process_takes_nothing_recorded_with_it() {
     for told in ["exits", "overflows", "panics twice"] {
         let place = Place::on_disk("ended", ITEMS);
         let (status, printed) = ended(place.child(&[], TEST, told));
-        assert_eq!((status.code() == Some(7), is_abort(status)), (told == "exits", told != "exits"), "{printed}");
+        assert_eq!(
+            (status.code() == Some(7), is_abort(status)),
+            (told == "exits", told != "exits"),
+            "{printed}"
+        );
         let (ran, recorded) = (place.ran(), place.recorded());
         // Three others were at work.
         assert!(ran.len() <= recorded.len() + 3, "{told}: {} ran, {} recorded", ran.len(), recorded.len());

@@ -14,8 +14,9 @@ use std::time::Duration;
 use batch_executor::{BatchExecutor, BatchExecutorBuilder, StopReason, Workers};
 
 use common::{
-    AT_THE_END, Census, Meeting, NO_ROOM, NO_THREAD, PROBE, assert_each_outcome_at_its_index, assert_ends_well,
-    behind_strace, child, ended, probe, ran_to_its_end, stopped, strace_works, told_to, within_a_minute,
+    AT_THE_END, Census, Meeting, NO_ROOM, NO_THREAD, PROBE, assert_each_outcome_at_its_index,
+    assert_ends_well, behind_strace, child, ended, probe, ran_to_its_end, stopped, strace_works, told_to,
+    within_a_minute,
 };
 
 fn builder(workers: impl Into<Workers>) -> BatchExecutorBuilder {

@@ -6,6 +6,7 @@
 mod common;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
+#[cfg(not(windows))]
 use std::sync::{LazyLock, Mutex};
 use std::thread;
 use std::time::Duration;
@@ -218,6 +219,7 @@ fn drop_waits_for_what_a_thread_does_when_it_ends() {
 }
 
 /// Does something on the thread that helps the caller.
+#[cfg(not(windows))]
 fn on_the_helper(executor: &BatchExecutor, act: impl Fn() + Sync) {
     let (meeting, caller) = (Meeting::default(), thread::current().id());
     let result = executor.run(0..2, |_| {
@@ -230,8 +232,10 @@ fn on_the_helper(executor: &BatchExecutor, act: impl Fn() + Sync) {
     assert!(ran_to_its_end(result).is_success());
 }
 
-/// One thread's time has run out and it is in its destructors when the time of the next runs out, which lets go of it.
+/// One thread's time has run out and it is in its destructors when the time of the next runs out, which lets go of it. Not on Windows: there
+/// no thread begins or ends while another is in the destructors of its thread-locals, so there is no next.
 #[test]
+#[cfg(not(windows))]
 fn drop_waits_for_what_an_expired_thread_does_when_it_ends() {
     static ENDING: AtomicUsize = AtomicUsize::new(0);
     static ENDED: AtomicUsize = AtomicUsize::new(0);
@@ -269,8 +273,9 @@ fn drop_waits_for_what_an_expired_thread_does_when_it_ends() {
 }
 
 /// One thread is in its destructors, the next waits for it, and then the first drops the last clone: it does not wait for
-/// the one that waits for it.
+/// the one that waits for it. Not on Windows, for the same reason.
 #[test]
+#[cfg(not(windows))]
 fn an_expired_thread_may_drop_the_last_clone() {
     static KEPT_CLONE: Mutex<Option<BatchExecutor>> = Mutex::new(None);
     static ENDING: AtomicUsize = AtomicUsize::new(0);

@@ -200,7 +200,6 @@ fn items_that_wait_for_each_other_get_there() {
     });
 }
 
-#[cfg(target_os = "linux")]
 #[test]
 fn the_threads_of_a_stream_end_with_its_executor() {
     within_a_minute(|| {

@@ -163,6 +163,33 @@ fn locks_are_those_that_ignore_poison() {
     }
 }
 
+/// The names of the atomics that a module reads or writes in a relaxed way: what stands before `.load(` or the like.
+fn relaxed(module: &Module) -> Vec<&str> {
+    let before = module.code.match_indices("Ordering::Relaxed").map(|(at, _)| &module.code[..at]);
+    let calls = [".load(", ".store(", ".swap(", ".fetch_add(", ".fetch_sub(", ".fetch_min(", ".fetch_max("];
+    let call = |before: &'_ str| calls.iter().filter_map(|call| before.rfind(call)).max();
+    before
+        .map(|before| {
+            let name = &before[..call(before).expect("a call of an atomic")];
+            let name = name.strip_suffix("()").unwrap_or(name);
+            name.rsplit(|c: char| !c.is_alphanumeric() && c != '_').next().unwrap_or_default()
+        })
+        .collect()
+}
+
+#[test]
+fn what_orders_each_relaxed_atomic_is_said() {
+    let text = fs::read_to_string(root().join("src/sync.rs")).expect("source is text");
+    let mut seen = 0;
+    for module in modules().iter().filter(|module| !module.name.starts_with("models")) {
+        for name in relaxed(module) {
+            assert!(text.contains(&format!("`{name}`")), "{}: sync.rs says nothing of {name}", module.name);
+            seen += 1;
+        }
+    }
+    assert!(seen > 40, "only {seen} relaxed atomics were found");
+}
+
 #[test]
 fn every_file_opens_with_a_sentence_that_says_what_it_is() {
     for module in modules() {

@@ -6,7 +6,6 @@
  * When the program starts, its own table of imports gets these functions in place of Windows' own. */
 #include <windows.h>
 #include <winternl.h>
-#include <string.h>
 
 /* Windows' own. The shim cannot call them by name: its calls go by the same table. */
 #define OWN(name) static __typeof__(&name) own_##name;
@@ -86,13 +85,19 @@ static const struct { const char *library, *name; void *instead, **own; } CHANGE
 };
 static const size_t COUNT = sizeof CHANGED / sizeof *CHANGED;
 
+/* No strcmp: where the shim is linked, no library of C follows. */
+static int same(const char *one, const char *other) {
+    for (; *one && *one == *other; one++) other++;
+    return *one == *other;
+}
+
 static void change(char *image, IMAGE_THUNK_DATA *name, IMAGE_THUNK_DATA *function) {
     DWORD before;
     for (; name->u1.AddressOfData; name++, function++) {
         if (IMAGE_SNAP_BY_ORDINAL(name->u1.Ordinal)) continue;
         const char *text = ((IMAGE_IMPORT_BY_NAME *) (image + name->u1.AddressOfData))->Name;
         for (size_t i = 0; i < COUNT; i++) {
-            if (strcmp(text, CHANGED[i].name) != 0) continue;
+            if (!same(text, CHANGED[i].name)) continue;
             VirtualProtect(function, sizeof *function, PAGE_READWRITE, &before);
             function->u1.Function = (ULONGLONG) CHANGED[i].instead;
             VirtualProtect(function, sizeof *function, before, &before);

@@ -3,6 +3,11 @@
 //! After each case the executor must be as good as new: a following batch gives what it should with every worker there,
 //! values made are values dropped, each item has run exactly once, and the call has come back.
 
+#![cfg_attr(
+    not(target_os = "linux"),
+    allow(unused_imports, dead_code, reason = "some faults can be had on Linux alone")
+)]
+
 #[path = "../common/mod.rs"]
 mod common;
 

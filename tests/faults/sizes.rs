@@ -28,8 +28,13 @@ impl<It: Iterator> Iterator for Lies<It> {
     }
 }
 
-const LIES: [(usize, Option<usize>); 5] =
-    [(0, Some(0)), (usize::MAX, None), (usize::MAX, Some(usize::MAX)), (usize::MAX / 16 + 1, Some(0)), (3, Some(2))];
+const LIES: [(usize, Option<usize>); 5] = [
+    (0, Some(0)),
+    (usize::MAX, None),
+    (usize::MAX, Some(usize::MAX)),
+    (usize::MAX / 16 + 1, Some(0)),
+    (3, Some(2)),
+];
 
 /// F11
 #[test]
