@@ -14,6 +14,7 @@
 //! | `resuming` | What if the process dies at item 139,999? (With feature `journal`.) |
 //! | [`machines`] | What if one machine is not enough? |
 //! | [`costs`] | What does each step cost, beside others and beside itself? |
+//! | [`platforms`] | Does it run on Windows, on a Mac, on ARM, and how is that known? |
 //! | [`promises`] | What may be relied on, and how is that tested? |
 //! | [`design`] | Why is it made like this? |
 //! | [`migration`] | I know Python's pool, rayon, `buffered` or p-map: what is that here? |
@@ -46,6 +47,9 @@ pub mod migration {}
 
 #[doc = include_str!("guide/progress.md")]
 pub mod progress {}
+
+#[doc = include_str!("guide/platforms.md")]
+pub mod platforms {}
 
 #[doc = include_str!("guide/promises.md")]
 pub mod promises {}

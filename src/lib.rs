@@ -61,7 +61,7 @@
 //!
 //! None is on unless it is asked for.
 //!
-//! - `cpu-time`: exact CPU times of threads, for [`AdaptiveWorkers`]. On macOS and Windows switch it on if you use those: without it
+//! - `cpu-time`: CPU times of threads, for [`AdaptiveWorkers`]. On macOS and Windows switch it on if you use those: without it
 //!   no CPU time is known there. [More about it](guide::workers).
 //! - `indicatif`: `.progress_bar()`, a step that draws a progress bar, and `.progress_bar_on(bar)`
 //!   for one of your own.

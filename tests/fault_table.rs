@@ -79,7 +79,8 @@ fn every_case_has_a_test_or_says_what_it_waits_for() {
 fn every_test_of_a_case_stands_in_its_row() {
     let mut seen = 0;
     for file in files() {
-        let parts = file.strip_prefix(tests()).expect("below tests").iter().map(|part| part.to_string_lossy());
+        let parts =
+            file.strip_prefix(tests()).expect("below tests").iter().map(|part| part.to_string_lossy());
         let name = parts.collect::<Vec<_>>().join("/");
         let text = read(&file);
         // The doc comment of a test begins with its cases.

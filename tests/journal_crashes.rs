@@ -530,7 +530,8 @@ fn is_abort(status: ExitStatus) -> bool {
 /// By the code for a stack that overflows, or that of an abort.
 #[cfg(not(unix))]
 fn is_abort(status: ExitStatus) -> bool {
-    status.code().is_some_and(|code| [0xC000_00FD, 0xC000_0409].contains(&code.cast_unsigned()))
+    let codes = [0xC000_00FD_u32, 0xC000_0409].map(u32::to_ne_bytes);
+    status.code().is_some_and(|code| codes.contains(&code.to_ne_bytes()))
 }
 
 /// As deep as it is told.

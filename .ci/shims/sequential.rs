@@ -1,36 +1,6 @@
 //! For `.ci/platforms wasm`: batches where no thread can be had.
 use batch_executor::BatchExecutor;
 
-/// Debian's library for WASI is from before these were there. As in later ones, a thread is refused.
-mod threads {
-    const TRY_AGAIN: i32 = 6;
-
-    #[unsafe(no_mangle)]
-    extern "C" fn pthread_attr_init(_: usize) -> i32 {
-        0
-    }
-    #[unsafe(no_mangle)]
-    extern "C" fn pthread_attr_destroy(_: usize) -> i32 {
-        0
-    }
-    #[unsafe(no_mangle)]
-    extern "C" fn pthread_attr_setstacksize(_: usize, _: usize) -> i32 {
-        0
-    }
-    #[unsafe(no_mangle)]
-    extern "C" fn pthread_create(_: usize, _: usize, _: usize, _: usize) -> i32 {
-        TRY_AGAIN
-    }
-    #[unsafe(no_mangle)]
-    extern "C" fn pthread_join(_: usize, _: usize) -> i32 {
-        unreachable!("there is none")
-    }
-    #[unsafe(no_mangle)]
-    extern "C" fn pthread_detach(_: usize) -> i32 {
-        unreachable!("there is none")
-    }
-}
-
 fn main() {
     for workers in [1, 4] {
         let executor = BatchExecutor::builder().workers(workers).stop_on_error(false).build().unwrap();

@@ -40,7 +40,7 @@ use super::writer::Writer;
 ///
 /// The first line has the version of the format, the plan and the shard; a file that was begun with others is refused. A last
 /// line that is torn is cut off before anything is written; damage further up is refused with the number of the line. The file
-/// is locked while the journal is open.
+/// is locked while the journal is open; other programs may read it, and [`merge`](Journal::merge) it.
 ///
 /// ```
 /// use batch_executor::{BatchExecutor, Journal, Plan};
