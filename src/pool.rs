@@ -41,7 +41,8 @@ pub(crate) struct Pool {
 
 /// More than any address space has room for, and refused. Of sizes beyond it a system may make small ones, when it rounds them up to
 /// whole pages.
-const LARGEST_STACK: usize = usize::MAX / 2;
+const LARGEST_STACK: usize =
+    if cfg!(target_pointer_width = "64") { usize::MAX / 2 } else { usize::MAX / 16 * 15 };
 
 impl Pool {
     /// Starts no thread yet.
