@@ -46,7 +46,7 @@ fn a_batch_allocates_its_result_and_little_else() {
         assert!(
             OUTCOME <= (8 + 3 * size_of::<usize>()).next_multiple_of(8),
             "a tag, and the largest that it can hold"
-        )
+        );
     };
 
     // The outcomes; the items stay in the vector in which they came.
