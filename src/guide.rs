@@ -2,6 +2,7 @@
 //!
 //! | page | answers |
 //! |---|---|
+//! | [`recipes`] | What do programs do with it? |
 //! | [`workers`] | How many at once? What does `adaptive()` do? |
 //! | [`errors`] | What can become of an item, when does a batch stop, and what is there then? |
 //! | [`limits`] | How many a minute, how many at once, how many bytes, for each key? |
@@ -53,6 +54,9 @@ pub mod platforms {}
 
 #[doc = include_str!("guide/promises.md")]
 pub mod promises {}
+
+#[doc = include_str!("guide/recipes.md")]
+pub mod recipes {}
 
 #[doc = include_str!("guide/resuming.md")]
 #[cfg(feature = "journal")]

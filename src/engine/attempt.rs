@@ -35,7 +35,7 @@ pub(super) struct Attempt<'a, E> {
     /// How many pauses there had been when it started.
     pauses: usize,
     /// What the attempts before have left. Its error is dropped when this one starts.
-    past: Past<'a, E>,
+    pub(super) past: Past<'a, E>,
     /// Shows it to a control.
     _runs: Option<Runs<'a>>,
 }

@@ -71,6 +71,8 @@ struct Run<'j, E> {
     is_retry: bool,
     /// None where there is nothing to do for an item but to run it.
     attempt: Option<Attempt<'j, E>>,
+    /// The error of the attempt before, until the future is polled.
+    before: Option<E>,
     /// How many items the claim had, and since when.
     items: usize,
     since: Instant,
@@ -317,6 +319,7 @@ where
             claim,
             is_retry,
             attempt: None,
+            before: None,
             items,
             since: now,
             counts: Counts::default(),
@@ -395,6 +398,7 @@ where
     /// The future of the first item is about to be made. Until when it should be done.
     fn begins(&mut self, number: usize, run: &mut Run<'j, K::Error>) -> Option<Instant> {
         let attempt = run.attempt.as_mut()?;
+        run.before = attempt.past.error.take();
         self.seats[number].worker.begins(attempt)
     }
 
@@ -442,7 +446,10 @@ where
             Ok(Err(_)) => {
                 worker.forgets();
                 match &mut run.attempt {
-                    Some(attempt) => attempt.has_begun = run.is_polled,
+                    Some(attempt) if !run.is_polled => {
+                        (attempt.has_begun, attempt.past.error) = (false, run.before.take());
+                    }
+                    Some(_) => {}
                     None if run.is_polled => job.interrupted(run.claim.index()),
                     None => {}
                 }
@@ -451,6 +458,7 @@ where
             Err(panic) => Tried::Error(ItemError::Panicked(panic)),
         };
         run.is_late = false;
+        job.discard(run.before.take());
         if let Some(attempt) = run.attempt.take() {
             return settled(worker, run, attempt, tried);
         }
