@@ -8,7 +8,7 @@
 //! `Relaxed` orders nothing. Each belongs to one of these groups; `tests/tidy.rs` sees to it that all are named.
 //!
 //! 1. **Copies of what a lock guards**, for a look without the lock: `gate`, `stop_at` (which an `ItemContext` has as its `end`),
-//!    `wants_room` and `pauses` of the schedule, `worth_a_look` of the pool. They are written under the lock. A worker that sees an
+//!    `end_of` each worker of a batch that grows, `wants_room` and `pauses` of the schedule, `worth_a_look` of the pool. They are written under the lock. A worker that sees an
 //!    old `gate` or `stop_at` starts one item more, which had then started before the stop; where the stop happened before that look by any
 //!    other order, such as a message from the thread that cancelled, the look sees it, since that much holds for one place in memory
 //!    on every processor. A worker that sees a new one takes the lock before it does anything else. A consumer that sees an old
@@ -23,7 +23,7 @@
 //!    written before the pool's lock hands the batch to its workers.
 //! 4. **Hints and statistics**, of which an old value makes nothing wrong: `item_nanos`, `began`, `refusals`, `is_wanted`.
 //! 5. **In the ring of a stream**, beside something that orders: a slot's `state` becomes FILLED before its claim goes to a worker through
-//!    the schedule's lock, and its reader acts on READY alone, which is written with `Release`; `awaited` has a `SeqCst` fence behind its
+//!    the schedule's lock, and its reader acts on READY alone, which is written with `Release`; LENT comes and goes in the one task that has the claim; `awaited` has a `SeqCst` fence behind its
 //!    writing and one before its reading, so that either the worker sees that the reader waits, or the reader the worker's item.
 
 use std::time::Duration;

@@ -217,7 +217,10 @@ impl Dispatcher {
         self.stop_at.store(schedule.stop.line(), Ordering::Relaxed);
         self.wants_room.store(schedule.wants_room(), Ordering::Relaxed);
         if let Some(growth) = &mut schedule.stop.growth {
-            growth.take_ends().for_each(|(worker, end)| self.ends[worker].store(end, Ordering::Relaxed));
+            for (worker, end) in growth.take_ends() {
+                let end_of = &self.ends[worker];
+                end_of.store(end, Ordering::Relaxed);
+            }
         }
         let (limit_moved, wake) = (schedule.take_limit_moved(), self.wake(&mut schedule));
         drop(schedule);

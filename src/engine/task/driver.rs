@@ -449,9 +449,8 @@ where
                     Some(attempt) if !run.is_polled => {
                         (attempt.has_begun, attempt.past.error) = (false, run.before.take());
                     }
-                    Some(_) => {}
                     None if run.is_polled => job.interrupted(run.claim.index()),
-                    None => {}
+                    Some(_) | None => {}
                 }
                 Tried::Stopped
             }
