@@ -292,7 +292,7 @@ impl AdaptiveWorkers {
         self
     }
 
-    /// Never more workers than this. Default 64; in an [async batch](crate::Batch::run_async), which starts no threads, 1,024.
+    /// Never more workers than this. Default 64; in an async batch, which starts no threads, 1,024.
     ///
     /// Lower it where each item takes much memory, or where the other side expects fewer at once; raise it for work that waits
     /// long, on a server that is made for it. Each worker keeps up to three files open besides those of its items.

@@ -252,7 +252,7 @@ fn the_repository_names_no_machine_and_no_registry() {
 
 #[test]
 fn every_promise_has_a_file_of_tests() {
-    for number in 1..=11 {
+    for number in 1..=12 {
         let start = format!("promise_{number:02}_");
         let found = files_below(&root().join("tests"), ".rs")
             .iter()
