@@ -70,7 +70,7 @@ fn an_item_in_its_back_off_lets_others_go_first() {
             .run_with(|&n, cx| if n < 3 && cx.attempt() == 1 { Err("busy") } else { Ok(clock.elapsed()) });
         let ended = result.into_values().expect("all succeed in the end");
         assert!(ended[..3].iter().all(|at| *at >= HOUR), "{ended:?}");
-        assert!(ended[3..].iter().all(|at| at.is_zero()), "{ended:?}");
+        assert!(ended[3..].iter().all(Duration::is_zero), "{ended:?}");
         assert_eq!(clock.elapsed(), HOUR, "all three waited at the same time");
     });
 }
