@@ -578,13 +578,27 @@ async fn a_panic_of_a_callback_or_of_the_iterator_unwinds_where_the_batch_is_awa
     }
 }
 
+#[test]
+fn a_callback_is_not_called_on_another_thread_than_its_own() {
+    let executor = executor(2);
+    let run = executor.batch(0..3).on_progress(|_| ()).run_async(async move |n| Ok::<_, String>(*n));
+    let panicked = std::thread::scope(|scope| {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime of one thread");
+        scope.spawn(move || runtime.block_on(caught(run))).join().expect("the panic is caught")
+    });
+    assert!(panicked.is_some_and(|text| text.contains("on another thread than the one that made it")));
+}
+
 async fn caught<T>(run: impl Future<Output = T>) -> Option<String> {
     let mut run = std::pin::pin!(run);
     std::future::poll_fn(|cx| {
         let polled = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| run.as_mut().poll(cx)));
         match polled {
             Ok(polled) => polled.map(|_| None),
-            Err(panic) => std::task::Poll::Ready(panic.downcast_ref::<&str>().map(ToString::to_string)),
+            Err(panic) => {
+                let text = panic.downcast_ref::<&str>().map(ToString::to_string);
+                std::task::Poll::Ready(text.or_else(|| panic.downcast_ref::<String>().cloned()))
+            }
         }
     })
     .await

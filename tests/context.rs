@@ -396,6 +396,26 @@ fn what_an_item_returns_after_a_cancel_is_its_outcome() {
 }
 
 #[test]
+fn with_an_item_timeout_each_attempt_has_a_deadline_of_its_own_and_is_waited_for() {
+    within_a_minute(|| {
+        for way in Way::all() {
+            let (executor, time) = (way.collecting(), Duration::from_millis(5));
+            let result = way.batch(&executor, 0..6).item_timeout(time).run_with(|_, cx| {
+                let (started, deadline) = (Instant::now(), cx.deadline().expect("there is one"));
+                while !cx.is_cancelled() {
+                    thread::sleep(Duration::from_millis(1));
+                }
+                Ok::<_, String>((started, deadline, Instant::now()))
+            });
+            assert_eq!((result.succeeded(), result.stopped()), (6, None), "{way:?}: what it returns counts");
+            for (started, deadline, ended) in result.values() {
+                assert!(*deadline <= *started + time && ended >= deadline, "{way:?}");
+            }
+        }
+    });
+}
+
+#[test]
 fn the_context_prints_what_it_tells() {
     let result = common::collecting(1).batch(["x"]).run_with(|_, cx| Ok::<_, String>(format!("{cx:?}")));
     let expected = "ItemContext { index: 0, attempt: 1, worker: 0, is_cancelled: false, deadline: None, .. }";
