@@ -334,7 +334,11 @@ impl Schedule {
         self.claim_returned(stop_at)
     }
 
+    /// Seats of a task are one thread: what one of them does not run at once, it hands back.
     fn fair_size(&self, asked: usize) -> usize {
+        if self.team.has_seats {
+            return asked.clamp(1, chunk_size::LARGEST);
+        }
         let shared = if self.is_stream() { self.window.size.saturating_mul(2) } else { self.fresh.queued() };
         chunk_size::fair(asked, self.fresh.next(), shared, self.team.limit)
     }

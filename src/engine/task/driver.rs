@@ -236,8 +236,10 @@ where
     /// Cuts off what is late, or everything if the batch was stopped.
     fn cut_off(&mut self) {
         if !self.job.dispatcher.allows(0) {
-            let runs = self.seats.iter_mut().filter_map(|seat| seat.run.as_mut());
-            runs.filter_map(|run| run.abort.as_ref()).for_each(AbortHandle::abort);
+            self.cut_off_all();
+        }
+        if self.timeouts.is_empty() {
+            return;
         }
         let now = clock::now();
         while let Some((_, seat)) = self.timeouts.first().copied().filter(|(at, _)| *at <= now) {
@@ -246,6 +248,14 @@ where
                 run.is_late = true;
                 run.abort.iter().for_each(AbortHandle::abort);
             }
+        }
+    }
+
+    /// Drops all futures in flight.
+    fn cut_off_all(&mut self) {
+        for flight in mem::take(&mut self.flights) {
+            let flown = flight.cut_off();
+            self.has_landed(flown.seat, flown);
         }
     }
 
@@ -410,8 +420,8 @@ where
             let (now, rest) = (job.dispatcher.since(clock::now()), run.claim.split_rest());
             job.dispatcher.update(|schedule| schedule.hand_back(&mut seat.worker.member, now, rest));
         }
-        let (abort, registration) = AbortHandle::new_pair();
-        run.abort = Some(abort);
+        let (abort, registration) = job.item_timeout.map(|_| AbortHandle::new_pair()).unzip();
+        run.abort = abort;
         run.due = job.item_timeout.map(|time| later(clock::now(), time));
         self.timeouts.extend(run.due.map(|due| (due, number)));
         seat.run = Some(run);

@@ -3,7 +3,7 @@
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 
-use futures_util::future::{AbortRegistration, Abortable, Aborted};
+use futures_util::future::{AbortRegistration, Abortable, Aborted, Either};
 
 use crate::panic::{self, Panic};
 
@@ -59,8 +59,11 @@ pub(super) type Landed<T> = Result<Result<T, Aborted>, Panic>;
 pub(super) struct Flight<F> {
     seat: usize,
     polls: u32,
-    future: Option<Abortable<Place<F>>>,
+    future: Option<Cuttable<F>>,
 }
+
+/// With a handle that cuts it off, where there is an item timeout. Otherwise only all futures are cut off together.
+type Cuttable<F> = Either<Place<F>, Abortable<Place<F>>>;
 
 /// A flight that has ended.
 pub(super) struct Flown<T> {
@@ -71,8 +74,21 @@ pub(super) struct Flown<T> {
 }
 
 impl<F> Flight<F> {
-    pub(super) fn new(seat: usize, place: Place<F>, registration: AbortRegistration) -> Self {
-        Flight { seat, polls: 0, future: Some(Abortable::new(place, registration)) }
+    pub(super) fn new(seat: usize, place: Place<F>, registration: Option<AbortRegistration>) -> Self {
+        let future = match registration {
+            Some(registration) => Either::Right(Abortable::new(place, registration)),
+            None => Either::Left(place),
+        };
+        Flight { seat, polls: 0, future: Some(future) }
+    }
+}
+
+impl<F: Future> Flight<F> {
+    /// Drops the future. What comes of that is as if it had been cut off when it was polled next.
+    pub(super) fn cut_off(mut self) -> Flown<F::Output> {
+        let future = self.future.take();
+        let landed = panic::catch(|| drop(future)).map(|()| Err(Aborted));
+        Flown { seat: self.seat, landed, polls: self.polls + 1 }
     }
 }
 
@@ -82,7 +98,11 @@ impl<F: Future> Future for Flight<F> {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         self.polls = self.polls.saturating_add(1);
         let Some(future) = &mut self.future else { unreachable!("a flight that has ended is polled") };
-        let landed = match panic::catch(|| Pin::new(future).poll(cx)) {
+        let polled = panic::catch(|| match future {
+            Either::Left(place) => Pin::new(place).poll(cx).map(Ok),
+            Either::Right(abortable) => Pin::new(abortable).poll(cx),
+        });
+        let landed = match polled {
             Ok(Poll::Pending) => return Poll::Pending,
             Ok(Poll::Ready(landed)) => Ok(landed),
             Err(panic) => Err(panic),
