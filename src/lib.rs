@@ -1,5 +1,5 @@
-//! Runs many blocking operations: not more than so many at once, not faster than so many a second, with progress, and
-//! with every outcome in input order.
+//! Runs many operations. It limits how many run at once and how many start in a second, reports progress, and returns every
+//! outcome in input order.
 //!
 //! ```
 //! use batch_executor::{BatchExecutor, RateLimit, Workers};
@@ -30,20 +30,24 @@
 //! | settings for many batches | [`BatchExecutor`] and its [builder](BatchExecutorBuilder): [`Workers`], how many at once; [`RateLimit`] and [`RateLimiter`], how fast |
 //! | to run a batch | [`Batch`]: [`run`](Batch::run), [`run_with`](Batch::run_with), [`run_tasks`](Batch::run_tasks) |
 //! | items that make more items | [`run_growing`](Batch::run_growing): [`More`] |
+//! | to run a batch in async code | `run_async`, `run_async_with`, `stream_async`: `guide::asynchronous` (feature `tokio`) |
 //! | input without end, outcomes one by one | [`stream`](Batch::stream), [`stream_with`](Batch::stream_with): [`Results`], [`Streamed`] |
 //! | to know how far it is | [`on_progress`](Batch::on_progress), [`on_tick`](Batch::on_tick): [`Progress`] |
 //! | to stop it | [`cancel_on`](Batch::cancel_on) a [`CancelToken`], [`timeout`](Batch::timeout), [`deadline`](Batch::deadline) |
+//! | to pause it, change its workers, see what runs | [`control`](Batch::control): [`Control`], [`Snapshot`] |
+//! | limits for tokens, hosts, memory | [`limit`](Batch::limit): [`Limit`], [`Concurrency`] |
+//! | an end for what hangs | [`item_timeout`](Batch::item_timeout) |
 //! | to try items again | [`retry`](Batch::retry): [`Retry`], [`RetryDecision`] |
 //! | a connection or a buffer for each worker | [`run_init`](Batch::run_init), [`try_run_init`](Batch::try_run_init), [`stream_init`](Batch::stream_init): [`ItemContext`] |
 //! | what came out | [`BatchResult`], [`Outcome`], [`Failure`], [`ItemError`]; why it stopped: [`StopReason`]; for `?`: [`BatchError`] |
 //! | to see where the time went | [`record_timeline`](Batch::record_timeline): [`Timeline`] |
-//! | to go on where a run died | `journal`: `Journal`, `Plan` (feature `journal`) |
+//! | to resume a run that died | `journal`: `Journal`, `Plan` (feature `journal`) |
 //! | many machines | [`Shard`], [`RateLimit::split`] |
 //!
-//! The [guide] is a short book, a page for each topic: [how many workers](guide::workers), [errors and stopping](guide::errors),
-//! [limits and retries](guide::retries), [streams](guide::streams), [work that grows](guide::growing), [timelines](guide::timelines),
-//! `guide::resuming`, [many machines](guide::machines),
-//! [costs](guide::costs), [promises](guide::promises), [design](guide::design), [coming from elsewhere](guide::migration).
+//! The [guide] is a short book, a page for each topic: [recipes](guide::recipes), [how many workers](guide::workers),
+//! [errors and stopping](guide::errors), [limits](guide::limits), [retries](guide::retries), [streams](guide::streams), [work that grows](guide::growing), [timelines](guide::timelines),
+//! `guide::resuming`, [many machines](guide::machines), [costs](guide::costs), [platforms](guide::platforms),
+//! [promises](guide::promises), [design](guide::design), [coming from elsewhere](guide::migration).
 //!
 //! # What holds
 //!
@@ -67,13 +71,14 @@
 //!   for one of your own.
 //! - `serde`: `Serialize` for [`BatchResult`] and everything in it, [`BatchError`], [`StopReason`], [`Progress`], [`Streamed`],
 //!   [`TimelineStats`], [`Span`] and [`Interval`].
-//! - `journal`: `Journal`, a record of what has become of each item, so that a run that died is gone on with.
+//! - `journal`: `Journal`, a record of the outcome of each item. A run that starts again resumes from it.
+//! - `tokio`: batches in async code.
 //! - `tracing`: a span for each batch, an event for each failure and retry. [More about it](guide::timelines).
 //!
 //! # What it is not for
 //!
-//! Async code (give a whole batch to one `spawn_blocking`), CPU-bound loops over slices (rayon's adaptors), operations that
-//! must be killed: one that runs is waited for. A process that was forked while another thread used an executor
+//! CPU-bound loops over slices (rayon's adaptors), and operations that block and must be killed: the batch waits for one that
+//! runs. A process that was forked while another thread used an executor
 //! should not use that executor.
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
