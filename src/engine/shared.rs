@@ -211,7 +211,7 @@ impl<O: Kinds> Job<'_, O> {
         self.past.lock().insert(index, Past { attempts: 1, ..Past::default() });
     }
 
-    /// Nothing goes on, and nobody wants to know: what is undecided is skipped.
+    /// The batch was dropped: what is undecided is skipped, so that what is decided can be dropped.
     #[cfg(feature = "tokio")]
     pub(super) fn abandon(&self) {
         let (.., mut left) = self.dispatcher.update(Schedule::end);

@@ -28,10 +28,10 @@ use super::super::worker::Worker;
 use super::flight::{Flight, Flown, Landed, Place};
 use super::timer::Timer;
 
-/// After so long the task lets others have the thread.
+/// After this time the task lets others have the thread.
 const TURN: Duration = Duration::from_micros(100);
 
-/// For how long the task keeps its thread.
+/// How long the task has kept its thread.
 struct Turn {
     since: Instant,
     steps: u32,

@@ -9,10 +9,11 @@ mod flight;
 mod results;
 mod timer;
 
+use std::future::poll_fn;
 use std::marker::PhantomData;
 use std::mem;
 use std::pin::pin;
-use std::task::Poll;
+use std::task::{Context, Poll};
 
 use futures_util::task::AtomicWaker;
 
@@ -27,7 +28,7 @@ use crate::sync::atomic::{AtomicBool, Ordering};
 use crate::trace::Trace;
 
 use super::operation::{Kinds, Settings};
-use super::parking::{Hears, Held};
+use super::parking::{Dispatcher, Hears, Held};
 use super::results::Consumed;
 use super::schedule::Schedule;
 use super::shared::Job;
@@ -111,7 +112,7 @@ impl Engine {
                 let state = &mut ();
                 op(&item, &mut ItemContext { state, index, attempt, worker, end, deadline }).await
             });
-        std::future::poll_fn(|cx| driver.poll(cx)).await;
+        poll_fn(|cx| driver.poll(cx)).await;
         let ended = driver.end();
         let _clock = clock::enter(self.clock.as_ref());
         let _now = clock::enter_task(Timer::now);
@@ -151,32 +152,7 @@ impl Engine {
             op(&item, &mut ItemContext { state, index, attempt, worker, end, deadline }).await
         });
         let mut results = AsyncResults::new(&slots, held.dispatcher(), reader);
-        let output = {
-            let mut consumer = pin!(consume(&mut results));
-            let mut output = None;
-            std::future::poll_fn(|cx| {
-                loop {
-                    let is_over = driver.poll(cx).is_ready();
-                    let before = job.dispatcher.handed_on();
-                    if output.is_none() {
-                        let polled = panic::catch(|| consumer.as_mut().poll(cx));
-                        match polled {
-                            Ok(Poll::Ready(value)) => output = Some(Ok(value)),
-                            Err(panic) => output = Some(Err(panic)),
-                            Ok(Poll::Pending) if job.dispatcher.handed_on() > before => continue,
-                            Ok(Poll::Pending) => return Poll::Pending,
-                        }
-                        job.dispatcher.close(None);
-                    } else if is_over {
-                        return Poll::Ready(());
-                    } else {
-                        return Poll::Pending;
-                    }
-                }
-            })
-            .await;
-            output.unwrap_or_else(|| unreachable!("the consumer has ended"))
-        };
+        let output = beside(|cx| driver.poll(cx), consume(&mut results), held.dispatcher()).await;
         let drawn = results.drawn();
         let (pulled, has_ended) = job.dispatcher.read(Schedule::known);
         let is_complete = has_ended && drawn.counts.decided() == pulled;
@@ -191,4 +167,32 @@ impl Engine {
     fn now_in_task(&self) -> Instant {
         self.clock.as_ref().map_or_else(Timer::now, TestClock::now)
     }
+}
+
+/// Polls the batch and the consumer of its outcomes by turns, until the consumer has ended and nothing is in flight. What the
+/// consumer made of them, or its panic.
+async fn beside<R>(
+    mut drive: impl FnMut(&mut Context<'_>) -> Poll<()>,
+    consumer: impl Future<Output = R>,
+    dispatcher: &Dispatcher,
+) -> Result<R, Panic> {
+    let (mut consumer, mut output) = (pin!(consumer), None);
+    poll_fn(|cx| {
+        loop {
+            let driven = drive(cx);
+            if output.is_some() {
+                return driven;
+            }
+            let before = dispatcher.handed_on();
+            match panic::catch(|| consumer.as_mut().poll(cx)) {
+                Ok(Poll::Pending) if dispatcher.handed_on() > before => continue, // there is room for more
+                Ok(Poll::Pending) => return Poll::Pending,
+                Ok(Poll::Ready(value)) => output = Some(Ok(value)),
+                Err(panic) => output = Some(Err(panic)),
+            }
+            dispatcher.close(None);
+        }
+    })
+    .await;
+    output.unwrap_or_else(|| unreachable!("the consumer has ended"))
 }
