@@ -270,7 +270,7 @@ impl Pace {
         self.learning = Some(Learning { learner, first: self.gate.next() });
     }
 
-    /// Takes so many permits, at least one: the last of them.
+    /// Takes `permits` permits, at least one: the last of them.
     fn take(&mut self, now: u64, permits: u64) -> Ticket {
         if let Some(Learning { learner, .. }) = &mut self.learning {
             if learner.starts(now, permits) {
@@ -355,7 +355,7 @@ impl RateLimit {
         Self::or_panic(1, interval)
     }
 
-    /// A rate that is learnt: for a server of which nobody says what it allows.
+    /// A rate that the limiter learns: for a server that does not tell what it allows.
     ///
     /// It begins with `start` permits a second, and doubles each second in which most of them are used. When it hears of a
     /// refusal it falls, and then rises again while nothing is refused: fast up to a plateau a little below the rate that was
@@ -518,7 +518,7 @@ impl RateLimit {
         nanos(time.saturating_duration_since(*self.start.get_or_init(|| time)))
     }
 
-    /// Takes so many permits, at least 1: the last of them, and how long it is until that may be used.
+    /// Takes `permits` permits, at least 1: the last of them, and how long it is until that may be used.
     pub(crate) fn take(&self, now: Instant, permits: u64) -> (Ticket, Duration) {
         let now = self.nanos(now);
         let mut pace = self.pace.lock();

@@ -597,7 +597,7 @@ impl<I> Grower<I> {
         let (number, offset) = self.chunks.locate(place);
         let Some(chunk) = self.chunks.make(number, &mut filled) else { return Err(item) };
         // SAFETY: the chunk has room for this offset, in memory for items of this type: `Slots::growing` has made the grower and the
-        // chunks for the same type. Nobody uses the place yet: it was not filled, and no claim covers it. It is filled once, since the
+        // chunks for the same type. No worker uses the place yet: it was not filled, and no claim covers it. It is filled once, since the
         // number of those that are filled changes under the lock that is held.
         #[allow(unsafe_code)]
         unsafe {

@@ -1,4 +1,4 @@
-//! The same without this crate: `buffered` keeps the order, `governor` the rate, which somebody has to know, and `backon` tries
+//! The same without this crate: `buffered` keeps the order, `governor` the rate, which the program has to know, and `backon` tries
 //! again. An item that waits for its next attempt, or for a permit, keeps its place among those in flight. There is no journal.
 
 use std::net::SocketAddr;

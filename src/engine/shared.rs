@@ -134,7 +134,7 @@ impl<'a, O: Kinds> Job<'a, O> {
         self.may_solo = !self.is_careful && !self.dispatcher.reports && may_solo;
     }
 
-    /// The batch begins with so many items, and they push others: each is claimed by itself.
+    /// The batch begins with this number of items, and they push others: a worker claims each by itself.
     pub(super) fn grow_from(&mut self, items: usize) {
         self.at_start = items;
         (self.waits, self.is_careful) = (true, true);

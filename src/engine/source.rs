@@ -6,7 +6,7 @@ use super::operation::Operation;
 use super::shared::Job;
 
 impl<O: Operation> Job<'_, O> {
-    /// Pulls up to so many items, the first of which has this index. Each can be claimed at once, by any worker: the iterator may
+    /// Pulls up to `most` items, the first of which has this index. Each can be claimed at once, by any worker: the iterator may
     /// wait for what comes of the items before.
     pub(super) fn pull(&self, index: usize, most: usize) {
         let Some(source) = &self.source else { return };

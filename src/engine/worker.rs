@@ -106,7 +106,7 @@ impl<'w, 'j, O: Kinds> Worker<'w, 'j, O> {
         }
     }
 
-    /// A claim of so many items took so long, of which so many have a value now.
+    /// A claim of `items` items has taken the time `took`, and `succeeded` of them have a value.
     pub(super) fn learn(&mut self, items: usize, succeeded: usize, took: Duration) {
         if succeeded > 0 || !self.job.adapts() {
             self.pace.learn(items, took);

@@ -17,7 +17,7 @@ use crate::options::Options;
 use crate::row::grouped;
 use crate::sample::median;
 
-/// Many futures that take so long each; none at all where that is zero.
+/// `items` futures that take `each`. Where that is zero, they are ready at once.
 #[derive(Clone, Copy)]
 struct Case {
     items: u64,

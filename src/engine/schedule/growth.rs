@@ -90,7 +90,7 @@ impl Growth {
         self.line.is_some_and(|line| self.order(index, line).is_gt())
     }
 
-    /// The item failed, and so many failures stop the batch.
+    /// The item failed, and the batch stops if it allows no more failures.
     pub(super) fn failed(&mut self, index: usize, limit: usize) {
         let at = self.first_failures.partition_point(|other| self.order(*other, index).is_lt());
         self.first_failures.insert(at, index);

@@ -831,7 +831,7 @@ impl Schedule {
         self.known_beside(1)
     }
 
-    /// The same where so many workers push no more, though they have not told yet that their items have ended.
+    /// The same where some workers push no more, though they have not told yet that their items have ended.
     fn known_beside(&self, ended: usize) -> (usize, bool) {
         let Some(growth) = &self.stop.growth else { return self.fresh.known() };
         let may_run_more = self.fresh.is_open(self.stop.line()) || !self.returned.is_empty();

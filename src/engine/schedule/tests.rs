@@ -43,7 +43,7 @@ enum Input {
     AtOnce,
     /// A stream: the window that it begins with, and the largest.
     Pulled(usize, usize),
-    /// So many are there. Each other one comes from the one with this number, which is lower.
+    /// How many are there at first. Each other one comes from the one with this number, which is lower.
     Pushed(usize, Vec<usize>),
 }
 

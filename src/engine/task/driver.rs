@@ -301,7 +301,7 @@ where
         self.seats.len() - 1
     }
 
-    /// Pulls up to so many items, the first of which has this index.
+    /// Pulls up to `most` items, the first of which has this index.
     fn pull(&mut self, index: usize, most: usize) {
         let Driver { job, items, .. } = self;
         let pulled = panic::catch(|| {
