@@ -222,7 +222,7 @@ impl<'a, It: Iterator, T, E> Batch<'a, It, T, E> {
     /// item is decided, and stays as it was when the batch is over, stopped, or unwinding. Where
     /// the number of items is not known, as in some [streams](Batch::stream), there is a count and
     /// no bar; on a narrow terminal there are the words that fit.
-    /// [`guide::progress`](crate::guide::progress) has pictures.
+    /// [`guide::progress_bar`](crate::guide::progress_bar) has pictures.
     ///
     /// ```text
     /// 4213/10000 [==========================>                                    ] 3 failed, 240/s, 24 s left

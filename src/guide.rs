@@ -1,76 +1,47 @@
 //! A short book about the crate, a page for each topic. Its pages hold text and no code.
-//!
-//! | page | answers |
-//! |---|---|
-//! | [`recipes`] | What do programs do with it? |
-//! | [`workers`] | How many at once? What does `adaptive()` do? |
-//! | [`errors`] | What can become of an item, when does a batch stop, and what is there then? |
-//! | [`limits`] | How many a minute, how many at once, how many bytes, for each key? |
-//! | [`retries`] | How many a second? What is tried again, and when? |
-//! | [`progress`] | How far is it, and how does the bar look? |
-//! | [`growing`] | What if items make more items? |
-//! | [`streams`] | What if the input is endless, or larger than memory? |
-//! | `asynchronous` | How in async code? (With feature `tokio`.) |
-//! | [`timelines`] | Where has the time gone? |
-//! | `resuming` | What if the process dies at item 139,999? (With feature `journal`.) |
-//! | [`machines`] | What if one machine is not enough? |
-//! | [`costs`] | What does each step cost, beside others and beside itself? |
-//! | [`platforms`] | Does it run on Windows, on a Mac, on ARM, and how is that known? |
-//! | [`promises`] | What may be relied on, and how is that tested? |
-//! | [`design`] | Why is it made like this? |
-//! | [`migration`] | I know Python's pool, rayon, `buffered` or p-map: what is that here? |
+#![doc = "\n"]
+#![doc = include_str!("guide/links.md")]
+#![cfg_attr(feature = "indicatif", doc = include_str!("guide/links_indicatif.md"))]
+#![cfg_attr(feature = "journal", doc = include_str!("guide/links_journal.md"))]
+#![cfg_attr(feature = "tokio", doc = include_str!("guide/links_tokio.md"))]
+#![doc = "\n"]
+#![doc = include_str!("guide/README.md")]
 
-#[doc = include_str!("guide/asynchronous.md")]
-#[cfg(feature = "tokio")]
-#[cfg_attr(docsrs, doc(cfg(feature = "tokio")))]
-pub mod asynchronous {}
+// Links. A page refers to items and pages by labels, such as [`RateLimit`], and ends with definitions of them for readers on a
+// code host, which lead to files. Here, definitions for rustdoc stand before the page, in `links.md`: of two definitions of a
+// label, Markdown takes the first. `tests/guide.rs` checks both.
 
-#[doc = include_str!("guide/costs.md")]
-pub mod costs {}
+/// A page of the book with its links.
+macro_rules! page {
+    ($name:ident, $file:literal $(, $feature:literal)?) => {
+        #[doc = include_str!("guide/links.md")]
+        #[cfg_attr(feature = "indicatif", doc = include_str!("guide/links_indicatif.md"))]
+        #[cfg_attr(feature = "journal", doc = include_str!("guide/links_journal.md"))]
+        #[cfg_attr(feature = "tokio", doc = include_str!("guide/links_tokio.md"))]
+        #[doc = "\n"]
+        #[doc = include_str!($file)]
+        $(#[cfg(feature = $feature)] #[cfg_attr(docsrs, doc(cfg(feature = $feature)))])?
+        pub mod $name {}
+    };
+}
 
-#[doc = include_str!("../DESIGN.md")]
-pub mod design {}
-
-#[doc = include_str!("guide/errors.md")]
-pub mod errors {}
-
-#[doc = include_str!("guide/growing.md")]
-pub mod growing {}
-
-#[doc = include_str!("guide/limits.md")]
-pub mod limits {}
-
-#[doc = include_str!("guide/machines.md")]
-pub mod machines {}
-
-#[doc = include_str!("guide/migration.md")]
-pub mod migration {}
-
-#[doc = include_str!("guide/progress.md")]
-pub mod progress {}
-
-#[doc = include_str!("guide/platforms.md")]
-pub mod platforms {}
-
-#[doc = include_str!("guide/promises.md")]
-pub mod promises {}
-
-#[doc = include_str!("guide/recipes.md")]
-pub mod recipes {}
-
-#[doc = include_str!("guide/resuming.md")]
-#[cfg(feature = "journal")]
-#[cfg_attr(docsrs, doc(cfg(feature = "journal")))]
-pub mod resuming {}
-
-#[doc = include_str!("guide/retries.md")]
-pub mod retries {}
-
-#[doc = include_str!("guide/streams.md")]
-pub mod streams {}
-
-#[doc = include_str!("guide/timelines.md")]
-pub mod timelines {}
-
-#[doc = include_str!("guide/workers.md")]
-pub mod workers {}
+page!(asynchronous, "guide/asynchronous.md", "tokio");
+page!(choosing, "guide/choosing.md");
+page!(costs, "guide/costs.md");
+page!(design, "../DESIGN.md");
+page!(errors, "guide/errors.md");
+page!(growing, "guide/growing.md");
+page!(limits, "guide/limits.md");
+page!(machines, "guide/machines.md");
+page!(migration, "guide/migration.md");
+page!(platforms, "guide/platforms.md");
+page!(progress, "guide/progress.md");
+page!(progress_bar, "guide/progress_bar.md", "indicatif");
+page!(promises, "guide/promises.md");
+page!(recipes, "guide/recipes.md");
+page!(resuming, "guide/resuming.md", "journal");
+page!(retries, "guide/retries.md");
+page!(streams, "guide/streams.md");
+page!(testing, "guide/testing.md");
+page!(timelines, "guide/timelines.md");
+page!(workers, "guide/workers.md");

@@ -1,5 +1,5 @@
 //! `pictures`: what a progress bar looks like, from its start to its end. The captures in
-//! `guide::progress` are what this prints.
+//! `guide::progress_bar` are what this prints.
 //!
 //! `cargo run --features indicatif --example pictures`. It runs one batch three times: on a
 //! terminal with 80 columns, on one with 40, and into a pipe. The terminals are those of `script`;
