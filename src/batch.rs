@@ -69,7 +69,7 @@ impl<'a, It: Iterator, T, E> Batch<'a, It, T, E> {
 
 /// Steps.
 impl<'a, It: Iterator, T, E> Batch<'a, It, T, E> {
-    /// How many items of this batch run at once, instead of the executor's [`workers`]: a number, or one of [`Workers`].
+    /// How many items of this batch run at the same time, instead of the executor's [`workers`]: a number, or one of [`Workers`].
     /// The last call wins.
     ///
     /// May be more than the executor has: the executor's pool then gets as many threads as it needs, up to
@@ -146,14 +146,14 @@ impl<'a, It: Iterator, T, E> Batch<'a, It, T, E> {
     ///
     /// The calls come on the calling thread, one at a time, with [`completed`](Progress::completed) rising by one. With
     /// several workers, the calling thread only reports while there are others to work, so a slow callback slows no
-    /// item; calls for quick items come a few at a time, with one time for all. Where no other thread can be had, or none
+    /// item; calls for quick items come a few at a time, with one time for all. If the system gives no other thread, or none
     /// comes within a tenth of a second, the calling thread works and reports by turns. The last call of this method wins.
     /// For calls while no item is decided, there is [`on_tick`](Batch::on_tick).
     ///
     /// # Panics
     ///
-    /// A panic of the callback stops the batch: it is not called again, nothing new starts, what runs is waited for, and
-    /// then the panic goes on out of `run`.
+    /// A panic of the callback stops the batch: no further call comes, no further item starts, and the panic unwinds out
+    /// of `run` when running operations have ended.
     ///
     /// ```
     /// use batch_executor::{BatchExecutor, Workers};
@@ -172,15 +172,15 @@ impl<'a, It: Iterator, T, E> Batch<'a, It, T, E> {
         self
     }
 
-    /// Calls `callback` once in every `every`, also while no item is decided: with how far the
-    /// batch is, what [runs](Progress::running), what [waits](Progress::waiting), and for how long
-    /// it is still [paused](Progress::paused_for). The last call of this method wins.
+    /// Calls `callback` once in every `every`, also while no item is decided. The callback gets the
+    /// progress of the batch, how many items [run](Progress::running) and [wait](Progress::waiting),
+    /// and the rest of a [pause](Progress::paused_for). The last call of this method wins.
     ///
     /// The calls come on the calling thread, one at a time and never during one of
     /// [`on_progress`](Batch::on_progress). The first comes when `every` has passed; in a batch
-    /// that ends before, there is none. A call that takes longer than `every` is followed by the
-    /// next as soon as the calling thread has looked after everything else. An `every` below a
-    /// millisecond is taken for one.
+    /// that ends before, there is none. If a call takes longer than `every`, the next follows as
+    /// soon as the calling thread has done its other work. An `every` below a millisecond counts
+    /// as one.
     ///
     /// With several workers the calling thread leaves the work to the others, so calls come on time
     /// whatever the items do. Two cases are different:
@@ -213,15 +213,15 @@ impl<'a, It: Iterator, T, E> Batch<'a, It, T, E> {
         self
     }
 
-    /// Draws a progress bar on stderr, beside whatever [`on_progress`](Batch::on_progress) and
-    /// [`on_tick`](Batch::on_tick) do.
+    /// Draws a progress bar on stderr. [`on_progress`](Batch::on_progress) and
+    /// [`on_tick`](Batch::on_tick) may be set, too.
     ///
-    /// It shows how many items are done and of how many, how many failed, [how many a
-    /// second](Progress::rate) and [how much longer](Progress::eta); in a pause how long that
-    /// lasts, and how many items wait to be retried. It is there from the start, goes on while no
-    /// item is decided, and stays as it was when the batch is over, stopped, or unwinding. Where
-    /// the number of items is not known, as in some [streams](Batch::stream), there is a count and
-    /// no bar; on a narrow terminal there are the words that fit.
+    /// The bar shows how many items are done, of how many, how many failed, the
+    /// [rate](Progress::rate) and the [remaining time](Progress::eta); also how many items wait to
+    /// be retried, and the length of a pause. It is there from the start, and remains as it was
+    /// when the batch ends, stops, or unwinds. Where the number of items is not known, as in some
+    /// [streams](Batch::stream), there is a count and no bar. On a narrow terminal, the words that
+    /// do not fit are missing.
     /// [`guide::progress_bar`](crate::guide::progress_bar) has pictures.
     ///
     /// ```text
@@ -235,13 +235,13 @@ impl<'a, It: Iterator, T, E> Batch<'a, It, T, E> {
     /// 1200 of 10000, 3 failed, 240/s, 37 s left
     /// ```
     ///
-    /// Text that something else prints to the terminal meanwhile gets in between. To print beside a
-    /// bar, take [`progress_bar_on`](Batch::progress_bar_on), and its `println`.
+    /// Other output to the terminal ends up in the bar. To print beside a bar, use
+    /// [`progress_bar_on`](Batch::progress_bar_on) and the `println` of its bar.
     ///
     /// The calling thread draws it at most ten times a second, whatever the number of items. While
     /// that thread is busy, with an item of its only worker or in the consumer of a stream, a
-    /// thread of the bar's own draws the time. With several workers an item costs nothing more;
-    /// with one, which tells the bar of each, some ten nanoseconds.
+    /// thread of the bar's own draws the passing time. With several workers an item costs nothing
+    /// more; with one, some ten nanoseconds.
     ///
     /// ```
     /// use batch_executor::BatchExecutor;
@@ -256,9 +256,9 @@ impl<'a, It: Iterator, T, E> Batch<'a, It, T, E> {
         self
     }
 
-    /// Like [`progress_bar`](Batch::progress_bar), with a bar of your own: its style, and wherever
-    /// it draws, a [`MultiProgress`](indicatif::MultiProgress) for example. Where it draws nothing,
-    /// nothing is written. The last call of the two wins.
+    /// Like [`progress_bar`](Batch::progress_bar), with a bar of your own, which has its own style
+    /// and draws where you say, such as in a [`MultiProgress`](indicatif::MultiProgress). A hidden
+    /// bar writes nothing. The last call of the two wins.
     ///
     /// The batch sets its position, and its length where the number of items is known; when it is
     /// over it [abandons](indicatif::ProgressBar::abandon) the bar, which leaves it visible: keep a
@@ -267,10 +267,10 @@ impl<'a, It: Iterator, T, E> Batch<'a, It, T, E> {
     /// | key | for example | |
     /// |---|---|---|
     /// | `{failed}` | `3 failed` | empty if none did |
-    /// | `{paused}` | `paused for 2 s` | empty where nothing is held back |
+    /// | `{paused}` | `paused for 2 s` | empty outside of pauses |
     /// | `{waiting}` | `2 waiting to be retried` | empty if none does |
     /// | `{rate}` | `240/s`, `7.5/min` | since the batch began; `{per_sec}` is that of the last seconds |
-    /// | `{left}` | `37 s left` | empty while that is not known; at the end how long it took, `in 42 s` |
+    /// | `{left}` | `37 s left` | empty while it is unknown; at the end the time that the batch took, `in 42 s` |
     /// | `{batch}` | `3 failed, 240/s, 37 s left` | those of them that say something; in a pause without the last two |
     ///
     /// A clone of the bar prints beside it: [`println`](indicatif::ProgressBar::println) puts a
@@ -305,13 +305,13 @@ impl<'a, It: Iterator, T, E> Batch<'a, It, T, E> {
         self
     }
 
-    /// Stops the batch when the token is cancelled: nothing more starts, and `run` returns as soon as what runs has ended.
-    /// Given several times, any of the tokens stops it.
+    /// Stops the batch when the token is cancelled: no more items start, and `run` returns when running operations have
+    /// ended. A batch may have several tokens, and each of them stops it.
     ///
-    /// All waits end immediately: at the limiter, for the next attempt, for a helper. An item that never started is
+    /// All waits end immediately: at a limit, for the next attempt, for a thread. An item that never started is
     /// [`Skipped`](crate::ItemError::Skipped), one that waited for its next attempt is
     /// [`Interrupted`](crate::ItemError::Interrupted) and keeps its last error, and the reason is
-    /// [`StopReason::Cancelled`]. A cancel that comes when nothing is left to start changes nothing.
+    /// [`StopReason::Cancelled`]. A cancel has no effect when no item is left to start.
     ///
     /// ```
     /// use batch_executor::{BatchExecutor, CancelToken, RateLimit, StopReason};
@@ -336,7 +336,7 @@ impl<'a, It: Iterator, T, E> Batch<'a, It, T, E> {
     /// let on_ctrl_c = token.clone();
     /// ctrlc::set_handler(move || {
     ///     if on_ctrl_c.is_cancelled() {
-    ///         std::process::exit(130);        // pressed again: at once
+    ///         std::process::exit(130);        // pressed again: immediately
     ///     }
     ///     on_ctrl_c.cancel();                 // what runs is waited for, and `run` returns what there is
     /// })?;
@@ -347,10 +347,9 @@ impl<'a, It: Iterator, T, E> Batch<'a, It, T, E> {
         self
     }
 
-    /// Stops the batch at this time, as a cancel would, with
-    /// [`StopReason::DeadlineExceeded`]. An operation that runs is waited for, and may look at
-    /// [`ItemContext::deadline`]. With a [`timeout`](Batch::timeout) too, the earlier of the two holds; the last call of
-    /// this method wins.
+    /// Stops the batch at this time, like a cancel, with [`StopReason::DeadlineExceeded`]. The batch waits for operations
+    /// that run on threads; they may look at [`ItemContext::deadline`]. If there is a [`timeout`](Batch::timeout) too, the
+    /// earlier of the two holds. The last call of this method wins.
     ///
     /// Costs one clock reading an item.
     ///
@@ -392,14 +391,15 @@ impl<'a, It: Iterator, T, E> Batch<'a, It, T, E> {
     ///
     /// **In an async batch** an attempt that takes longer is cut off: its future is dropped, also where it hangs, and the item is
     /// [`ItemError::TimedOut`](crate::ItemError::TimedOut). With [retries](Batch::retry) it is tried again after the next delay; the
-    /// function of [`Retry::when`](crate::Retry::when) is not asked, as there is no error.
+    /// function of [`Retry::when`](crate::Retry::when) is not called, as there is no error.
     ///
     /// **On threads** nothing can end an operation from outside. There the step gives each attempt its
     /// [deadline](crate::ItemContext::deadline), and [`is_cancelled`](crate::ItemContext::is_cancelled) is true from then on. The
-    /// operation has to look, or to give the time that is left to what it calls. It is waited for, and what it returns counts.
+    /// operation has to check, or to pass the remaining time to the functions that it calls. The batch waits for it, and its result
+    /// counts.
     ///
-    /// The time begins when the operation is called. What the item has waited before, for a limit or another attempt, is not in it.
-    /// The last call wins.
+    /// The time begins when the operation is called: earlier waits, for a limit or another attempt, do not count. The last call
+    /// wins.
     ///
     /// ```
     /// use batch_executor::BatchExecutor;
@@ -417,11 +417,11 @@ impl<'a, It: Iterator, T, E> Batch<'a, It, T, E> {
         self
     }
 
-    /// Tries items again that fail, as the [`Retry`] says. The last call wins.
+    /// Tries failed items again, as the [`Retry`] says. The last call wins.
     ///
-    /// An item that waits for its next attempt holds no worker: it stands in a queue until it is due, and workers go on
-    /// with others. Every attempt takes a permit of its own from the rate limiter. The batch ends when the queue is empty,
-    /// too.
+    /// An item that waits for its next attempt holds no worker: it stands in a queue until it is due, and workers run
+    /// other items. Every attempt takes a permit of its own from the rate limiter. The batch does not end before this queue
+    /// is empty.
     ///
     /// A retried item counts once, by its last attempt: in the result, in progress, and for `stop_on_error`, where the
     /// reason is the lowest index whose *last* attempt failed: items below it are tried until they are decided. Items
@@ -464,7 +464,7 @@ impl<'a, It: Iterator, T, E> Batch<'a, It, T, E> {
         self
     }
 
-    /// Something scarce that each item needs before it starts: see [`Limit`]. Several limits hold together.
+    /// Limits a rate, or a number of slots, that items need before they start: see [`Limit`]. Several limits hold together.
     ///
     /// ```
     /// use batch_executor::{BatchExecutor, Limit, RateLimit};
@@ -486,18 +486,18 @@ impl<'a, It: Iterator, T, E> Batch<'a, It, T, E> {
         self
     }
 
-    /// Records what becomes of each item in a [`Journal`], and runs only items that are not recorded there as done: the
+    /// Records the outcome of each item in a [`Journal`], and runs only items that are not recorded there as done. The
     /// result has all items in order, old and new. The last call wins.
     ///
-    /// An item that is done is not run, asks for no permit, and counts as completed at once. Its value is read from the
-    /// file; its [`attempts`](BatchResult::attempts) are those of the run in which it was decided. Items that are skipped
-    /// or interrupted are not recorded.
+    /// A recorded item does not run, asks for no permit, and counts as completed without a wait. The batch reads its value
+    /// from the file; its [`attempts`](BatchResult::attempts) are those of the run in which it was decided. The journal does
+    /// not record skipped or interrupted items.
     ///
-    /// Items and values are [`Serialize`], values are `DeserializeOwned` too (so they own what they
-    /// hold), and errors have a text. Before anything runs, all items are compared with the plan, as far as
-    /// [it knows them](crate::Plan::named), and two with the same id are refused; in a stream, each as it comes. If the
-    /// journal cannot be written, the batch stops with [`StopReason::Journal`], and
-    /// [`journal_error`](BatchResult::journal_error) says why; outcomes are all there, also those that are not in the file.
+    /// Items and values are [`Serialize`], values are also `DeserializeOwned` (so they borrow nothing), and errors have a
+    /// text. Before any item runs, the batch compares all items with the plan, as far as
+    /// [it knows them](crate::Plan::named), and refuses two items with the same id; in a stream, it checks each item as it
+    /// comes. If the journal cannot be written, the batch stops with [`StopReason::Journal`], and
+    /// [`journal_error`](BatchResult::journal_error) says why; the result has all outcomes, also those that the file lacks.
     ///
     /// Of a [shard](crate::Shard), the batch gets the items without their indices:
     /// `shard.select(items).map(|(_, item)| item)`. One batch at a time may use a journal.
@@ -535,8 +535,8 @@ impl<'a, It: Iterator, T, E> Batch<'a, It, T, E> {
         self
     }
 
-    /// Uses a [journal](Batch::journal) in which `id` names the items: for items that cannot be written as JSON, or are too
-    /// large for that. Make the plan of the same texts.
+    /// Uses a [journal](Batch::journal) in which the text that `id` returns names an item: for items that cannot be written
+    /// as JSON, or are too large for that. Make the plan of the same texts.
     ///
     /// ```
     /// use batch_executor::{BatchExecutor, Journal, Plan};
@@ -570,12 +570,13 @@ impl<'a, It: Iterator, T, E> Batch<'a, It, T, E> {
     }
 
     /// Records when each attempt at each item was queued, waited for a permit, started and ended, on which worker, and how: for
-    /// [`BatchResult::timeline`], [`Streamed::timeline`](crate::Streamed::timeline). Items are called what their `Debug` text
-    /// is, without the quotation marks of a string, up to 200 bytes of it; for something else there is
-    /// [`record_timeline_as`](Batch::record_timeline_as).
+    /// [`BatchResult::timeline`], [`Streamed::timeline`](crate::Streamed::timeline). Items are
+    /// labelled by their `Debug` text, without the quotation marks of a string, up to 200 bytes of it;
+    /// [`record_timeline_as`](Batch::record_timeline_as) takes another label.
     ///
-    /// Costs a reading of the clock an item (55 to 70 ns in all), one more where it may have to wait for a permit and where it is kept, and about 100 bytes and the id for each of the
-    /// attempts that are [kept](Batch::timeline_spans). Without it, a batch is not slower than if it did not exist.
+    /// Costs a reading of the clock an item (55 to 70 ns in all), one more where it may have to wait for a permit and where it is
+    /// kept, and about 100 bytes and the id for each attempt that is [kept](Batch::timeline_spans). A batch without this step
+    /// pays nothing.
     ///
     /// ```
     /// use batch_executor::{BatchExecutor, RateLimit};
@@ -598,8 +599,8 @@ impl<'a, It: Iterator, T, E> Batch<'a, It, T, E> {
         self.record_timeline_as(debug_name)
     }
 
-    /// Records a [timeline](Batch::record_timeline) in which items are called what `id` returns; more than 200 bytes are cut off. It
-    /// is called on the workers, for the attempts that are kept, when they have ended. If it panics, the panic's message is the id.
+    /// Records a [timeline](Batch::record_timeline) in which items are labelled by the text that `id` returns, up to 200 bytes of
+    /// it. Workers call `id` for the attempts that are kept, when they have ended. If it panics, the panic's message is the label.
     ///
     /// ```
     /// use batch_executor::BatchExecutor;
@@ -619,8 +620,8 @@ impl<'a, It: Iterator, T, E> Batch<'a, It, T, E> {
     }
 
     /// How many attempts a recorded timeline may keep. Default 100,000, which take about 10 MB and as long a page; while it runs, each
-    /// worker keeps its 100 slowest and first 100 failures beside that. Of more, a
-    /// [sample](crate::Timeline) remains, and counts stay exact. The last call wins; it does not ask for a timeline by itself.
+    /// worker keeps its 100 slowest and first 100 failures beside that. If there are more attempts, a
+    /// [sample](crate::Timeline) remains, and counts stay exact. The last call wins. This step alone records no timeline.
     ///
     /// # Panics
     ///
@@ -639,20 +640,20 @@ impl<'a, It: Iterator, T, E> Batch<'a, It, T, E> {
         self
     }
 
-    /// The most items that a [`stream`](Batch::stream) has under way at a time: pulled out of the iterator, and not yet
-    /// handed on to the consumer. The last call wins. Without this step it is 4 for each worker that there may be, and
-    /// grows up to 4,096 while items are quick. It is never more than 1,048,576.
+    /// The largest number of items that a [`stream`](Batch::stream) has under way: pulled out of the iterator, and not yet
+    /// handed on to the consumer. The last call wins. Without this step it is 4 for each possible worker, and grows up to
+    /// 4,096 while items are quick. It is never more than 1,048,576.
     ///
-    /// The window bounds the memory of a stream, and how far a slow item can hold the others back: when that item is the
-    /// next to be handed on, no more than the rest of the window goes on beside it. Items that take less than a few
-    /// microseconds want a window of some hundreds or thousands, so that workers can take several at a time. Never more
-    /// workers are at work than the window has room for.
+    /// The window bounds the memory of a stream, and how many items can finish behind a slow one: while that item is the
+    /// next to be handed on, only the rest of the window runs beside it. Items that take less than a few microseconds need a
+    /// window of some hundreds or thousands, so that workers can take several at a time. No more workers run than the
+    /// window has room for.
     ///
     /// [`run`](Batch::run) and the other verbs that return a [`BatchResult`] ignore it.
     ///
     /// # Panics
     ///
-    /// If `items` is 0: nothing could ever start.
+    /// If `items` is 0: no item could ever start.
     ///
     /// ```
     /// use batch_executor::BatchExecutor;
@@ -676,8 +677,8 @@ impl<'a, It: Iterator, T, E> Batch<'a, It, T, E> {
         self
     }
 
-    /// Has a [`stream`](Batch::stream) hand outcomes on as they come, instead of in input order: a slow item then holds nothing
-    /// back but its own place in the [`window`](Batch::window).
+    /// Lets a [`stream`](Batch::stream) hand on outcomes as they come, instead of in input order. A slow item then blocks only
+    /// its own place in the [`window`](Batch::window).
     ///
     /// ```
     /// use batch_executor::BatchExecutor;
@@ -707,32 +708,32 @@ where
     T: Send,
     E: Send,
 {
-    /// Runs `op` on every item, waits for all of them, and returns what they came to.
+    /// Runs `op` on every item, waits for all of them, and returns their outcomes.
     ///
-    /// First the calling thread takes all items out of the iterator. Outcomes come back in input order. The first
-    /// items, as many as there are workers, are started one by one and at once; beyond that, items must not wait for one
+    /// First the calling thread takes all items out of the iterator. Outcomes come back in input order. Each of the first
+    /// items, up to the number of workers, starts immediately, on a worker of its own. Later items must not wait for one
     /// another, since a worker may hold several.
     ///
-    /// `run` always returns the result: everything that finished is in it, whatever stopped the batch, and
-    /// [`stopped`](BatchResult::stopped) says what that was. For `?` there are [`into_values`](BatchResult::into_values)
-    /// and [`into_result`](BatchResult::into_result).
+    /// `run` always returns the result, with everything that finished; [`stopped`](BatchResult::stopped) says what stopped
+    /// the batch. For `?` there are [`into_values`](BatchResult::into_values) and
+    /// [`into_result`](BatchResult::into_result).
     ///
     /// A panic in `op` is that item's outcome, [`ItemError::Panicked`](crate::ItemError::Panicked); the panic hook prints
     /// its message first, as for any panic. `op` may start other batches, on this executor too: they never wait for a
     /// thread, and have a worker limit of their own.
     ///
-    /// Items, values and errors are `Send`, whatever the worker count; for errors of any kind that is
-    /// `Box<dyn Error + Send + Sync>`. `op` gets a reference to the item, so a function of `&str` is passed as
+    /// Items, values and errors are `Send`, whatever the worker count. For errors of several kinds, use
+    /// `Box<dyn Error + Send + Sync>`. `op` gets a reference to the item, so pass a function of `&str` as
     /// `|text| function(text)`. The items of a slice `&[T]` are references already, so `op` gets `&&T`; for small items,
     /// `slice.iter().copied()` makes that `&T`.
     ///
-    /// Costs a few nanoseconds an item beside what `op` takes, and the memory of one [`Outcome`](crate::Outcome) each.
+    /// Costs a few nanoseconds an item besides the time of `op`, and the memory of one [`Outcome`](crate::Outcome) each.
     /// Values larger than some hundred bytes are better boxed: outcomes are moved into their place.
     ///
     /// # Panics
     ///
-    /// If the iterator, the progress callback, or a destructor of something that the batch drops panics. Whatever runs is
-    /// waited for first.
+    /// If the iterator, the progress callback, or a destructor of a value that the batch drops panics. The batch first waits
+    /// for running operations.
     ///
     /// ```
     /// use batch_executor::{BatchExecutor, ItemError};
@@ -752,8 +753,8 @@ where
         self.go(false, Steps { op, init: || Ok(()), types: PhantomData })
     }
 
-    /// Runs `op` on every item, and tells it more than the item: [`ItemContext`] knows index, attempt and worker, and
-    /// whether the batch has stopped. Like [`run`](Batch::run) in everything else.
+    /// Runs `op` on every item, with an [`ItemContext`]: index, attempt and worker, and whether the batch has stopped.
+    /// Like [`run`](Batch::run) in everything else.
     ///
     /// # Panics
     ///
@@ -776,12 +777,12 @@ where
         self.go(true, Steps { op, init: || Ok(()), types: PhantomData })
     }
 
-    /// Runs `op` on every item, and gives each worker something of its own, such as a connection or a buffer:
+    /// Runs `op` on every item, and gives each worker a state of its own, such as a connection or a buffer:
     /// [`ItemContext::state`]. Like [`run_with`](Batch::run_with) in everything else.
     ///
     /// A worker calls `init` before its first item. The state is used and dropped on that thread, so it need not be
-    /// `Send`. `init` is called at most once for each worker that the batch has at a time; a worker that finds no items
-    /// calls it not at all. If `init` panics, that is the outcome of the item at hand, and the worker calls it again for
+    /// `Send`. Each worker that the batch has at a time calls `init` at most once, and not at all if it
+    /// finds no items. If `init` panics, the panic is the outcome of the worker's item, and the worker calls it again for
     /// its next item.
     ///
     /// # Panics
@@ -812,7 +813,7 @@ where
 
     /// Like [`run_init`](Batch::run_init), with an `init` that may fail, such as one that opens a connection.
     ///
-    /// An error of `init` is the outcome of the item at hand, [`ItemError::Failed`](crate::ItemError::Failed). It counts as
+    /// An error of `init` is the outcome of the worker's item, [`ItemError::Failed`](crate::ItemError::Failed). It counts as
     /// an attempt at that item, which a [`retry`](Batch::retry) may follow with another. The worker calls `init` again for
     /// its next item.
     ///
@@ -841,7 +842,7 @@ where
         self.go(true, Steps { op, init, types: PhantomData })
     }
 
-    /// Runs one task for each item; the items are the ids under which the outcomes come back.
+    /// Runs one task for each item. The items serve as ids: outcomes come back beside them.
     ///
     /// Like [`run`](Batch::run) in everything else. Tasks that never start are dropped on the calling thread, when the
     /// batch is over. If there are more tasks than items, or fewer, nothing runs: all items are
@@ -897,11 +898,11 @@ where
         }
     }
 
-    /// Runs `op` on every item, and on every item that `op` adds meanwhile: for work that makes more
+    /// Runs `op` on every item, and on every item that `op` adds: for work that makes more
     /// work, such as the links of a page, the folders in a folder, the parts of a problem. The batch
     /// is over when no item is left and no operation runs.
     ///
-    /// `op` adds items with [`More::push`]. A pushed item may start at once, on any worker. The
+    /// `op` adds items with [`More::push`]. A pushed item may start immediately, on any worker. The
     /// result has all items in the order of a plain queue, for any number of workers and however long
     /// each item takes: first the items of the batch, then all that item 0 pushed, in the order in
     /// which it pushed them, then all that item 1 pushed, and so on. So this loop and `run_growing`
@@ -934,15 +935,15 @@ where
     ///
     /// All steps hold as in [`run`](Batch::run), except for the journal:
     ///
-    /// - **Failures.** What an item pushed before it failed or panicked runs, as with a plain queue.
+    /// - **Failures.** Items that were pushed before their item failed or panicked run, as with a plain queue.
     ///   With `stop_on_error`, the failure that counts is the one that a plain queue meets first, for
     ///   any number of workers, and all items before it are decided. Items behind it are decided only
-    ///   if they had started. The others are [`Skipped`](crate::ItemError::Skipped), and so is what
-    ///   items behind it pushed.
-    /// - **Retries.** Only what the last attempt pushed counts. So in a batch with a
-    ///   [`retry`](Batch::retry), an item's pushes come when its attempt has ended, and not at once.
-    /// - **Limits, cancels and pauses** hold for pushed items as for all others. What is pushed after
-    ///   a cancel is `Skipped`.
+    ///   if they had started. The others are [`Skipped`](crate::ItemError::Skipped), and so are
+    ///   the items that they pushed.
+    /// - **Retries.** Only the pushes of the last attempt count. So in a batch with a
+    ///   [`retry`](Batch::retry), pushed items start only when the attempt has ended.
+    /// - **Limits, cancels and pauses** hold for pushed items as for all others. Items that are
+    ///   pushed after a cancel are `Skipped`.
     /// - **Numbers.** While the batch runs, items are numbered as they come. [`ItemContext::index`],
     ///   [`Running::index`](crate::Running::index) and the events of `tracing` say that number. With
     ///   one worker it is the place in the result, unless items are retried or wait for a limit. The
@@ -955,7 +956,7 @@ where
     /// batch runs. At the end items and outcomes are moved once, so that for a moment both are there
     /// twice, and each takes some 32 bytes more.
     ///
-    /// All workers start at once, however few items there are, and those without an item sleep. Each
+    /// All workers start with the batch, however few items there are, and those without an item sleep. Each
     /// item is claimed by itself, which costs some tenths of a microsecond.
     ///
     /// # Errors
@@ -981,16 +982,16 @@ where
     }
 
     /// Runs `op` on items as they are pulled out of the iterator, and hands each on as soon as it and all before it are
-    /// done: for input that is endless, or larger than memory, and for results that are wanted before the last one is there.
+    /// done: for input that is endless, or larger than memory, and for results that you need before the batch ends.
     ///
     /// `consume` is called once, on this thread, with [`Results`], an ordinary iterator of [`BatchItem`](crate::BatchItem)s
-    /// in input order. What it returns is the [`output`](Streamed::output). Meanwhile workers pull items, one thread at a
+    /// in input order. Its return value is the [`output`](Streamed::output). Meanwhile workers pull items, one thread at a
     /// time and no further than the [`window`](Batch::window) allows, and run them. So memory does not grow with the
-    /// input, and a slow first item holds the window back and never makes it larger. Without other threads, with one worker
-    /// or where none can be had, an item is pulled and run when the consumer asks for it.
+    /// input, and a slow first item never makes the window larger. With one worker, or if the system gives no thread, an item
+    /// is pulled and run when the consumer asks for it.
     ///
-    /// The iterator may wait in `next`, for a channel or for stdin: items that were pulled run on and are handed on
-    /// meanwhile, even if the iterator waits for what the consumer makes of them. It is not called again after its end. It
+    /// The iterator may wait in `next`, for a channel or for stdin: pulled items run and are handed on meanwhile, even
+    /// if the iterator waits for something that the consumer makes of them. It is not called again after its end. It
     /// goes to other threads, so it is `Send`: `BufReader::new(io::stdin())` is, `stdin().lock()` is not.
     ///
     /// Everything else is as in [`run`](Batch::run): rate limits, retries, cancels, panics as outcomes. Progress is
@@ -1003,18 +1004,18 @@ where
     ///   workers.
     /// - After a cancel or a deadline, it ends before the first item that is undecided: skipped, or interrupted before its
     ///   next attempt. An [`unordered`](Batch::unordered) stream hands on all items that are decided.
-    /// - When `consume` returns early, or panics, nothing more starts.
+    /// - When `consume` returns early, or panics, no more items start.
     ///
-    /// In each case the call waits for what runs, also for an iterator that is in its `next`. Up to a window of items may
-    /// have been pulled and are dropped.
+    /// In each case the call waits for running operations, and for an iterator that is in its `next`. It drops pulled items
+    /// that it did not hand on, up to a window of them.
     ///
     /// # A consumer that feeds its own stream
     ///
     /// Where items make more items, [`run_growing`](Batch::run_growing) is simpler, and knows when it is over.
     ///
     /// Nothing can interrupt an iterator that waits in `next`. So a stream over a channel ends only if the channel does.
-    /// Where the consumer itself sends into that channel, it must own the sender, so that however it leaves, also by `?`,
-    /// the sender is dropped, the worker in `recv` gets its end, and the stream returns:
+    /// If the consumer itself sends into that channel, it must own the sender. Then the sender is dropped when the consumer
+    /// returns, also by `?`; the worker in `recv` sees the end of the channel, and the stream returns:
     ///
     /// ```
     /// use batch_executor::BatchExecutor;
@@ -1065,8 +1066,8 @@ where
     ///
     /// # Panics
     ///
-    /// If `consume`, the iterator, the progress callback or a destructor of something that the stream drops panics.
-    /// Whatever runs is waited for first.
+    /// If `consume`, the iterator, the progress callback or a destructor of a value that the stream drops panics. The stream
+    /// first waits for running operations.
     ///
     /// # Example
     ///
@@ -1104,7 +1105,7 @@ where
         self.flow(false, Steps { op, init: || Ok(()), types: PhantomData }, consume)
     }
 
-    /// Like [`stream`](Batch::stream), with an operation that is told more than the item, as in
+    /// Like [`stream`](Batch::stream), with an [`ItemContext`] for the operation, as in
     /// [`run_with`](Batch::run_with).
     ///
     /// # Panics

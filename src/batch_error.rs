@@ -22,7 +22,7 @@ pub enum StopReason {
         /// The lowest index of all items that failed. The first item has index 0.
         index: usize,
     },
-    /// As many items failed as `stop_after_failures` allows.
+    /// The number of failed items reached `stop_after_failures`.
     TooManyFailures {
         /// The number given to `stop_after_failures`.
         limit: usize,
@@ -31,7 +31,7 @@ pub enum StopReason {
     Cancelled,
     /// The batch's deadline or timeout passed before everything had run.
     DeadlineExceeded,
-    /// [`run_tasks`](crate::Batch::run_tasks) was given more tasks than items, or fewer. Nothing has run.
+    /// [`run_tasks`](crate::Batch::run_tasks) got more tasks than items, or fewer. Nothing ran.
     LengthMismatch {
         /// How many tasks there were.
         tasks: usize,
@@ -41,9 +41,9 @@ pub enum StopReason {
     /// The batch has a journal that could not be written, or does not belong to its items; only with feature `journal`.
     /// [`BatchResult::journal_error`](crate::BatchResult::journal_error) says what was wrong.
     Journal,
-    /// There was no memory for the items and their outcomes. Nothing has run; the result has the items that were
-    /// collected until then, and no outcomes. Of [`run_growing`](crate::Batch::run_growing), where there was no memory for
-    /// an item that was pushed, it has all others with their outcomes.
+    /// There was no memory for the items and their outcomes. Nothing ran; the result has the items that were collected
+    /// until then, and no outcomes. If [`run_growing`](crate::Batch::run_growing) had no memory for a pushed item, the
+    /// result has all other items with their outcomes.
     OutOfMemory,
 }
 
@@ -59,7 +59,7 @@ impl fmt::Display for StopReason {
                 write!(f, "{tasks} tasks but {items} item ids; nothing was run")
             }
             StopReason::Journal => f.write_str("the journal cannot go on"),
-            StopReason::OutOfMemory => f.write_str("there is no memory for so many items"),
+            StopReason::OutOfMemory => f.write_str("there is no memory for this number of items"),
         }
     }
 }
@@ -75,8 +75,8 @@ impl StopReason {
     }
 }
 
-/// A batch that stopped early, or had items without a value: what [`BatchResult::into_result`] and
-/// [`BatchResult::into_values`] return for `?`.
+/// The error of a batch that stopped early, or had items without a value: [`BatchResult::into_result`] and
+/// [`BatchResult::into_values`] return it for `?`.
 ///
 /// It has no type parameters and borrows nothing, so it can leave any function. Its [`source`](Error::source) is the
 /// error of the failed item with the lowest index, with the chain of causes behind it. Its text has them all, for programs
@@ -158,7 +158,7 @@ impl BatchError {
         self.0.first.as_ref().map(|first| first.index)
     }
 
-    /// How many items there were; of a stream, how many the consumer got.
+    /// The number of items; for a stream, the number that the consumer got.
     #[must_use]
     pub fn total(&self) -> usize {
         self.0.line.total
@@ -176,7 +176,7 @@ impl BatchError {
         self.0.line.counts.failed
     }
 
-    /// How many items were undecided when the batch stopped. Always 0 of a stream.
+    /// How many items were undecided when the batch stopped. Always 0 for a stream.
     #[must_use]
     pub fn skipped(&self) -> usize {
         self.0.line.skipped()

@@ -60,11 +60,11 @@ impl CancelToken {
         Self::default()
     }
 
-    /// Stops every batch that was given this token: no more of their items start, whoever waits for a permit or for the
-    /// next attempt is woken, and what runs is waited for. Again does nothing.
+    /// Stops every batch that has this token. No more of their items start, and all waits end immediately. The batches
+    /// wait for operations that run on threads. Further calls have no effect.
     ///
-    /// Takes a lock and wakes threads, so it is nothing for a raw signal handler; the handlers of crate `ctrlc` run on a
-    /// thread of their own, where it may be called.
+    /// Not async-signal-safe: it takes a lock and wakes threads. Handlers of the crate `ctrlc` run on a thread of their own,
+    /// and may call it.
     pub fn cancel(&self) {
         self.shared.cancelled.store(true, Ordering::Release);
         let batches = self.shared.batches.lock().clone();
@@ -73,13 +73,13 @@ impl CancelToken {
         }
     }
 
-    /// Whether somebody has called [`cancel`](CancelToken::cancel).
+    /// Whether [`cancel`](CancelToken::cancel) was called.
     #[must_use]
     pub fn is_cancelled(&self) -> bool {
         self.shared.cancelled.load(Ordering::Acquire)
     }
 
-    /// Waits until the token is cancelled; at once if it is already. For a `select!` beside something else.
+    /// Waits until the token is cancelled, for use in a `select!`. Returns immediately if it is cancelled already.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")] async fn main() {
@@ -104,7 +104,7 @@ impl CancelToken {
         .await;
     }
 
-    /// A guard that cancels when it is dropped: when a scope is left, by whatever way.
+    /// A guard that cancels the token when it is dropped, at the end of a scope, also by `?` or a panic.
     ///
     /// ```
     /// use batch_executor::CancelToken;
@@ -125,7 +125,7 @@ impl CancelToken {
         DropGuard { token: Some(self.clone()) }
     }
 
-    /// Has the batch told, until what it gets is dropped; at once if the token is cancelled already.
+    /// Tells the batch of a cancel, until the returned value is dropped; immediately if the token is cancelled already.
     pub(crate) fn watch(&self, batch: Arc<dyn OnCancel>) -> Watching {
         self.shared.batches.lock().push(Arc::clone(&batch));
         // Whoever cancels sets the flag first and then looks into the list: one of the two is seen.

@@ -1,4 +1,4 @@
-//! What an operation is told about its item's run.
+//! What an operation can ask about its item and its batch.
 
 use std::fmt;
 
@@ -6,8 +6,8 @@ use crate::clock;
 use crate::sync::Instant;
 use crate::sync::atomic::{AtomicUsize, Ordering};
 
-/// What [`run_with`](crate::Batch::run_with) tells the operation: which item, which attempt, which worker, whether it is
-/// still worth it. With [`run_init`](crate::Batch::run_init), also the worker's state.
+/// What an operation of [`run_with`](crate::Batch::run_with) can ask: its item's index, the attempt, the worker, and whether
+/// the batch has stopped. With [`run_init`](crate::Batch::run_init), it also has the worker's state.
 ///
 /// ```
 /// use batch_executor::{BatchExecutor, ItemContext};
@@ -51,16 +51,16 @@ impl<S> ItemContext<'_, S> {
         self.attempt
     }
 
-    /// The number of the worker among those at work: no two have the same at a time, and it is below the worker count.
+    /// The number of the worker, below the worker count. No two workers have the same number at the same time.
     #[must_use]
     pub fn worker(&self) -> usize {
         self.worker
     }
 
-    /// Whether the batch has stopped, so that this item would not be started any more: it was cancelled, its deadline has
-    /// passed, or it stops on failures and an earlier item has failed.
+    /// Whether the batch has stopped, so that it would not start this item now: it was cancelled, its deadline has passed, or
+    /// it stops on failures and an earlier item has failed.
     ///
-    /// An operation that takes long may ask now and then, and return early. Its item's outcome is what it returns.
+    /// A long operation may ask from time to time, and return early. Its return value is the outcome of its item.
     ///
     /// ```
     /// use batch_executor::{BatchExecutor, CancelToken};
@@ -86,7 +86,7 @@ impl<S> ItemContext<'_, S> {
             || self.deadline.is_some_and(|deadline| clock::now() >= deadline)
     }
 
-    /// When the batch is to stop, if it has a deadline or a timeout: for the time-outs of what the operation calls.
+    /// When the batch is to stop, if it has a deadline or a timeout. Pass it to the functions that the operation calls.
     ///
     /// ```
     /// use batch_executor::BatchExecutor;

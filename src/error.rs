@@ -21,7 +21,7 @@ pub enum ConfigError {
     /// `Fixed(0)`.
     #[error("the worker count is 0; a batch needs at least 1 worker")]
     ZeroWorkers,
-    /// One of the numbers that a worker count is worked out from, or kept within, is 0.
+    /// A number from which a worker count is computed, or by which it is bounded, is 0.
     #[error("{setting} is 0; the worker count would be 0")]
     ZeroSetting {
         /// The type and its setter, such as `AutoWorkers::cap`.
@@ -59,7 +59,7 @@ pub enum ConfigError {
     #[error("a rate limit of 0 permits would never let anything start")]
     ZeroPermits,
     /// A rate per period of no length.
-    #[error("the period of the rate limit has no length")]
+    #[error("the period of the rate limit is 0; it must be longer")]
     ZeroPeriod,
     /// `Shard::new(_, 0)`.
     #[error("the shard count is 0; there is at least 1 shard")]
@@ -72,7 +72,7 @@ pub enum ConfigError {
         /// How many shards there are.
         count: usize,
     },
-    /// A text that is no [`Shard`](crate::Shard).
+    /// A text that does not name a [`Shard`](crate::Shard).
     #[error(
         "{text:?} is no shard; it is INDEX/COUNT, such as 0/64 for the first and 63/64 for the last of 64"
     )]
@@ -80,7 +80,7 @@ pub enum ConfigError {
         /// The text as it was given.
         text: String,
     },
-    /// A variable of the environment from which no [`Shard`](crate::Shard) can be told.
+    /// An environment variable that does not name a [`Shard`](crate::Shard).
     #[error("the environment variable {variable} {problem}")]
     ShardVariable {
         /// Its name.
@@ -146,7 +146,7 @@ impl fmt::Display for Chain<'_> {
     }
 }
 
-/// What an item came to: its value, or why it has none.
+/// The outcome of an item: its value, or why it has none.
 ///
 /// ```
 /// use batch_executor::{BatchExecutor, Outcome};
@@ -172,9 +172,9 @@ pub type Outcome<T, E> = Result<T, ItemError<E>>;
 /// `Skipped` and `Interrupted` items are undecided: the batch stopped before they were. All other variants count as
 /// failures. With retries, the error is that of the last attempt.
 ///
-/// The text of a failure is what `{:#}` makes of the error. With the errors of crates such as `anyhow` and `eyre` that is
-/// the error with its causes, `item 401: HTTP 404`; with all others it is their own text. [`BatchError`](crate::BatchError)
-/// tells the causes of every error.
+/// The text of a failure is its error formatted with `{:#}`. Errors of crates such as `anyhow` and `eyre` then include their
+/// causes, `item 401: HTTP 404`; other errors give only their own text. The text of a [`BatchError`](crate::BatchError)
+/// includes the causes of every error.
 ///
 /// ```
 /// use batch_executor::{BatchExecutor, ItemError};
@@ -214,7 +214,7 @@ pub enum ItemError<E> {
 }
 
 impl<E> ItemError<E> {
-    /// Whether the item counts as failed: true for every variant except [`Skipped`](ItemError::Skipped) and
+    /// Whether the item counts as failed: `true` for every variant except [`Skipped`](ItemError::Skipped) and
     /// [`Interrupted`](ItemError::Interrupted).
     ///
     /// ```
@@ -230,7 +230,7 @@ impl<E> ItemError<E> {
     }
 }
 
-/// What there is to say of an attempt that was cut off.
+/// The text of an attempt that was cut off.
 pub(crate) const TIMED_OUT: &str = "timed out: the attempt took longer than the item timeout";
 
 impl<E: fmt::Display> fmt::Display for ItemError<E> {
@@ -255,5 +255,5 @@ impl<E: fmt::Display> fmt::Display for ItemError<E> {
     }
 }
 
-/// The text says everything, so there is no `source`, and nothing is asked of `E` but a text.
+/// The text says everything, so there is no `source`, and `E` needs nothing but a text.
 impl<E: fmt::Debug + fmt::Display> Error for ItemError<E> {}

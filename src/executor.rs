@@ -16,7 +16,7 @@ use crate::rate_limit::RateLimiter;
 use crate::result::BatchResult;
 use crate::workers::Workers;
 
-/// Runs batches: so many items at once, so many a second.
+/// Runs batches, with limits for how many items run at the same time and how many start in a second.
 ///
 /// A clone is another handle to the same executor: clones share one thread pool. Threads are started when a batch
 /// first needs them, are kept for the next one, and end after [`keep_alive`](BatchExecutorBuilder::keep_alive) without
@@ -59,7 +59,7 @@ impl BatchExecutor {
         BatchExecutorBuilder::default()
     }
 
-    /// How many workers a batch of so many items would start with; at least 1.
+    /// How many workers a batch of `batch_size` items would start with; at least 1.
     #[must_use]
     pub fn workers_for(&self, batch_size: usize) -> usize {
         self.engine.workers_for(batch_size)
@@ -130,11 +130,11 @@ impl BatchExecutor {
         self.batch(item_ids).run_tasks(tasks).into_result()
     }
 
-    /// Runs one task on this thread, after the rate limiter has let it.
+    /// Runs one task on this thread, when the rate limiter permits it.
     ///
     /// # Errors
     ///
-    /// What became of the task if it gave no value; a panic is caught like in a batch.
+    /// The outcome of a task without a value: its error, its panic, or the limiter's refusal.
     ///
     /// ```
     /// use batch_executor::{BatchExecutor, ItemError};
@@ -164,7 +164,7 @@ impl fmt::Debug for BatchExecutor {
     }
 }
 
-/// Whatever unwinds through a batch leaves the executor as it was.
+/// A panic that unwinds through a batch leaves the executor as it was.
 impl UnwindSafe for BatchExecutor {}
 impl RefUnwindSafe for BatchExecutor {}
 
@@ -199,7 +199,7 @@ pub struct BatchExecutorBuilder {
 }
 
 impl BatchExecutorBuilder {
-    /// How many items run at once: a number, or one of [`Workers`]. Default [`Workers::Sequential`]. A batch may ask for
+    /// How many items run at the same time: a number, or one of [`Workers`]. Default [`Workers::Sequential`]. A batch may ask for
     /// [others](Batch::workers).
     pub fn workers(mut self, workers: impl Into<Workers>) -> Self {
         self.workers = workers.into();
@@ -217,7 +217,7 @@ impl BatchExecutorBuilder {
         self
     }
 
-    /// Stops the batch when so many items have failed. Sets the same thing as
+    /// Stops the batch when this many items have failed. Sets the same thing as
     /// [`stop_on_error`](Self::stop_on_error); the last call wins.
     ///
     /// Counted in input order, for any number of workers: everything up to the failure that reached the limit is run.

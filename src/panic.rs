@@ -9,10 +9,10 @@ use crate::sync::Mutex;
 
 type Payload = Box<dyn Any + Send>;
 
-/// A panic that was caught: its message, and the payload it was thrown with.
+/// A caught panic: its message and its payload.
 ///
 /// An item whose operation panics has the outcome [`ItemError::Panicked`](crate::ItemError::Panicked) with this in it;
-/// the other items go on. Dropping a `Panic` drops the payload, and a panic of *that* is swallowed.
+/// the other items run. Dropping a `Panic` drops the payload, and swallows a panic of the payload's destructor.
 ///
 /// One pointer in size, so that outcomes stay small.
 ///
@@ -40,20 +40,20 @@ impl Panic {
         Panic { caught: Box::new(Caught { message, payload: Mutex::new(payload) }) }
     }
 
-    /// What the panic said: the text given to `panic!`, or `non-string panic payload` for a
+    /// The message of the panic: the text given to `panic!`, or `non-string panic payload` for a
     /// [`panic_any`](std::panic::panic_any) with something else.
     #[must_use]
     pub fn message(&self) -> &str {
         &self.caught.message
     }
 
-    /// What the panic was thrown with, as [`JoinHandle::join`](std::thread::JoinHandle::join) gives it.
+    /// The payload of the panic, as [`JoinHandle::join`](std::thread::JoinHandle::join) gives it.
     #[must_use]
     pub fn into_payload(mut self) -> Box<dyn Any + Send> {
         self.take_payload()
     }
 
-    /// Lets the panic go on from here, as if it had not been caught.
+    /// Continues the panic, as if it had not been caught.
     ///
     /// The panic hook has run already, and is not run again.
     ///

@@ -50,23 +50,22 @@ use learner::Learner;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub trait RateLimiter: Send + Sync {
-    /// Takes the next permit, and says how long it is until that may be used. Returns at once.
+    /// Takes the next permit, and returns the time until it may be used. Never sleeps.
     ///
     /// # Errors
     ///
-    /// When there is no permit to be had. The item that it was for fails with
+    /// When the limiter gives no permit. The item that asked for it fails with
     /// [`ItemError::RateLimiter`](crate::ItemError::RateLimiter).
     fn reserve(&self) -> Result<Duration, LimiterError>;
 
-    /// Takes so many permits, and says how long it is until all of them may be used: for something that costs more than
-    /// one. Returns at once. The default reserves one by one, which takes as many calls of
-    /// [`reserve`](RateLimiter::reserve).
+    /// Takes several permits, and returns the time until all of them may be used: for an action that costs more than one.
+    /// Never sleeps. The default calls [`reserve`](RateLimiter::reserve) for each permit.
     ///
-    /// With 0 permits there is nothing to wait for.
+    /// With 0 permits the time is zero.
     ///
     /// # Errors
     ///
-    /// When there are no more permits to be had. Those that the default has taken until then are lost.
+    /// When the limiter gives no more permits. Permits that the default has taken until then are lost.
     ///
     /// ```
     /// use batch_executor::{RateLimit, RateLimiter};
@@ -195,23 +194,23 @@ impl<F: Fn() -> Result<Duration, LimiterError> + Send + Sync> RateLimiter for Li
     }
 }
 
-/// So many permits per period, evenly spaced.
+/// A number of permits per period, evenly spaced.
 ///
-/// `per_second(50)` gives one permit every 20 ms, not 50 at once and then a second of nothing; after a pause the first
-/// one is there at once. [`burst`](RateLimit::burst) lets some pass together. In any span of time, permits never number
+/// `per_second(50)` gives one permit every 20 ms, not 50 together and then none for a second. After a quiet time the first
+/// permit comes without a wait. [`burst`](RateLimit::burst) lets some pass together. In any span of time, permits never number
 /// more than the span divided by the interval, plus the burst.
 ///
 /// The algorithm is the generic cell rate algorithm (ITU-T I.371); intervals are rounded up to a whole nanosecond.
 /// `reserve` costs one reading of the clock and a lock that is held for some nanoseconds, and `reserve_many` no more,
 /// however many permits it takes.
 ///
-/// The rate may change while permits are waited for ([`set`](RateLimit::set)), and a pause may end early
-/// ([`resume`](RateLimiter::resume)). Executors and [`acquire`](RateLimiter::acquire) hear of it while they wait. Whoever
-/// waits for what [`reserve`](RateLimiter::reserve) said waits that long; the permit counts as given either way, so none is
-/// given twice.
+/// The rate may change while items wait for permits ([`set`](RateLimit::set)), and a pause may end early
+/// ([`resume`](RateLimiter::resume)). Waiting executors and [`acquire`](RateLimiter::acquire) follow immediately. A caller
+/// that sleeps for the time that [`reserve`](RateLimiter::reserve) returned sleeps that long; its permit is given either
+/// way, and never to two callers.
 ///
-/// What is limited is when items *start*. A server may see requests that were held up on their way together with those
-/// behind them, so leave its own limit some room: in one period it can see the rate, the burst, and one for each worker.
+/// The limit counts when items *start*. A server may see requests that were delayed on their way together with later
+/// ones, so leave some room below its own limit: in one period it can see the rate, the burst, and one for each worker.
 ///
 /// A permit that is used late is not made up for, so a single worker with an interval close to what a thread needs to
 /// wake up (about 0.1 ms) stays somewhat below the rate; with more workers, or a burst of 2, it does not.
@@ -370,11 +369,11 @@ impl RateLimit {
     ///
     /// Where a server counts by the second, learning takes about four refusals in the first minute. After that, one batch takes
     /// at most a fifth longer than with the right limit, and one of some minutes a tenth. Further refusals come ever more rarely. A server that
-    /// counts by the minute is learnt in some minutes. If you know the limit, say it: no learning beats that.
+    /// counts by the minute is learnt in some minutes. If you know the limit, set it: learning cannot beat that.
     ///
-    /// The rate never falls below a thousandth of `start`. What is not used does not rise. All else is as for any other
-    /// limit: [`burst`](RateLimit::burst), costs, batches that share it. [`split`](RateLimit::split) divides `start`. From
-    /// [`set`](RateLimit::set) it goes on with the rate that is set, and forgets what it has learnt.
+    /// The rate never falls below a thousandth of `start`. An unused rate does not rise. Everything else is as for any other
+    /// limit: [`burst`](RateLimit::burst), costs, batches that share it. [`split`](RateLimit::split) divides `start`.
+    /// [`set`](RateLimit::set) starts learning anew, at the rate that it sets.
     ///
     /// # Panics
     ///
@@ -425,9 +424,9 @@ impl RateLimit {
 
     /// The share of one of `count` machines that keep this limit together and know nothing of each other.
     ///
-    /// A share has the whole permits of a period divided by `count`, so that in any such period all of them together
-    /// get no more than the limit; what is left over is lost: of 50 a second, 4 machines get 12 each. Where that is
-    /// much, say the same with a longer period, which the limit then holds for: of 3,000 a minute, 26 machines get 115
+    /// A share has the permits of a period divided by `count`, rounded down, so that in any such period all machines
+    /// together get no more than the limit. The remainder is lost: of 50 a second, 4 machines get 12 each. If the remainder
+    /// is large, give the rate for a longer period, for which the limit then holds: of 3,000 a minute, 26 machines get 115
     /// each, but of 50 a second 1 each. Fewer permits than machines become a longer interval: of 3 a second, each of 4
     /// machines gets one in 1.34 seconds.
     ///
@@ -469,11 +468,11 @@ impl RateLimit {
         self
     }
 
-    /// Gives so many permits in every period of this length from now on. The [burst](RateLimit::burst) stays.
+    /// Changes the rate: from now on, the limit gives `permits` in each period `per`. The [burst](RateLimit::burst) stays.
     ///
-    /// Permits that are waited for come at the new rate, in their order, and the first of them after its share of the new
-    /// interval: half an interval that was left is half of the new one. Executors and [`acquire`](RateLimiter::acquire)
-    /// hear of it at once. A pause stays as long as it is.
+    /// Reserved permits come at the new rate, in their order. The first of them comes after the same part of the new
+    /// interval that was left of the old one: half of the old becomes half of the new. Waiting executors and
+    /// [`acquire`](RateLimiter::acquire) follow immediately. A pause keeps its length.
     ///
     /// Of a limit that was [split](RateLimit::split), this is the rate of the share. One that [learns](RateLimit::learning) goes on
     /// from this rate, as if it had started with it.
@@ -605,15 +604,15 @@ impl RateLimiter for RateLimit {
         }
     }
 
-    /// Permits asked for from now on come after `time`, evenly spaced and without a burst. Several pauses at once are
-    /// one: the longest.
+    /// Permits asked for from now on come after `time`, evenly spaced and without a burst. Of several overlapping pauses,
+    /// the longest counts.
     fn pause(&self, time: Duration) {
         self.pause_after(None, time);
     }
 
     /// All pauses end now. Permits that were held back come from now on, in their order and evenly spaced, and those that
-    /// are asked for later come behind them. Executors and [`acquire`](RateLimiter::acquire) that wait go on at once; so
-    /// does a batch that stands still for a [`PauseAll`](crate::RetryDecision::PauseAll) that this limit was told of.
+    /// are asked for later come behind them. Waiting executors and [`acquire`](RateLimiter::acquire) continue immediately. So
+    /// does a batch that paused for a [`PauseAll`](crate::RetryDecision::PauseAll) and has this limit.
     fn resume(&self) {
         let now = self.nanos(clock::now());
         let mut pace = self.pace.lock();

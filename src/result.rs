@@ -15,7 +15,7 @@ use crate::timeline::Timeline;
 
 pub use iter::{BatchIntoIter, BatchIter};
 
-/// One item and what it came to, or what a [`BatchResult`] or a stream has in its place: a reference, an error.
+/// One item and its outcome, from a [`BatchResult`] or a stream; `I` and `T` may be references, or `T` an error.
 ///
 /// ```
 /// use batch_executor::BatchExecutor;
@@ -36,13 +36,13 @@ pub use iter::{BatchIntoIter, BatchIter};
 pub struct BatchItem<I, O> {
     /// The position of the item in the batch. The first item has index 0.
     pub index: usize,
-    /// The item itself, as it came in.
+    /// The item, or a reference to it.
     pub item: I,
-    /// What it came to.
+    /// The outcome of the item.
     pub outcome: O,
 }
 
-/// An item that failed, and its error. From [`BatchResult::failures`]. Its text is such as `item 3: not found`.
+/// A failed item, and its error: an entry of [`BatchResult::failures`]. Its text reads like `item 3: not found`.
 ///
 /// ```
 /// use batch_executor::BatchExecutor;
@@ -81,9 +81,9 @@ impl<I, E: fmt::Display> fmt::Display for Failure<'_, I, E> {
     }
 }
 
-/// What a batch came to: its items, an [`Outcome`] for each, in input order, and why it stopped, if it did.
+/// The result of a batch: its items, an [`Outcome`] for each, in input order, and why it stopped, if it did.
 ///
-/// A batch always returns one, whatever happened: everything that finished is in it.
+/// A batch always returns a result, with everything that finished.
 /// `total() == succeeded() + failed() + skipped()`, always. Its text is one line for people.
 ///
 /// For `?` there are [`into_values`](BatchResult::into_values), if every item must have a value, and
@@ -99,7 +99,7 @@ impl<I, E: fmt::Display> fmt::Display for Failure<'_, I, E> {
 /// assert_eq!(result.failures().map(|failure| *failure.item).collect::<Vec<_>>(), [3, 8]);
 /// assert_eq!(result.values().sum::<i32>(), 285 - 9 - 64);
 /// assert!(result.to_string().starts_with("8 of 10 succeeded, 2 failed in "));
-/// assert!(result.workers() <= 4);                       // at once, at the most
+/// assert!(result.workers() <= 4);                       // the largest number at a time
 /// assert!(result.iter().all(|item| *item.item < 10));
 /// println!("{:?}", result.elapsed());
 /// let last = result.into_iter().next_back().unwrap();   // or `for item in result`
@@ -120,7 +120,7 @@ pub(crate) struct Summary {
     /// Why it stopped before its end, if it did.
     pub(crate) stopped: Option<StopReason>,
     pub(crate) elapsed: Duration,
-    /// The most that ran at once.
+    /// The largest number of items that ran at the same time.
     pub(crate) workers: usize,
     /// Of some items, in their order.
     pub(crate) trials: Vec<Trials>,
@@ -196,7 +196,7 @@ impl<I, T, E> BatchResult<I, T, E> {
         self.summary.counts.succeeded == self.total()
     }
 
-    /// Why the batch stopped before its end. `None` if every item was decided, be it by an error.
+    /// Why the batch stopped before its end. `None` if every item was decided, by a value or an error.
     ///
     /// ```
     /// use batch_executor::{BatchExecutor, StopReason};
@@ -216,7 +216,7 @@ impl<I, T, E> BatchResult<I, T, E> {
         self.summary.elapsed
     }
 
-    /// The most workers that were there at once, those that waited for a permit among them. 0 for an empty batch.
+    /// The largest number of workers at one time, waiting ones included. 0 for an empty batch.
     #[must_use]
     pub fn workers(&self) -> usize {
         self.summary.workers
@@ -247,8 +247,8 @@ impl<I, T, E> BatchResult<I, T, E> {
         }
     }
 
-    /// The panic of a [`Retry`](crate::Retry) that was asked whether the item at this index should be tried again. The
-    /// item was not; its outcome is the error that the question was about.
+    /// The panic of the [`Retry`](crate::Retry), if it panicked while it decided about the item at this index. The item was
+    /// not retried; its outcome is the error of its last attempt.
     ///
     /// ```
     /// use batch_executor::{BatchExecutor, ItemError, Retry};
@@ -264,7 +264,7 @@ impl<I, T, E> BatchResult<I, T, E> {
         self.trials_of(index)?.panic.as_ref()
     }
 
-    /// What the batch did over time, if it was to [`record_timeline`](crate::Batch::record_timeline).
+    /// The timeline of the batch, if it had the step [`record_timeline`](crate::Batch::record_timeline).
     ///
     /// ```
     /// # let executor = batch_executor::BatchExecutor::new();
@@ -277,7 +277,7 @@ impl<I, T, E> BatchResult<I, T, E> {
         self.summary.timeline.as_deref()
     }
 
-    /// What was wrong with the journal, where the batch stopped for that:
+    /// The error of the journal, if the batch stopped for it:
     /// [`StopReason::Journal`]. The text of the [`BatchError`] says it, too.
     ///
     /// ```
@@ -287,7 +287,7 @@ impl<I, T, E> BatchResult<I, T, E> {
     /// # let path = std::env::temp_dir().join(format!("journal-error-doc-{}.jsonl", std::process::id()));
     /// let journal = Journal::open(&path, Plan::named("letters"))?;
     /// let result = BatchExecutor::new().batch(["a", "b", "a"]).journal(&journal).run(|_| Ok::<_, String>(()));
-    /// let expected = "items 0 and 2 have the same id \"a\"; a journal needs one of its own for each";
+    /// let expected = "items 0 and 2 have the same id \"a\"; each item of a journal needs an id of its own";
     /// assert!(result.journal_error().unwrap().ends_with(expected));
     /// # std::fs::remove_file(path)?;
     /// # }
@@ -299,7 +299,7 @@ impl<I, T, E> BatchResult<I, T, E> {
     }
 
     /// The [timeline](BatchResult::timeline) with the errors of failed items as [notes](crate::Span::note), so that a
-    /// page shows them. A copy of it, for as long as the spans are. Errors of attempts that were followed by another are not kept.
+    /// page shows them. A copy of the timeline. Only the error of the last attempt at an item is kept.
     ///
     /// ```
     /// # let executor = batch_executor::BatchExecutor::builder().stop_on_error(false).build()?;
@@ -336,7 +336,7 @@ impl<I, T, E> BatchResult<I, T, E> {
         &self.items
     }
 
-    /// What the items came to, in input order: outcome k belongs to item k.
+    /// The outcomes, in input order: outcome k belongs to item k.
     ///
     /// There are as many as items, except where the batch stopped for
     /// [`StopReason::OutOfMemory`]: then there are none.
@@ -382,18 +382,18 @@ impl<I, T, E> BatchResult<I, T, E> {
         })
     }
 
-    /// The values there are, in input order.
+    /// The values of the items that have one, in input order.
     pub fn values(&self) -> impl Iterator<Item = &T> {
         self.outcomes.as_slice().iter().filter_map(|outcome| outcome.as_ref().ok())
     }
 
-    /// The result, if the batch ran to its end: for `?` where failures that were collected are data.
+    /// The result, if the batch ran to its end: for `?`, where collected failures are data.
     ///
     /// # Errors
     ///
     /// [`BatchError`], if the batch [stopped](BatchResult::stopped) early. It has the error of the item that failed
-    /// first as its [`source`](Error::source), and borrows nothing, however short-lived the items are. Values that
-    /// there were are dropped: look at [`stopped`](BatchResult::stopped) instead if you need them.
+    /// first as its [`source`](Error::source), and borrows nothing, however short-lived the items are. The values
+    /// are dropped: look at [`stopped`](BatchResult::stopped) instead if you need them.
     ///
     /// ```
     /// use batch_executor::{BatchExecutor, BatchError};
@@ -418,8 +418,8 @@ impl<I, T, E> BatchResult<I, T, E> {
     ///
     /// # Errors
     ///
-    /// [`BatchError`], if the batch stopped early, or if any item has no value. It is about the failed item with the
-    /// lowest index. Values that there were are dropped.
+    /// [`BatchError`], if the batch stopped early, or if any item has no value. It names the failed item with the
+    /// lowest index. The values are dropped.
     ///
     /// ```
     /// use batch_executor::BatchExecutor;
@@ -474,8 +474,7 @@ impl<I, T, E> BatchResult<I, T, E> {
         })
     }
 
-    /// The items without a value, by value and in input order, to run them again: those that failed, were skipped or
-    /// interrupted.
+    /// The failed, skipped and interrupted items, by value and in input order, to run them again.
     ///
     /// ```
     /// use batch_executor::BatchExecutor;
@@ -538,11 +537,11 @@ impl<I, T, E> fmt::Debug for BatchResult<I, T, E> {
     }
 }
 
-/// What the accessors say, each by its name, times in seconds; and the items, with their attempts.
+/// The values of the accessors by their names, times in seconds; and the items, with their attempts.
 ///
-/// Every result has the same fields, whether anything was retried or not: an item that was tried once says so, and one
-/// that never started has 0. Of items, values and errors nothing is asked but [`Serialize`](serde::Serialize); an error
-/// that is no data can be its text: `.map_err(|error| error.to_string())`. [`retry_panic`](BatchResult::retry_panic) is
+/// Every result has the same fields, with or without retries: `attempts` is 1 for an item that was tried once, and 0 for one
+/// that never started. Items, values and errors need only [`Serialize`](serde::Serialize). Turn another error into its text:
+/// `.map_err(|error| error.to_string())`. [`retry_panic`](BatchResult::retry_panic) is
 /// left out, and [`journal_error`](BatchResult::journal_error) is there if there was one.
 ///
 /// ```
@@ -578,8 +577,8 @@ impl<I, T, E> fmt::Debug for BatchResult<I, T, E> {
 /// }
 /// ```
 ///
-/// A panic is its message, a [`LimiterError`](crate::LimiterError) its text, and whatever was skipped
-/// `{ "Err": "Skipped" }`. Of a batch that stopped, `stopped` is the reason, such as `{ "ItemFailed": { "index": 1 } }`.
+/// A panic becomes its message, a [`LimiterError`](crate::LimiterError) its text, and a skipped item
+/// `{ "Err": "Skipped" }`. If the batch stopped, `stopped` is the reason, such as `{ "ItemFailed": { "index": 1 } }`.
 /// A [`BatchItem`] by itself, as a stream hands it on, does not know its attempts.
 #[cfg(feature = "serde")]
 impl<I, T, E> serde::Serialize for BatchResult<I, T, E>

@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::panic;
 use crate::sync::Mutex;
 
-/// What is to be done about an item's error: the answer of [`Retry::when`].
+/// The answer of [`Retry::when`] to an item's error.
 ///
 /// ```
 /// use batch_executor::{BatchExecutor, Retry, RetryDecision};
@@ -34,13 +34,13 @@ use crate::sync::Mutex;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum RetryDecision {
-    /// The error is the item's outcome.
+    /// Do not retry: the error is the item's outcome.
     GiveUp,
-    /// Again, after the next of the delays; without another delay the error is the outcome.
+    /// Retry after the next of the delays. If no delay is left, the error is the outcome.
     Retry,
-    /// Again, after this time instead of the next of the delays. It uses that delay up all the same.
+    /// Retry after this time, instead of the next of the delays, which it uses up.
     RetryAfter(Duration),
-    /// Again, after this time, and until then nothing of the batch starts: the server has said that it is too much.
+    /// Retry after this time, and start no item of the batch until then: the server has said that it gets too many requests.
     ///
     /// Holds back items that already have their permit, too, and calls the limiter's
     /// [`pause`](crate::RateLimiter::pause), so that other batches with this limiter wait as well. Answers to requests
@@ -48,20 +48,19 @@ pub enum RetryDecision {
     /// [`Workers::adaptive`](crate::Workers::adaptive) there are fewer workers afterwards.
     ///
     /// The first pause that an item asks for uses up none of its delays, and each further one uses
-    /// up one. But if other items have succeeded when it is refused again, the first was no better
-    /// than the others, and uses up one, too: while others succeed, an item has no more attempts
-    /// than retries and one. From then on it waits alone as long as no other item is refused:
-    /// nothing else is held back.
+    /// up one. But if other items have succeeded when it is refused again, its first pause uses up
+    /// one, too: while other items succeed, an item has no more attempts than retries and one. From
+    /// then on it waits alone, and the batch does not pause, until another item is refused.
     PauseAll(Duration),
 }
 
-/// When items that fail are tried again. Given to [`Batch::retry`](crate::Batch::retry).
+/// Which failed items are tried again, and when: for [`Batch::retry`](crate::Batch::retry).
 ///
 /// Delays come from [`exponential`](Retry::exponential) or from any iterator; there are as many retries as delays. An
 /// item is tried again if its operation returned an error; panics and refusals of the rate limiter are never retried.
 ///
-/// A struct can hold one, such as `Retry<'static, ApiError>`, and give a clone of it to each batch. `'a` is how long
-/// the closures in it may borrow.
+/// A struct can hold one, such as `Retry<'static, ApiError>`, and give a clone of it to each batch. `'a` is the lifetime
+/// that its closures may borrow for.
 ///
 /// ```
 /// use batch_executor::{BatchExecutor, Retry, RetryDecision};
@@ -148,7 +147,7 @@ impl<'a, E> Retry<'a, E> {
         Retry { delays: Delays::Made(Arc::new(Made { make: delays, open: Mutex::default() })), when: None }
     }
 
-    /// Asks `when` about every error. Without it, every error is retried. The last call wins.
+    /// Decides about every error with `when`. Without it, every error is retried. The last call wins.
     ///
     /// Workers call it, several at a time. If it panics, the item is not tried again: the error is its outcome, and
     /// [`BatchResult::retry_panic`](crate::BatchResult::retry_panic) has the panic. Where the compiler cannot infer the

@@ -1,4 +1,4 @@
-//! Which slice of the items this process works on, where several share them.
+//! The slice of the items that this process works on, where several processes share them.
 
 mod environment;
 
@@ -16,8 +16,8 @@ use environment::Environment;
 /// shard, as long as all of them see the same items in the same order. Shards are counted from 0, here, in [`new`](Shard::new)
 /// and as a text: `0/64` is the first of 64, and `63/64` is the last.
 ///
-/// Neighbouring items go to different shards, so that a stretch of large ones is spread over all. How long a shard takes is not
-/// balanced: with eight or ten times as many shards as machines, one that is slow holds up little. [More about several
+/// Neighbouring items go to different shards, so that large neighbours are spread over all. Shards are not balanced by the time
+/// that they take: use eight to ten times as many shards as machines, so that a slow one delays little. [More about several
 /// machines](crate::guide::machines).
 ///
 /// ```
@@ -96,12 +96,12 @@ impl Shard {
     /// | Bitbucket Pipelines | `BITBUCKET_PARALLEL_STEP` | `BITBUCKET_PARALLEL_STEP_COUNT` |
     /// | Azure Pipelines | `SYSTEM_JOBPOSITIONINPHASE`, less 1 | `SYSTEM_TOTALJOBSINPHASE` |
     ///
-    /// `BATCH_EXECUTOR_SHARD` decides alone, whatever an engine says. Where there are two engines, as with GNU parallel inside a
-    /// Slurm array, one cannot tell which is meant, and it has to. A job of a single task, as `srun` and CI systems number
-    /// it, is not an engine where there is another. `BATCH_EXECUTOR_SHARDS` may be set with every engine, and must then be
-    /// the engine's count: set it, and shards that are run again in a smaller array are refused instead of taken for the whole.
+    /// If `BATCH_EXECUTOR_SHARD` is set, it alone decides. With two engines, such as GNU parallel inside a Slurm array, set
+    /// it: otherwise the call returns an error. A job of a single task, as `srun` and CI systems number it, does not count
+    /// as a second engine. `BATCH_EXECUTOR_SHARDS` may be set with every engine, and must then equal the engine's count. So
+    /// set it: then some shards that run again in a smaller array get an error, and are not taken for the whole.
     ///
-    /// PBS, TORQUE and LSF do not tell where an array begins: let it begin at 0 with PBS and TORQUE, and at 1 with LSF. A task
+    /// PBS, TORQUE and LSF do not say where an array begins: let it begin at 0 with PBS and TORQUE, and at 1 with LSF. A task
     /// whose number is not below the count is refused.
     ///
     /// Call it where the processes share one list. Where an engine hands each task a list of its own, do not, or set
@@ -109,7 +109,7 @@ impl Shard {
     ///
     /// # Errors
     ///
-    /// [`ConfigError::ShardVariable`] if a variable is missing, is not what it should be, or says something else than another.
+    /// [`ConfigError::ShardVariable`] if a variable is missing, cannot be understood, or contradicts another.
     /// Also if a variable numbers the tasks of an engine that is not in the table, such as `OAR_ARRAY_INDEX`. A guess would
     /// leave items out, or have them done twice, and nothing would show it.
     ///
@@ -126,7 +126,7 @@ impl Shard {
         Environment(&|name| env::var_os(name).map(|value| value.to_string_lossy().into_owned())).shard()
     }
 
-    /// Which one it is: 0 is the first.
+    /// The index of the shard: 0 is the first.
     #[must_use]
     pub const fn index(self) -> usize {
         self.index
@@ -140,7 +140,7 @@ impl Shard {
 
     /// The items of this shard, each with its index among all items.
     ///
-    /// Items are pulled as they are wanted; those of other shards are skipped with [`Iterator::nth`], at no cost for a range or a
+    /// Items are pulled as needed; those of other shards are skipped with [`Iterator::nth`], at no cost for a range or a
     /// slice.
     ///
     /// ```

@@ -1,4 +1,4 @@
-//! Outcomes as an iterator, and what is left to say when it is over.
+//! Outcomes as an iterator, and the summary of a stream that ended.
 
 use std::fmt;
 use std::iter::FusedIterator;
@@ -19,7 +19,7 @@ use crate::timeline::Timeline;
 /// ```
 /// use batch_executor::{BatchExecutor, Results};
 ///
-/// /// What a consumer looks like that is a function.
+/// /// A consumer that is a function.
 /// fn first_words(results: &mut Results<'_, String, String, std::io::Error>) -> Vec<String> {
 ///     results.filter_map(|item| item.outcome.ok()).take(2).collect()
 /// }
@@ -104,8 +104,8 @@ impl<I, T, E> fmt::Debug for Results<'_, I, T, E> {
 
 /// How a stream ended: what the consumer returned, and why the stream stopped, if it did.
 ///
-/// Counts are those of the items that the consumer has got, the last one included, whatever it did with it. So they are
-/// the same for any number of workers.
+/// The counts are those of the items that the consumer got, the last one included. So they are the same for any number of
+/// workers.
 ///
 /// ```
 /// use batch_executor::{BatchExecutor, StopReason};
@@ -125,7 +125,7 @@ impl<I, T, E> fmt::Debug for Results<'_, I, T, E> {
 pub struct Streamed<O> {
     /// What the consumer returned.
     pub output: O,
-    /// Why the stream stopped before its input ended. `None` if it ended, or if the consumer wanted no more.
+    /// Why the stream stopped before its input ended. `None` if the input ended, or if the consumer returned early.
     pub stopped: Option<StopReason>,
     /// Items handed on that had a value.
     pub succeeded: usize,
@@ -147,7 +147,7 @@ impl<O> Streamed<O> {
         Streamed { output, stopped, succeeded, failed, first_failure, timeline, journal_error }
     }
 
-    /// The output, if the stream ran to the end of its input, or to where the consumer wanted no more: for `?`.
+    /// The output, if the stream ran until its input ended or the consumer returned: for `?`.
     ///
     /// # Errors
     ///
@@ -181,7 +181,7 @@ impl<O> Streamed<O> {
         ))
     }
 
-    /// What was wrong with the journal, where the stream stopped for that: [`StopReason::Journal`].
+    /// The error of the journal, if the stream stopped for it: [`StopReason::Journal`].
     ///
     /// ```
     /// # #[cfg(feature = "journal")] {
@@ -204,8 +204,8 @@ impl<O> Streamed<O> {
         self.journal_error.as_deref()
     }
 
-    /// What the stream did over time, if it was to [`record_timeline`](crate::Batch::record_timeline): every attempt at
-    /// every item, whether the item was handed on or not.
+    /// The timeline, if the stream had the step [`record_timeline`](crate::Batch::record_timeline): every attempt at every
+    /// item, also at items that were not handed on.
     ///
     /// ```
     /// use batch_executor::BatchExecutor;

@@ -5,7 +5,7 @@ use std::thread;
 
 use crate::error::ConfigError;
 
-/// The most workers that an executor accepts: items that run at once.
+/// The largest number of workers that an executor accepts.
 ///
 /// An executor starts at most 4,096 threads, whatever the number of its workers: far above what helps, and far below what breaks.
 /// A Linux process that asks for 16,000 threads can be aborted inside a thread that had already started, where no error can be
@@ -34,17 +34,17 @@ const DEFAULT_MAX: usize = 64;
 #[cfg(feature = "tokio")]
 const DEFAULT_MAX_IN_A_TASK: usize = 1024;
 
-/// How many items of a batch run at once.
+/// How many items of a batch run at the same time.
 ///
 /// The limit holds for each batch: a batch inside an item has its own. The calling thread is one of the workers, unless it
-/// has progress to report; then it leaves the work to others.
+/// has progress to report; then it leaves the work to other threads.
 ///
-/// | | runs at once | for |
+/// | | items at the same time | for |
 /// |---|---|---|
 /// | `Sequential` | 1, on the calling thread | the default; no threads, no surprises |
 /// | `Fixed(n)` | n | a number you know, such as a server's connection limit |
 /// | `auto()` | twice the CPUs, at most 32, at most the batch | work that computes and waits by turns |
-/// | `adaptive()` | between 1 and 64, found while the batch runs | work of which you know nothing |
+/// | `adaptive()` | between 1 and 64, found while the batch runs | work whose best number you do not know |
 ///
 /// ```
 /// use batch_executor::{AutoWorkers, BatchExecutor, Workers};
@@ -64,11 +64,11 @@ pub enum Workers {
     /// One after another, on the calling thread.
     #[default]
     Sequential,
-    /// So many at once. `Fixed(1)` is [`Sequential`](Workers::Sequential).
+    /// This many items at the same time. `Fixed(1)` is [`Sequential`](Workers::Sequential).
     Fixed(usize),
-    /// Worked out from the CPUs and the size of the batch.
+    /// Computed from the CPUs and the size of the batch.
     Auto(AutoWorkers),
-    /// Adjusted while the batch runs, by what is measured.
+    /// Adjusted by measurements while the batch runs.
     Adaptive(AdaptiveWorkers),
 }
 
@@ -204,7 +204,7 @@ impl AutoWorkers {
         AutoWorkers { cpus: None, per_cpu: 2, cap: 32 }
     }
 
-    /// Reckons with so many CPUs instead of looking them up.
+    /// Assumes this many CPUs instead of asking the system.
     #[must_use]
     pub const fn cpus(mut self, cpus: usize) -> Self {
         self.cpus = Some(cpus);
@@ -294,7 +294,7 @@ impl AdaptiveWorkers {
 
     /// Never more workers than this. Default 64; in an async batch, which starts no threads, 1,024.
     ///
-    /// Lower it where each item takes much memory, or where the other side expects fewer at once; raise it for work that waits
+    /// Lower it where each item takes much memory, or where the other side expects fewer at a time; raise it for work that waits
     /// long, on a server that is made for it. Each worker keeps up to three files open besides those of its items.
     /// [More about it](crate::guide::workers#the-most).
     #[must_use]

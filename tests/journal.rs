@@ -240,7 +240,7 @@ fn of_two_items_with_one_id_the_plan_says_so_and_so_does_a_batch_whose_plan_know
     };
     let (reason, partial) = stopped(executor.batch(["a", "b", "c", "b"]).journal(&journal).run(op));
     assert_eq!((reason, partial.skipped(), census.total()), (StopReason::Journal, 4, 0), "nothing has run");
-    let expected = r#"items 1 and 3 have the same id "b"; a journal needs one of its own for each"#;
+    let expected = r#"items 1 and 3 have the same id "b"; each item of a journal needs an id of its own"#;
     assert!(partial.journal_error().unwrap().ends_with(expected), "{partial:?}");
     let words = partial.into_result().unwrap_err().to_string();
     assert!(words.contains(expected), "{words}");
@@ -520,7 +520,7 @@ fn a_path_that_is_no_utf8_has_no_id() {
         let error = Plan::of([Path::new("fine"), odd]).unwrap_err();
         assert_eq!(
             error.to_string(),
-            "item 1 has no id that can be written: path contains invalid UTF-8 characters"
+            "the id of item 1 cannot be written as JSON: path contains invalid UTF-8 characters"
         );
     }
 }
@@ -639,7 +639,7 @@ fn what_cannot_be_in_a_journal_is_seen_when_it_is_merged() {
         (
             r#""id":2"#,
             r#""id":0"#,
-            "items 0 and 2 have the same id 0; a journal needs one of its own for each",
+            "items 0 and 2 have the same id 0; each item of a journal needs an id of its own",
         ),
     ] {
         fs::write(&path, text.replace(from, to)).unwrap();

@@ -414,7 +414,7 @@ fn a_journal_of_something_else_is_refused_with_words_and_is_as_it_was() {
 fn equal_ids_are_refused_by_a_journal() {
     let place = Place::new("equal", 3);
     let words = Plan::of(["a", "b", "a"]).unwrap_err().to_string();
-    assert_eq!(words, r#"items 0 and 2 have the same id "a"; a journal needs one of its own for each"#);
+    assert_eq!(words, r#"items 0 and 2 have the same id "a"; each item of a journal needs an id of its own"#);
     let journal = Journal::open(place.journal(), Plan::named("three")).unwrap();
     let (executor, ran) = (collecting(2), AtomicUsize::new(0));
     let count = |_: &&str| Ok::<_, String>(ran.fetch_add(1, Ordering::SeqCst));

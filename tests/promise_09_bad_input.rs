@@ -134,12 +134,15 @@ fn a_rate_of_nothing_is_refused() {
     assert_eq!(error.to_string(), "a rate limit of 0 permits would never let anything start");
     let error = RateLimit::new(1, Duration::ZERO).unwrap_err();
     assert_eq!(error, ConfigError::ZeroPeriod);
-    assert_eq!(error.to_string(), "the period of the rate limit has no length");
+    assert_eq!(error.to_string(), "the period of the rate limit is 0; it must be longer");
 
     let zero = "a rate limit of 0 permits would never let anything start";
     assert_eq!(panic_of(|| RateLimit::per_second(0)), zero);
     assert_eq!(panic_of(|| RateLimit::per_minute(0)), zero);
-    assert_eq!(panic_of(|| RateLimit::every(Duration::ZERO)), "the period of the rate limit has no length");
+    assert_eq!(
+        panic_of(|| RateLimit::every(Duration::ZERO)),
+        "the period of the rate limit is 0; it must be longer"
+    );
     assert_eq!(
         panic_of(|| RateLimit::per_second(1).burst(0)),
         "a burst of 0 permits would never let anything start"
@@ -205,7 +208,7 @@ fn a_stop_reason_says_which_item_or_how_many() {
     assert_eq!(text(StopReason::ItemFailed { index: 0 }), "item 0 failed");
     assert_eq!(text(StopReason::TooManyFailures { limit: 1 }), "stopped after 1 failure");
     assert_eq!(text(StopReason::TooManyFailures { limit: 12 }), "stopped after 12 failures");
-    assert_eq!(text(StopReason::OutOfMemory), "there is no memory for so many items");
+    assert_eq!(text(StopReason::OutOfMemory), "there is no memory for this number of items");
     assert_eq!(text(StopReason::Cancelled), "cancelled");
     assert_eq!(text(StopReason::DeadlineExceeded), "the deadline has passed");
     let mismatch = StopReason::LengthMismatch { tasks: 2, items: 3 };

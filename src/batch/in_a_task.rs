@@ -10,14 +10,14 @@ use super::Batch;
 /// Verbs of async code: feature `tokio`.
 ///
 /// A batch runs in the task that awaits it. Nothing is spawned, so items, operation and values may borrow from the caller and
-/// need not be `Send`. Where all of them are `Send`, the future is, and can be spawned. Dropping the future ends the batch, and
-/// drops what is in flight.
+/// need not be `Send`. Where all of them are `Send`, the future is `Send`, and can be spawned. Dropping the future ends the
+/// batch, and drops the items in flight.
 ///
 /// All steps work as on threads, and the [promises](crate::guide::promises) hold. What differs:
 ///
-/// - **[`workers`](Batch::workers) is how many items are in flight.** No thread is started for any of them, so thousands are no
-///   trouble. [Adaptive](crate::Workers::adaptive) workers go up to 1,024, unless a greatest number is set.
-/// - **A cancel and a deadline cut off what is in flight**, as [`Interrupted`](crate::ItemError::Interrupted).
+/// - **[`workers`](Batch::workers) is how many items are in flight.** None of them has a thread, so there may be thousands.
+///   [Adaptive](crate::Workers::adaptive) workers go up to 1,024, unless `max` is set.
+/// - **A cancel and a deadline cut off items in flight**, as [`Interrupted`](crate::ItemError::Interrupted).
 ///   [`item_timeout`](Batch::item_timeout) cuts off one attempt, as [`TimedOut`](crate::ItemError::TimedOut). The batch drops the
 ///   future where it awaits. A failure that stops the batch cuts off nothing: items that have started come to their end.
 /// - **The future of an operation runs on the task's thread.** One that computes for long, or blocks, holds up all others: give
@@ -33,8 +33,8 @@ impl<I, It, T, E> Batch<'_, It, T, E>
 where
     It: Iterator<Item = I>,
 {
-    /// Runs `op` on every item, as many at a time as there are [`workers`](Batch::workers), and returns what they came to, in
-    /// input order, as [`run`](Batch::run) does.
+    /// Runs `op` on every item, as many at a time as there are [`workers`](Batch::workers), and returns all outcomes in input
+    /// order, as [`run`](Batch::run) does.
     ///
     /// A future that is spawned on a runtime with several threads wants an `async move` closure. With `async`, which borrows what
     /// it captures, the compiler says "implementation of `Send` is not general enough".
@@ -70,7 +70,7 @@ where
         Box::pin(engine.run_in_task(items, settings, op)).await.unwrap_or_else(|panic| panic.resume())
     }
 
-    /// Like [`run_async`](Batch::run_async), with an operation that is told more than the item, as in
+    /// Like [`run_async`](Batch::run_async), whose operation gets more than the item, as in
     /// [`run_with`](Batch::run_with). [`worker`](ItemContext::worker) is a number below the number of items in flight.
     ///
     /// # Panics
@@ -106,8 +106,8 @@ where
 
     /// Runs `op` on items while `consume` takes what they come to, as [`stream`](Batch::stream) does, in one task.
     ///
-    /// `consume` may await whatever it likes, for as long as it likes: what is in flight goes on beside it, up to the
-    /// [`window`](Batch::window). When it returns, the batch drops what is still in flight.
+    /// `consume` may await anything, for any time: items in flight continue meanwhile, up to the
+    /// [`window`](Batch::window). When it returns, the batch drops the items that are still in flight.
     ///
     /// # Panics
     ///

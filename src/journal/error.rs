@@ -3,19 +3,21 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// Why a journal, or a plan for one, cannot be used. Nothing was run, and every whole line of the file is as it was.
+/// Why a journal, or a plan for one, cannot be used. No item ran, and every whole line of the file is unchanged.
 ///
 /// ```
 /// use batch_executor::Plan;
 ///
 /// let error = Plan::of(["a", "b", "a"]).unwrap_err();
-/// assert_eq!(error.to_string(), r#"items 0 and 2 have the same id "a"; a journal needs one of its own for each"#);
+/// assert_eq!(error.to_string(), r#"items 0 and 2 have the same id "a"; each item of a journal needs an id of its own"#);
 /// ```
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum JournalError {
     /// Two items have the same id.
-    #[error("items {first} and {second} have the same id {id}; a journal needs one of its own for each")]
+    #[error(
+        "items {first} and {second} have the same id {id}; each item of a journal needs an id of its own"
+    )]
     DuplicateId {
         /// The index of the first.
         first: usize,
@@ -25,7 +27,7 @@ pub enum JournalError {
         id: String,
     },
     /// An item cannot be written as JSON.
-    #[error("item {index} has no id that can be written: {problem}")]
+    #[error("the id of item {index} cannot be written as JSON: {problem}")]
     Id {
         /// The item's index.
         index: usize,
@@ -37,19 +39,19 @@ pub enum JournalError {
     Io {
         /// The file.
         path: PathBuf,
-        /// What was to be done with it.
+        /// The attempted action.
         what: &'static str,
-        /// Why not.
+        /// The error of the system.
         error: io::Error,
     },
-    /// Another process, or this one, has it open. On Windows that may also be a program that only reads it, and lets no other write
-    /// meanwhile.
+    /// Another process, or this one, has the file open. On Windows this may also be a program that only reads it, and lets no other
+    /// program write.
     #[error("journal {}: another run has it open", .path.display())]
     InUse {
         /// The file.
         path: PathBuf,
     },
-    /// It is a journal, but of another version, plan or shard; or it is none.
+    /// The file is a journal of another version, plan or shard, or not a journal.
     #[error("journal {}: {problem}", .path.display())]
     Other {
         /// The file.
@@ -57,7 +59,7 @@ pub enum JournalError {
         /// How it differs.
         problem: String,
     },
-    /// A line is not what was once written, and more than a crash would leave behind. Or it is asked for as a value or an id of another type
+    /// A line was changed after it was written, in a way that no crash explains. Or the program reads its value or id as another type
     /// than it was written as.
     #[error("journal {}: line {line} is damaged: {problem}", .path.display())]
     Damaged {

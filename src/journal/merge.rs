@@ -17,15 +17,15 @@ use super::notebook::{Journal, recorded_panic};
 use super::plan::Ids;
 use super::recovery::{Contents, Tail};
 
-/// What [`Journal::merge`] makes of the journals of all shards.
+/// The result of [`Journal::merge`]: the outcomes in the journals of all shards.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Merged<I, T> {
-    /// All items that are in a journal, in the order of their indices, with what they came to. Errors are their texts; a panic is
+    /// All items that are in a journal, in the order of their indices, with their outcomes. Errors are their texts; a panic is
     /// [`ItemError::FailedEarlier`].
     pub result: BatchResult<I, T, String>,
-    /// The indices of items that are in none, in order: of shards that are missing, or have not come so far. With a
-    /// [named plan](crate::Plan::named) the number of items is not known, so those behind the last that was recorded are not among them.
+    /// The indices of items that are in no journal, in order: of shards that are missing or have not ended. With a
+    /// [named plan](crate::Plan::named) the number of items is unknown, so items behind the last recorded one are not listed.
     pub missing: Vec<usize>,
 }
 
@@ -42,16 +42,16 @@ struct Found<I, T> {
 type FoundByIndex<I, T> = BTreeMap<usize, Found<I, T>>;
 
 impl Journal {
-    /// The outcomes of all shards of a run, from their journals, in the order of the items. Of several lines for one item, be it
-    /// that a shard was run twice, the one that was written last counts.
+    /// The outcomes of all shards of a run, from their journals, in the order of the items. If an item
+    /// has several lines, as when a shard ran twice, the one that was written last counts.
     ///
-    /// Journals are only read, and need not be whole: what is torn at the end is left out. All is in memory.
+    /// Only reads the journals. A torn last line is left out. All outcomes are in memory.
     ///
     /// # Errors
     ///
-    /// [`JournalError`], if a file cannot be read, is damaged further up, or belongs to another run than the first: other items, or another
-    /// number of shards. Also if an id or a value in it is no `I` or `T`, or two items have the same id; and if 16 million
-    /// items would be missing and 64 times as many as are recorded, since then a number in a file is wrong.
+    /// [`JournalError`], if a file cannot be read, has a damaged line, or belongs to another run than the first: other items, or another
+    /// number of shards. Also if an id or a value cannot be read as `I` or `T`, or two items have the same id. Also if more than 16
+    /// million items would be missing, and more than 64 times the recorded ones: then a number in a file is wrong.
     ///
     /// ```
     /// use batch_executor::{BatchExecutor, Journal, Plan, Shard};

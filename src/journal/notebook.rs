@@ -1,4 +1,4 @@
-//! A journal: a plan, and what its file has of each item.
+//! A journal: a plan, and the outcomes that its file has.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -22,25 +22,25 @@ use super::plan::{Ids, Items, Plan};
 use super::recovery::{Contents, Entry, Tail};
 use super::writer::Writer;
 
-/// What has become of the items of a run, in a file: a line of JSON for each item that is decided. A run that is started again with
-/// the same file runs only what is not there as done. Given to [`Batch::journal`](crate::Batch::journal).
+/// The outcomes of a run in a file: a line of JSON for each decided item. A later run with the same file runs only items that are
+/// not in it as done. For [`Batch::journal`](crate::Batch::journal).
 ///
-/// Items that failed are run again, unless [`retry_failed`](Journal::retry_failed) says otherwise; those that got no permit always are.
+/// Failed items run again, unless [`retry_failed`](Journal::retry_failed) says otherwise. Items that got no permit always run again.
 ///
 /// # What a crash can lose
 ///
-/// A line is written as soon as its item is decided, and synced to the disk together with others: by default when 100 have come
-/// together, or with the first line a second after the last time, and when the batch ends. So a process that is killed loses nothing
-/// that was decided; a machine that loses its power loses what was decided since the last sync, and that is done again. What is
-/// synced is never done again. What a run that was killed has left is synced when the journal is opened. If a write or a sync
-/// fails, the batch stops with [`StopReason::Journal`](crate::StopReason::Journal), and the journal is not written to again: after
-/// a failed sync nobody knows what is on the disk.
+/// A line is written when its item is decided, and synced to the disk together with others: by default after 100 lines, or with the
+/// first line a second after the last sync, and when the batch ends. So a killed process loses no decided item. A machine that loses
+/// its power loses the items since the last sync, and a later run does them again; it never repeats a synced item. Opening a journal
+/// syncs the lines that a killed run has left. If a write or a sync fails, the batch stops with
+/// [`StopReason::Journal`](crate::StopReason::Journal), and writes nothing more: after a failed sync, the contents of the disk are
+/// unknown.
 ///
 /// # The file
 ///
-/// The first line has the version of the format, the plan and the shard; a file that was begun with others is refused. A last
-/// line that is torn is cut off before anything is written; damage further up is refused with the number of the line. The file
-/// is locked while the journal is open; other programs may read it, and [`merge`](Journal::merge) it.
+/// The first line has the version of the format, the plan and the shard; a file with others is refused. A torn last line is cut
+/// off before the first write. A damaged line before it is an error with the number of the line. The file is locked while the
+/// journal is open; other programs may read it, and [`merge`](Journal::merge) it.
 ///
 /// ```
 /// use batch_executor::{BatchExecutor, Journal, Plan};
@@ -76,8 +76,8 @@ impl Journal {
     ///
     /// # Errors
     ///
-    /// [`JournalError`]: for a file that cannot be opened or locked, that is no journal, or is one of another plan, shard or version, or
-    /// is damaged. The file is then as it was. If the disk fails while a torn line is cut off, all whole lines are as they were.
+    /// [`JournalError`]: the file cannot be opened or locked, is not a journal, belongs to another plan, shard or version, or is
+    /// damaged. The file is then unchanged. If the disk fails while a torn line is cut off, all whole lines are unchanged.
     pub fn open(path: impl AsRef<Path>, plan: Plan) -> Result<Self, JournalError> {
         let path = path.as_ref();
         plan.check_name().map_err(|problem| JournalError::other(path, problem))?;
@@ -92,8 +92,8 @@ impl Journal {
         Ok(Journal { plan, retries_failed: true, entries, writer, is_kept: AtomicBool::new(false) })
     }
 
-    /// Whether items that failed or panicked in an earlier run are run again; `true` unless set. If not, their outcome is
-    /// [`ItemError::FailedEarlier`], and they count as failures: an executor that stops on the first one stops there again.
+    /// Whether items that failed or panicked in an earlier run run again; `true` by default. If not, their outcome is
+    /// [`ItemError::FailedEarlier`], and they count as failures: a batch that stops on the first failure stops there again.
     ///
     /// ```
     /// use batch_executor::{BatchExecutor, Journal, Plan};
@@ -120,8 +120,8 @@ impl Journal {
         self
     }
 
-    /// Lines are synced when so many have come together; 100 unless set. With 1, each item is synced before its worker goes on to the
-    /// next, and workers that wait for that have one sync for all.
+    /// Syncs the file after every `lines` lines; 100 by default. With 1, each item is synced before its worker takes the next, and
+    /// workers that wait for a sync share it.
     ///
     /// # Panics
     ///
@@ -144,19 +144,19 @@ impl Journal {
     /// ```
     #[must_use]
     pub fn sync_every(mut self, lines: usize) -> Self {
-        assert!(lines > 0, "lines cannot be synced when 0 have come together");
+        assert!(lines > 0, "sync_every(0): the number of lines must be at least 1");
         self.writer.rule.lines = lines;
         self
     }
 
-    /// Lines are synced with the first one so long after the last time, however few they are; a second unless set.
+    /// Syncs the file with the first line that comes this long after the last sync; a second by default.
     #[must_use]
     pub fn sync_interval(mut self, interval: Duration) -> Self {
         self.writer.set_interval(interval);
         self
     }
 
-    /// How many items in the file have a value, also such as the batch at hand may no longer have (with a [named plan](Plan::named)).
+    /// How many items in the file have a value. With a [named plan](Plan::named), the batch may lack some of them.
     #[must_use]
     pub fn done(&self) -> usize {
         self.entries.lock().values().filter(|entry| entry.has_value).count()

@@ -17,8 +17,8 @@ use super::line::Header;
 /// A name is in the first line of the file, which is read whole.
 const LONGEST_NAME: usize = 512;
 
-/// What a run is to do: a fingerprint of its items, and which shard of them it takes. A [`Journal`](crate::Journal) that was
-/// begun with one plan is refused with another.
+/// The work of a run: a fingerprint of its items, and the shard of them that it takes. A [`Journal`](crate::Journal) refuses a
+/// plan that differs from the one in its file.
 ///
 /// ```
 /// use batch_executor::{Plan, Shard};
@@ -52,13 +52,13 @@ pub(super) enum Items {
 }
 
 impl Plan {
-    /// The plan to run these items, in this order; their ids are what they are as JSON. All items, also those of other shards.
+    /// The plan to run these items, in this order. Their ids are the items as JSON. Give it all items, also those of other shards.
     ///
-    /// The keys of maps are sorted first, since those of a `HashMap` come in another order in each run. The elements of a
-    /// list stay in their order, which is data, and so do those of a set: nothing in JSON tells the two apart. Take a
-    /// `BTreeSet`, or [`Plan::named`].
+    /// The keys of maps are sorted first, since a `HashMap` has another order in each run. The elements of a list keep their
+    /// order, which is data, and so do those of a set, since JSON does not distinguish the two. Use a `BTreeSet`, or
+    /// [`Plan::named`].
     ///
-    /// Takes 8 bytes an item for as long as there is the journal, and some 50 until this returns.
+    /// Takes 8 bytes an item as long as the journal exists, and some 50 until this call returns.
     ///
     /// # Errors
     ///
@@ -81,13 +81,13 @@ impl Plan {
         Ok(Plan { items, shard: Shard::default() })
     }
 
-    /// A plan whose items are not looked at: the name stands for them. For items that are not known before they come, as in an endless
-    /// stream, and for a list that grows at its end from run to run. Works with `run` and with `stream`.
+    /// A plan that knows a name instead of items: for items that are unknown before they come, as in an endless stream, and for a list
+    /// that grows at its end from run to run. Works with `run` and with `stream`.
     ///
-    /// That an item has the id that was recorded at its index, and that no two have the same, is seen as they come (in a stream, for some
-    /// 50 bytes in memory each). What only a list of all items could tell is not seen: that some are missing at the end, in a batch or in
-    /// [`Merged::missing`](crate::Merged::missing), and that a shard was given all items instead of [its own](Shard::select).
-    /// Ids that differ only in the order of the elements of a list are those of the same item, since they may be sets.
+    /// The batch checks each item as it comes: whether its id is the one that was recorded at its index, and whether another item has
+    /// it (in a stream, for some 50 bytes in memory each). It cannot notice that items are missing at the end, in a batch or in
+    /// [`Merged::missing`](crate::Merged::missing), or that a shard got all items instead of [its own](Shard::select). Two ids that
+    /// differ only in the order of the elements of a list count as the same, since the lists may be sets.
     ///
     /// A name has at most 512 bytes: [`Journal::open`](crate::Journal::open) refuses a longer one.
     ///

@@ -19,8 +19,8 @@ const SCRIPT: &str = include_str!("page.js");
 const VERSION: u32 = 1;
 
 impl Timeline {
-    /// Writes a page to look at, in one file: the attempts on a line for each worker, the number of workers at work and the rate over
-    /// time, the slowest and the failed attempts, the statistics. It needs no network, and works where it lies.
+    /// Writes a page for the browser, in one file: the attempts on a line for each worker, the number of workers at work and the rate over
+    /// time, the slowest and the failed attempts, the statistics. It needs no network and no other file.
     ///
     /// About 40 bytes for each span, and its id. Writes in small pieces through a buffer of its own.
     ///

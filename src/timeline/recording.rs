@@ -12,13 +12,13 @@ use super::density::{Bucket, Density};
 use super::span::{Ending, Span, nanos};
 use super::track::{EXTREMES, Level, Recorded, Totals};
 
-/// What a batch did over time: each attempt at each item, on which worker, and what it waited for. Of a batch that
-/// was to [`record_timeline`](crate::Batch::record_timeline).
+/// What a batch did over time: each attempt at each item, on which worker, and what it waited for. The batch needs the step
+/// [`record_timeline`](crate::Batch::record_timeline).
 ///
-/// Memory is bounded: of more attempts than [`timeline_spans`](crate::Batch::timeline_spans) (100,000 unless set) a uniform
-/// sample of the items is kept, each with all its attempts, and beside it the 100 that ran longest and the 100 that
-/// failed first. [`is_complete`](Timeline::is_complete) says whether that happened. Counts, maxima and
-/// [`intervals`](Timeline::intervals) are of all attempts either way.
+/// Memory is bounded. Beyond [`timeline_spans`](crate::Batch::timeline_spans) attempts (100,000 by default) the timeline keeps a
+/// uniform sample of the items, each with all its attempts, and beside it the 100 attempts that ran longest and the 100 that
+/// failed first. [`is_complete`](Timeline::is_complete) is then `false`. Counts, maxima and
+/// [`intervals`](Timeline::intervals) include all attempts either way.
 ///
 /// ```
 /// use batch_executor::{BatchExecutor, RateLimit};
@@ -72,16 +72,16 @@ pub struct Interval {
     /// When it began, since the batch did.
     #[cfg_attr(feature = "serde", serde(rename = "start_seconds", serialize_with = "as_seconds"))]
     pub start: Duration,
-    /// How long it is. All intervals of a timeline are equally long, but for the last, which is from half as long to one and a half times.
+    /// The length of the interval. All intervals of a timeline are equally long, except the last, which has 0.5 to 1.5 times this length.
     #[cfg_attr(feature = "serde", serde(rename = "length_seconds", serialize_with = "as_seconds"))]
     pub length: Duration,
     /// How many workers ran an operation, on average over the interval.
     pub busy_workers: f64,
     /// How many items waited for a limit, on average. They hold no worker.
     pub waiting_items: f64,
-    /// Items that were decided in it, per second.
+    /// Items that were decided in the interval, per second.
     pub rate: f64,
-    /// Of the items that were decided in it, those without a value.
+    /// Items that were decided in the interval and have no value.
     pub failed: usize,
 }
 
@@ -128,8 +128,8 @@ impl Timeline {
         self.level == Level::ALL
     }
 
-    /// Those of the kept attempts that are a uniform sample of all: all of them, if the timeline is complete. The others are
-    /// there because they took long, or failed.
+    /// The kept attempts that are a uniform sample of all: all of them, if the timeline is complete. The other kept attempts
+    /// took long, or failed.
     pub fn sample(&self) -> impl Iterator<Item = &Span> {
         self.spans.iter().filter(|span| span.is_sampled)
     }
@@ -146,8 +146,8 @@ impl Timeline {
         self.elapsed
     }
 
-    /// How many workers there might be: since when, how many. One entry, unless the number was adaptive. Of more than 4,096
-    /// changes, some are left out.
+    /// The limit for the number of workers over time: since when, and how many. One entry, unless the number changed. Beyond
+    /// 4,096 changes, some are left out.
     #[must_use]
     pub fn limits(&self) -> &[(Duration, usize)] {
         &self.limits
@@ -179,7 +179,7 @@ impl Timeline {
         positions
     }
 
-    /// What went on over time, in up to 512 equal parts of it: of all attempts, also where the spans are a sample.
+    /// The batch over time, in up to 512 equal parts. They include all attempts, also where the spans are a sample.
     ///
     /// ```
     /// # let executor = batch_executor::BatchExecutor::new();

@@ -26,11 +26,11 @@ pub enum Ending {
     Succeeded,
     /// The operation returned an error, and the item was not tried again.
     Failed,
-    /// The operation, or what makes the worker's state, panicked.
+    /// The operation, or the `init` of the worker's state, panicked.
     Panicked,
     /// The rate limiter gave no permit, or panicked; the operation did not run.
     Refused,
-    /// The operation returned an error, and the item was put back to be tried again.
+    /// The operation returned an error, and the item waited for another attempt.
     Retried,
 }
 

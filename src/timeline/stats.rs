@@ -58,7 +58,7 @@ pub struct TimelineStats {
     /// How long the batch took.
     #[cfg_attr(feature = "serde", serde(rename = "elapsed_seconds", serialize_with = "as_seconds"))]
     pub elapsed: Duration,
-    /// The most workers that were there at once, those that waited for an item or a permit among them.
+    /// The largest number of workers at one time, waiting ones included.
     pub workers: usize,
     /// Items decided per second, over the whole time. 0 if no time has passed.
     pub throughput: f64,

@@ -277,7 +277,8 @@ fn assert_out_of_memory<I, T>(result: BatchResult<I, T, String>) -> usize {
     let items = partial.items().len();
     assert_eq!((partial.total(), partial.skipped()), (items, items));
     let error = partial.into_result().map(drop).expect_err("it stopped");
-    let words = format!("there is no memory for so many items (0 of {items} succeeded, {items} skipped");
+    let words =
+        format!("there is no memory for this number of items (0 of {items} succeeded, {items} skipped");
     assert!(error.to_string().starts_with(&words), "{error}");
     items
 }
