@@ -1,4 +1,4 @@
-//! A hand on batches that run: pause, resume, cancel, another number of workers, and what goes on.
+//! Control of running batches: pause, resume, cancel, another number of workers, a snapshot.
 
 use std::fmt;
 use std::sync::Arc;
@@ -101,13 +101,13 @@ impl Control {
         Self::default()
     }
 
-    /// Nothing starts from now on; what runs goes on. An item that waits for its next attempt or for a limit goes on waiting.
-    /// A deadline goes on, too. Further calls have no effect.
+    /// Pauses the batches: no item starts, and operations that run continue. Items keep their waits for the next attempt or for
+    /// a limit, and deadlines stay as they are. Further calls have no effect.
     pub fn pause(&self) {
         self.hold(true);
     }
 
-    /// The end of a [`pause`](Control::pause).
+    /// Ends a [`pause`](Control::pause).
     pub fn resume(&self) {
         self.hold(false);
     }
@@ -128,12 +128,12 @@ impl Control {
         self.shared.token.cancel();
     }
 
-    /// Lets this many items run at once from now on, in each of the batches. What runs goes on, so a smaller number holds when
-    /// enough items have ended. [Adaptive](crate::Workers::adaptive) batches adapt no longer.
+    /// Sets how many items run at the same time in each of the batches. Operations that run continue, so a smaller number holds
+    /// when enough of them have ended. [Adaptive](crate::Workers::adaptive) batches adapt no longer.
     ///
     /// # Panics
     ///
-    /// If `workers` is 0 or above [`MAX_WORKERS`]. To have nothing start, [`pause`](Control::pause).
+    /// If `workers` is 0 or above [`MAX_WORKERS`]. To start no items, use [`pause`](Control::pause).
     #[track_caller]
     pub fn set_workers(&self, workers: usize) {
         assert!(workers > 0, "a batch with 0 workers would never end: pause it instead");
@@ -148,7 +148,7 @@ impl Control {
         }
     }
 
-    /// How far the batches are, and which items run, since when.
+    /// The progress of the batches, and the items that run, with the time since their start.
     ///
     /// ```
     /// use batch_executor::{BatchExecutor, Control};

@@ -11,7 +11,7 @@ use crate::rate_limit::RateLimiter;
 use crate::sync::Mutex;
 use crate::sync::atomic::{AtomicUsize, Ordering};
 
-/// Something scarce that items need before they start: permits of a rate, or slots that they hold while they run.
+/// A limit for items: permits of a rate, which they need before they start, or slots, which they hold while they run.
 ///
 /// A batch may have any number of limits, and an item starts when it has what it needs of all of them. An item that
 /// waits holds no worker, no slot, and no permit of another limit: items that may run go first. Among items that wait
@@ -83,7 +83,7 @@ impl<'a, I> Limit<'a, I> {
     ///
     /// A number is for this batch alone. A [`Concurrency`] is for all batches that have a clone of it.
     ///
-    /// An item that costs more than all slots there are runs when it is alone.
+    /// An item that costs more than all slots runs when no other item holds one.
     ///
     /// # Panics
     ///
@@ -109,10 +109,10 @@ impl<'a, I> Limit<'a, I> {
 
     /// A limit for each key: `limit` makes it when an item is the first with its key. Items of other keys do not wait for it.
     ///
-    /// A limit whose key no item needs any more, and of which nothing is in use, is dropped, so `limit` may be called again for a
-    /// key that comes back.
+    /// The batch drops the limit of a key that no item needs and that is not in use, so it may call `limit` again for a key that
+    /// comes back.
     ///
-    /// Both functions are called by workers, one call at a time. If one panics, that is the item's outcome.
+    /// Workers call both functions, one call at a time. A panic of either is the outcome of the item.
     ///
     /// ```
     /// use batch_executor::{BatchExecutor, Limit};
@@ -142,19 +142,19 @@ impl<'a, I> Limit<'a, I> {
 
     /// How many permits, or slots, an item takes. Default 1; 0 takes none, and does not wait.
     ///
-    /// On a limit by key it holds for the limits of all keys that say nothing themselves. It is asked before each attempt. If it
-    /// panics, that is the item's outcome.
+    /// On a limit by key it holds for the limits of all keys that have no cost of their own. The batch calls `cost` before each
+    /// attempt. Its panic is the outcome of the item.
     #[must_use]
     pub fn cost(mut self, cost: impl Fn(&I) -> u64 + Send + Sync + 'a) -> Self {
         self.cost = Some(Box::new(cost));
         self
     }
 
-    /// What a timeline calls the limit, in [`Span::waited_for`](crate::Span::waited_for) and in what it
-    /// writes. Default: `rate` or `at_once`.
+    /// The name of the limit in a timeline: in [`Span::waited_for`](crate::Span::waited_for), in its page
+    /// and in its trace. Default: `rate` or `at_once`.
     ///
-    /// On a limit by key it holds for the limits of all keys that have no name of their own. A name is
-    /// looked up only where a timeline is recorded, and where an item has waited.
+    /// On a limit by key it holds for the limits of all keys that have no name of their own. The batch
+    /// looks the name up only if it records a timeline, and only when an item has waited.
     ///
     /// ```
     /// use batch_executor::{BatchExecutor, Limit, RateLimit, TestClock};
@@ -367,9 +367,9 @@ impl<'a> MakeMeter<'a> for Named<'_, 'a> {
     }
 }
 
-/// Slots that batches share: no more than this many are in use at once, in all batches that have a clone of it.
+/// Slots that batches share: all batches that have a clone of it use no more than this many at the same time.
 ///
-/// No batch waits behind another one: slots that are free go to the batch that asks first. So a batch inside an item's operation may
+/// No batch waits behind another one: free slots go to the batch that asks first. So a batch inside an item's operation may
 /// use the same slots, as long as one is left.
 ///
 /// ```
@@ -409,7 +409,7 @@ impl Concurrency {
     ///
     /// # Panics
     ///
-    /// If `slots` is 0: nothing that needs one would ever start.
+    /// If `slots` is 0: no item that needs one would ever start.
     #[must_use]
     #[track_caller]
     pub fn new(slots: u64) -> Self {
@@ -418,8 +418,8 @@ impl Concurrency {
         Concurrency { shared: Arc::new(Shared { slots, listeners: Listeners::default() }) }
     }
 
-    /// Changes the number of slots, also while batches use them. What runs goes on, so more may be in use than there are until that
-    /// ends. With 0, nothing that needs a slot starts until there are more.
+    /// Changes the number of slots, also while batches use them. Items that run keep theirs, so for a while more may be in use than
+    /// this number. With 0, no item that needs a slot starts until there are more.
     pub fn set(&self, slots: u64) {
         self.shared.slots.lock().limit = slots;
         self.shared.listeners.tell(false);

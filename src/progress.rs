@@ -1,15 +1,14 @@
-//! How far a batch is: what `on_progress` and `on_tick` are told.
+//! The progress of a batch, as `on_progress` and `on_tick` get it.
 
 use std::time::Duration;
 
 use crate::counts::Counts;
 
-/// How far a batch is.
+/// The progress of a batch.
 ///
 /// `completed == succeeded + failed`. In calls of [`on_progress`](crate::Batch::on_progress) it is
-/// one more than in the call before. What goes on at the moment (`running`, `waiting`, `retries`,
-/// `workers`, `paused_for`) is that of the time of the call; where several calls are made together,
-/// the same for all of them.
+/// one more than in the call before. `running`, `waiting`, `retries`, `workers` and `paused_for` are
+/// those of the time of the call; several calls that are made together have the same.
 ///
 /// ```
 /// use batch_executor::BatchExecutor;
@@ -36,23 +35,22 @@ pub struct Progress {
     /// [`size_hint`](Iterator::size_hint) is exact, or when it has ended; in a batch that grows, when no running item can
     /// push more.
     pub total_hint: Option<usize>,
-    /// Those of the completed that have a value.
+    /// Completed items that have a value.
     pub succeeded: usize,
-    /// Those of the completed that failed, panicked or got no permit.
+    /// Completed items that failed, panicked or got no permit.
     pub failed: usize,
     /// Items that workers run now.
     pub running: usize,
-    /// Items that wait now: for their next attempt, or, when a worker has taken them up, for what
-    /// they lack of a [limit](crate::Limit). They hold no worker.
+    /// Items that wait now: for their next attempt, or, after a worker has taken them up, for a
+    /// [limit](crate::Limit). They hold no worker.
     pub waiting: usize,
-    /// Retries so far: how many attempts were not the first at their item. Those that have failed
-    /// again count, too.
+    /// Retries so far: attempts that were not the first at their item, also those that failed again.
     pub retries: usize,
-    /// Those of the completed that a journal has from an earlier run. They count neither in
+    /// Completed items that a journal has from an earlier run. They count neither in
     /// [`rate`](Progress::rate) nor in [`eta`](Progress::eta).
     pub recorded: usize,
-    /// How many items may run at once now: the number of workers, or what
-    /// [adaptive](crate::Workers::adaptive) ones have come to.
+    /// How many items may run at the same time now: the number of workers, which changes if they are
+    /// [adaptive](crate::Workers::adaptive).
     pub workers: usize,
     /// Time since the batch began. Completions that are reported together carry the same time.
     #[cfg_attr(
@@ -60,8 +58,8 @@ pub struct Progress {
         serde(rename = "elapsed_seconds", serialize_with = "crate::seconds::as_seconds")
     )]
     pub elapsed: Duration,
-    /// How long nothing starts yet, since an error has asked for
-    /// [`PauseAll`](crate::RetryDecision::PauseAll). None where nothing is held back.
+    /// The rest of a pause that an error has asked for with
+    /// [`PauseAll`](crate::RetryDecision::PauseAll). `None` outside of such pauses.
     #[cfg_attr(
         feature = "serde",
         serde(rename = "paused_for_seconds", serialize_with = "crate::seconds::as_seconds_if_any")
@@ -167,9 +165,9 @@ impl Progress {
         Progress { elapsed: self.elapsed.saturating_add(time), paused_for: left, ..*self }
     }
 
-    /// Items completed per second, on average since the batch began. 0 until time has passed, or
-    /// while every item was [`recorded`](Progress::recorded): those are not counted, and neither is
-    /// the time in which nothing else was looked up.
+    /// Items completed per second, on average since the batch began. [Recorded](Progress::recorded)
+    /// items do not count, nor does the time in which the batch looked up only such items. 0 until
+    /// another item is completed and time has passed.
     ///
     /// ```
     /// use batch_executor::BatchExecutor;
@@ -191,10 +189,10 @@ impl Progress {
         if time.is_zero() { 0.0 } else { completed as f64 / time.as_secs_f64() }
     }
 
-    /// The time that the rest takes if it goes on at [`rate`](Progress::rate). Items of which a
-    /// journal has a value are not taken for a part of that rest, in a batch; a stream meets them
-    /// one by one. `None` while there is no rate, where the time is too long for a [`Duration`], or
-    /// while it is not known how many items there are.
+    /// The time that the remaining items take at this [`rate`](Progress::rate). In a batch, items
+    /// that a journal has do not count as remaining; a stream cannot know them beforehand. `None`
+    /// while there is no rate, while the number of items is unknown, or if the time is too long for a
+    /// [`Duration`].
     ///
     /// ```
     /// use std::time::Duration;
