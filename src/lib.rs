@@ -1,5 +1,5 @@
-//! Runs many operations. It limits how many run at once and how many start in a second, reports progress, and returns every
-//! outcome in input order.
+//! Runs many operations. It limits how many run at the same time and how many start in a second, reports progress, and returns
+//! every outcome in input order.
 //!
 //! ```
 //! use batch_executor::{BatchExecutor, RateLimit, Workers};
@@ -27,46 +27,48 @@
 //!
 //! | what you want | it is |
 //! |---|---|
-//! | settings for many batches | [`BatchExecutor`] and its [builder](BatchExecutorBuilder): [`Workers`], how many at once; [`RateLimit`] and [`RateLimiter`], how fast |
+//! | settings for many batches | [`BatchExecutor`] and its [builder](BatchExecutorBuilder): [`Workers`], how many at a time; [`RateLimit`] and [`RateLimiter`], how fast |
 //! | to run a batch | [`Batch`]: [`run`](Batch::run), [`run_with`](Batch::run_with), [`run_tasks`](Batch::run_tasks) |
 //! | items that make more items | [`run_growing`](Batch::run_growing): [`More`] |
 //! | to run a batch in async code | `run_async`, `run_async_with`, `stream_async`: `guide::asynchronous` (feature `tokio`) |
-//! | input without end, outcomes one by one | [`stream`](Batch::stream), [`stream_with`](Batch::stream_with): [`Results`], [`Streamed`] |
-//! | to know how far it is | [`on_progress`](Batch::on_progress), [`on_tick`](Batch::on_tick): [`Progress`] |
+//! | endless input, outcomes one by one | [`stream`](Batch::stream), [`stream_with`](Batch::stream_with): [`Results`], [`Streamed`] |
+//! | to see its progress | [`on_progress`](Batch::on_progress), [`on_tick`](Batch::on_tick): [`Progress`] |
 //! | to stop it | [`cancel_on`](Batch::cancel_on) a [`CancelToken`], [`timeout`](Batch::timeout), [`deadline`](Batch::deadline) |
 //! | to pause it, change its workers, see what runs | [`control`](Batch::control): [`Control`], [`Snapshot`] |
 //! | limits for tokens, hosts, memory | [`limit`](Batch::limit): [`Limit`], [`Concurrency`] |
-//! | an end for what hangs | [`item_timeout`](Batch::item_timeout) |
+//! | an end for operations that hang | [`item_timeout`](Batch::item_timeout) |
 //! | to try items again | [`retry`](Batch::retry): [`Retry`], [`RetryDecision`] |
 //! | a connection or a buffer for each worker | [`run_init`](Batch::run_init), [`try_run_init`](Batch::try_run_init), [`stream_init`](Batch::stream_init): [`ItemContext`] |
-//! | what came out | [`BatchResult`], [`Outcome`], [`Failure`], [`ItemError`]; why it stopped: [`StopReason`]; for `?`: [`BatchError`] |
+//! | the outcomes | [`BatchResult`], [`Outcome`], [`Failure`], [`ItemError`]; why it stopped: [`StopReason`]; for `?`: [`BatchError`] |
 //! | to see where the time went | [`record_timeline`](Batch::record_timeline): [`Timeline`] |
 //! | to resume a run that died | `journal`: `Journal`, `Plan` (feature `journal`) |
 //! | many machines | [`Shard`], [`RateLimit::split`] |
 //!
-//! The [guide] is a short book, a page for each topic: [recipes](guide::recipes), [how many workers](guide::workers),
-//! [errors and stopping](guide::errors), [limits](guide::limits), [retries](guide::retries), [streams](guide::streams), [work that grows](guide::growing), [timelines](guide::timelines),
-//! `guide::resuming`, [many machines](guide::machines), [costs](guide::costs), [platforms](guide::platforms),
-//! [promises](guide::promises), [design](guide::design), [coming from elsewhere](guide::migration).
+//! The [guide] is a short book, a page for each topic: [choosing a verb](guide::choosing), [workers](guide::workers),
+//! [errors and stopping](guide::errors), [retries](guide::retries), [limits](guide::limits), `guide::asynchronous`,
+//! [streams](guide::streams), [growing work](guide::growing), [progress and control](guide::progress),
+//! [timelines](guide::timelines), `guide::resuming`, [many machines](guide::machines), [testing](guide::testing),
+//! [recipes](guide::recipes), [costs](guide::costs), [platforms](guide::platforms), [promises](guide::promises),
+//! [design](guide::design), [coming from elsewhere](guide::migration).
 //!
 //! # What holds
 //!
-//! Outcome k belongs to item k. Any number of workers returns what one returns; of a batch that stopped, that is the failure
-//! with the lowest index and everything below it. A panic is an outcome of its item. A batch may be started inside an item's operation, on the
-//! same executor, at any depth. When the system refuses a thread, the batch runs on those there are. `run` returns when
-//! nothing of the batch is running any more, which is why items, operation and values may borrow from the caller.
+//! Outcome k belongs to item k. Any number of workers returns what one returns; for a stopped batch, that is the failure with the
+//! lowest index and everything below it. A panic is the outcome of its item. An operation may run another batch, on the same
+//! executor, at any depth. When the system refuses a thread, the batch runs on the threads that it has. `run` returns when none of
+//! its operations runs any more, so items, operation and values may borrow from the caller.
 //!
-//! What ends a process ends it here too, and takes the outcomes with it: an item that overflows its stack, an allocation that
-//! fails, a panic in a destructor during a panic, any panic in a program built with `panic = "abort"`.
+//! These end the process, and the outcomes are lost: an item that overflows its stack, an allocation that fails, a panic in a
+//! destructor during a panic, any panic in a program built with `panic = "abort"`.
 //!
 //! [What else it promises, and how that is tested](guide::promises).
 //!
 //! # Features
 //!
-//! None is on unless it is asked for.
+//! None is on by default.
 //!
-//! - `cpu-time`: CPU times of threads, for [`AdaptiveWorkers`]. On macOS and Windows switch it on if you use those: without it
-//!   no CPU time is known there. [More about it](guide::workers).
+//! - `cpu-time`: CPU times of threads, for [`AdaptiveWorkers`]. Switch it on if you use those on macOS or Windows, where they
+//!   have no CPU times otherwise. [More about it](guide::workers).
 //! - `indicatif`: `.progress_bar()`, a step that draws a progress bar, and `.progress_bar_on(bar)`
 //!   for one of your own.
 //! - `serde`: `Serialize` for [`BatchResult`] and everything in it, [`BatchError`], [`StopReason`], [`Progress`], [`Streamed`],
