@@ -77,6 +77,7 @@ fn links_lead_to_files_on_a_code_host_and_to_items_in_rustdoc() {
     let (mut used, mut seen) = (BTreeMap::new(), 0);
     for (path, text) in pages() {
         assert!(!text.contains("](crate::"), "{}: a link that no code host knows", path.display());
+        let one_line = text.split_whitespace().collect::<Vec<_>>().join(" ");
         for (label, target) in lines(&text, false).into_iter().filter_map(definition) {
             let file = path.with_file_name(target.split('#').next().unwrap_or_default());
             assert!(file.exists(), "{}: {target}", path.display());
@@ -86,7 +87,7 @@ fn links_lead_to_files_on_a_code_host_and_to_items_in_rustdoc() {
                 path.display()
             );
             assert!(
-                text.matches(&format!("[{label}]")).count() > 1,
+                one_line.matches(&format!("[{label}]")).count() > 1,
                 "{}: {label} is not used",
                 path.display()
             );
@@ -112,7 +113,7 @@ fn labels_in_code_have_definitions() {
                 Some(explicit) => explicit.split(']').next().unwrap_or_default(),
                 None => label,
             };
-            let label = label.replace('\n', " ");
+            let label = label.split_whitespace().collect::<Vec<_>>().join(" ");
             assert!(prose.contains(&format!("\n[{label}]: ")), "{}: {label}", path.display());
         }
     }
