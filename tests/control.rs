@@ -259,6 +259,83 @@ fn a_pause_under_a_test_clock_stops_the_clock() {
     });
 }
 
+/// Item 2 begins when item 1 has run for a while, and item 0 before both.
+#[test]
+fn a_snapshot_lists_first_what_has_run_longest() {
+    within_a_minute(|| {
+        let (control, seen) = (Control::new(), AtomicUsize::new(0));
+        let result = collecting(2).batch(0..3).control(&control).run(|n| {
+            match *n {
+                0 => wait_until("it is seen", || seen.load(Ordering::SeqCst) > 0),
+                1 => {
+                    let runs = || control.snapshot().running.iter().any(|running| running.index == 0);
+                    wait_until("the first runs", runs);
+                    thread::sleep(SOON);
+                }
+                _ => {
+                    let running = control.snapshot().running;
+                    seen.store(1, Ordering::SeqCst);
+                    return Ok(running.iter().map(|running| running.index).collect());
+                }
+            }
+            Ok::<_, String>(Vec::new())
+        });
+        assert_eq!(result.into_values().unwrap()[2], [0, 2]);
+    });
+}
+
+#[test]
+fn a_snapshot_tells_which_attempt_runs() {
+    for workers in [1, 2] {
+        let control = Control::new();
+        let retry = Retry::delays(|| [Duration::ZERO; 2].into_iter());
+        let result = collecting(workers).batch(0..4).control(&control).retry(retry).run_with(|_, cx| {
+            let running = control.snapshot().running;
+            let own =
+                running.iter().find(|running| running.index == cx.index()).map(|r| (r.attempt, r.worker));
+            assert_eq!(own, Some((cx.attempt(), cx.worker())));
+            if cx.attempt() < 3 { Err("again") } else { Ok(()) }
+        });
+        assert!(result.is_success(), "{:?}", result.outcomes());
+    }
+}
+
+#[test]
+fn a_number_that_was_set_before_is_that_of_each_batch_that_begins() {
+    within_a_minute(|| {
+        for workers in settings() {
+            let (executor, control) = (collecting(workers), Control::new());
+            control.set_workers(3);
+            for _ in 0..2 {
+                let all_run = Barrier::new(3);
+                let result = executor.batch(0..3).control(&control).run(|_| {
+                    all_run.wait();
+                    Ok::<_, String>(control.snapshot().progress.workers)
+                });
+                assert_eq!(result.into_values().unwrap(), [3; 3], "{workers:?}");
+            }
+        }
+    });
+}
+
+#[test]
+fn adaptive_workers_adapt_no_longer_when_a_number_is_set() {
+    within_a_minute(|| {
+        let (control, mut seen) = (Control::new(), Vec::new());
+        let executor = collecting(batch_executor::AdaptiveWorkers::new().min(1).max(64));
+        let batch = executor.batch(0..400).control(&control).on_progress(|p| seen.push(p.workers));
+        let result = batch.run(|n| {
+            if *n == 20 {
+                control.set_workers(2);
+            }
+            thread::sleep(Duration::from_millis(1));
+            Ok::<_, String>(())
+        });
+        assert!(result.is_success());
+        assert!(seen[120..].iter().all(|workers| *workers == 2), "{seen:?}");
+    });
+}
+
 #[test]
 #[should_panic(expected = "pause it instead")]
 fn no_workers_at_all_are_refused() {

@@ -437,8 +437,18 @@ fn a_deadline_ends_a_batch_that_grows_for_ever() {
 /// Whether an item behind a failure hears of it, and one before it does not.
 #[test]
 fn an_item_hears_when_a_failure_before_it_stops_the_batch() {
+    hears_of_a_failure(None);
+    hears_of_a_failure(Some(Limit::at_once(3)));
+}
+
+fn hears_of_a_failure(limit: Option<Limit<'static, &'static str>>) {
     let (before, behind) = (Barrier::new(3), Barrier::new(2));
-    let result = BatchExecutor::new().batch(["before", "parent"]).workers(3).run_growing(|item, cx, more| {
+    let executor = BatchExecutor::new();
+    let mut batch = executor.batch(["before", "parent"]).workers(3);
+    if let Some(limit) = limit {
+        batch = batch.limit(limit);
+    }
+    let result = batch.run_growing(|item, cx, more| {
         let wait_for_cancel = || {
             (0..20_000).any(|_| {
                 thread::sleep(Duration::from_millis(1));

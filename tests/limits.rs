@@ -9,10 +9,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use batch_executor::{
-    CancelToken, Concurrency, ItemError, Limit, LimiterError, RateLimit, RateLimiter, Retry, StopReason,
-    limiter_fn,
+    BatchExecutor, CancelToken, Concurrency, Control, ItemError, Limit, LimiterError, RateLimit, RateLimiter,
+    Retry, StopReason, TestClock, limiter_fn,
 };
-use common::{stopping, within_a_minute};
+use common::{stopping, wait_until, within_a_minute};
 
 const SOON: Duration = Duration::from_millis(2);
 const NEVER: Duration = Duration::from_secs(3600);
@@ -410,5 +410,121 @@ fn a_permit_is_not_held_while_another_limit_is_waited_for() {
         let even_done = starts.iter().rposition(|(n, _)| n % 2 == 0).unwrap();
         assert!(even_done < 36, "even items do not wait behind odd ones: {even_done}");
         assert!(fast.reserve().unwrap() < Duration::from_secs(1));
+    });
+}
+
+/// A worker that is not told sleeps on: nothing runs that could tell it otherwise.
+#[test]
+fn a_batch_of_which_all_items_wait_for_slots_hears_of_more() {
+    within_a_minute(|| {
+        let (slots, control) = (Concurrency::new(1), Control::new());
+        slots.set(0);
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                wait_until("all wait", || control.snapshot().progress.waiting == 3);
+                assert_eq!(control.snapshot().progress.running, 0);
+                slots.set(2);
+            });
+            let limit = Limit::per_key(|n: &i32| *n, |_| Limit::at_once(&slots));
+            let result = stopping(4).batch(0..3).limit(limit).control(&control).run(|n| Ok::<_, String>(*n));
+            assert!(result.is_success());
+        });
+        assert_eq!(slots.in_use(), 0);
+    });
+}
+
+/// The second item of the first batch runs until one of the other batch has run.
+#[test]
+fn a_slot_that_one_batch_gives_back_is_anothers_though_more_are_in_use() {
+    within_a_minute(|| {
+        let (slots, other, has_run) = (Concurrency::new(2), Control::new(), AtomicUsize::new(0));
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                wait_until("both are taken", || slots.in_use() == 2);
+                let batch = stopping(2).batch(0..1).limit(Limit::at_once(&slots)).control(&other).run(|_| {
+                    has_run.fetch_add(1, Ordering::SeqCst);
+                    Ok::<_, String>(())
+                });
+                assert!(batch.is_success());
+            });
+            let result = stopping(2).batch(0..2).limit(Limit::at_once(&slots)).run(|n| {
+                wait_until("the other batch waits", || {
+                    has_run.load(Ordering::SeqCst) == 1 || other.snapshot().progress.waiting == 1
+                });
+                if *n == 1 {
+                    wait_until("an item of the other batch has run", || has_run.load(Ordering::SeqCst) == 1);
+                }
+                Ok::<_, String>(())
+            });
+            assert!(result.is_success());
+        });
+    });
+}
+
+/// An item needs the same slots twice. Where there is one and not the other, it keeps none.
+#[test]
+fn an_item_that_gets_a_part_of_its_slots_gives_them_back() {
+    within_a_minute(|| {
+        let (slots, control, executor) = (Concurrency::new(3), Control::new(), stopping(2));
+        let batch = executor.batch(0..2).control(&control);
+        let batch = batch.limit(Limit::at_once(&slots)).limit(Limit::at_once(&slots));
+        let (began, most) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        let result = batch.run(|_| {
+            if began.fetch_add(1, Ordering::SeqCst) == 0 {
+                wait_until("the other waits", || control.snapshot().progress.waiting == 1);
+            }
+            most.fetch_max(usize::try_from(slots.in_use()).unwrap(), Ordering::SeqCst);
+            Ok::<_, String>(())
+        });
+        assert!(result.is_success());
+        assert_eq!((slots.in_use(), most.into_inner()), (0, 2));
+    });
+}
+
+/// Its permit is due in a millisecond, and so its slot is kept for it; by a clock that stands still until the batch is cancelled.
+#[test]
+fn an_item_that_is_stopped_just_before_it_starts_gives_its_slot_back() {
+    within_a_minute(|| {
+        let (slots, token, rate) =
+            (Concurrency::new(2), CancelToken::new(), RateLimit::every(Duration::from_micros(500)));
+        let executor = BatchExecutor::builder().workers(2).clock(TestClock::new()).build().unwrap();
+        let batch = executor.batch(0..2).cancel_on(&token);
+        let result = batch.limit(Limit::rate(&rate)).limit(Limit::at_once(&slots)).run(|n| {
+            assert_eq!(*n, 0, "the clock stands still");
+            wait_until("the next item has its slot", || slots.in_use() == 2);
+            token.cancel();
+            Ok::<_, String>(())
+        });
+        assert_eq!((result.succeeded(), result.skipped(), slots.in_use()), (1, 1, 0));
+    });
+}
+
+/// How often limits are made for a thousand keys that are met twice. One that is forgotten is made anew.
+fn made(
+    limit: impl Fn() -> Limit<'static, usize> + Send + Sync,
+    more: Option<Limit<'static, usize>>,
+) -> usize {
+    let made = AtomicUsize::new(0);
+    let executor = BatchExecutor::builder().workers(2).stop_on_error(false).build().unwrap();
+    let of_key = |_: &usize| {
+        made.fetch_add(1, Ordering::SeqCst);
+        limit()
+    };
+    let mut batch = executor.batch(0..2_000usize).limit(Limit::per_key(|n: &usize| n % 1_000, of_key));
+    if let Some(more) = more {
+        batch = batch.limit(more);
+    }
+    let result = batch.run(|_| Ok::<_, String>(()));
+    assert_eq!(result.total(), 2_000);
+    made.into_inner()
+}
+
+#[test]
+fn a_key_is_forgotten_whatever_became_of_its_items() {
+    within_a_minute(|| {
+        let refusing = || limiter_fn(|| Err(LimiterError::new("none today")));
+        assert_eq!(made(|| Limit::at_once(1), None), 2_000, "they have run");
+        assert_eq!(made(|| Limit::at_once(1), Some(Limit::rate(refusing()))), 2_000, "they were refused");
+        assert_eq!(made(|| Limit::at_once(1).cost(|_: &usize| 0), None), 2_000, "they cost nothing");
     });
 }

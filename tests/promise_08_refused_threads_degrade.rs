@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use batch_executor::{BatchExecutor, BatchExecutorBuilder, StopReason, Workers};
+use batch_executor::{AdaptiveWorkers, BatchExecutor, BatchExecutorBuilder, StopReason, Workers};
 
 use common::{
     AT_THE_END, Census, Meeting, NO_ROOM, NO_THREAD, PROBE, assert_each_outcome_at_its_index,
@@ -78,6 +78,22 @@ fn without_any_thread_the_caller_runs_everything() {
                 assert_the_caller_works_alone(&executor);
             }
         }
+    });
+}
+
+/// What is told of the number of workers comes down to those that there are.
+#[test]
+fn adaptive_workers_are_no_more_than_the_threads_that_could_be_had() {
+    within_a_minute(|| {
+        let executor = builder(AdaptiveWorkers::new().min(1).max(16)).stack_size(NO_ROOM).build().unwrap();
+        let mut seen = Vec::new();
+        let batch = executor.batch(0..300).on_progress(|p| seen.push(p.workers));
+        let result = batch.run(|n| {
+            thread::sleep(Duration::from_micros(100));
+            Ok::<_, String>(*n)
+        });
+        assert!(ran_to_its_end(result).is_success());
+        assert!(seen[200..].iter().all(|workers| *workers == 1), "{seen:?}");
     });
 }
 

@@ -7,7 +7,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use batch_executor::{
-    Batch, BatchExecutor, CancelToken, ItemError, LimiterError, Retry, StopReason, limiter_fn,
+    Batch, BatchExecutor, CancelToken, ItemError, Limit, LimiterError, RateLimit, Retry, StopReason,
+    TestClock, limiter_fn,
 };
 
 use common::{
@@ -499,6 +500,29 @@ fn a_stream_that_stops_ends_though_its_iterator_keeps_a_worker_waiting() {
             );
             assert_eq!((streamed.output, streamed.failed), (LAST + 1, 1));
             assert_eq!(streamed.stopped, Some(StopReason::ItemFailed { index: LAST }));
+        }
+    });
+}
+
+/// The last item fails at once, and those below it come one a minute: they are wanted, and the time is over before they have run.
+#[test]
+fn a_deadline_holds_for_items_below_a_failure() {
+    within_a_minute(|| {
+        for workers in [1, 2, 4] {
+            let clock = TestClock::new();
+            let executor = BatchExecutor::builder().workers(workers).clock(clock.clone()).build().unwrap();
+            let limit = |is_last: &bool| match is_last {
+                true => Limit::at_once(1),
+                false => Limit::rate(RateLimit::per_minute(1)),
+            };
+            let batch = executor.batch(0..6).limit(Limit::per_key(|n: &i32| *n == 5, limit));
+            let result = batch
+                .timeout(Duration::from_secs(150))
+                .run(|n| if *n == 5 { Err("at once") } else { Ok(()) });
+            let (reason, result) = stopped(result);
+            assert_eq!(reason, StopReason::DeadlineExceeded, "{workers}");
+            assert_eq!((result.succeeded(), result.failed(), result.skipped()), (3, 1, 2), "{workers}");
+            assert_eq!(clock.elapsed(), Duration::from_secs(150), "{workers}");
         }
     });
 }
