@@ -131,7 +131,8 @@ impl Invitation<'_> {
 
     /// Whether a helper is inside, or a thread of the pool is on its way to some invitation, this one or an older.
     pub(crate) fn are_coming(&self) -> bool {
-        !self.latch.is_empty() || self.shared.roster.lock().is_anybody_looking()
+        // In this order: a thread that looks no longer when it is asked for is inside by then, or has gone elsewhere.
+        self.shared.roster.lock().is_anybody_looking() || !self.latch.is_empty()
     }
 }
 
