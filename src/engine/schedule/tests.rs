@@ -7,6 +7,8 @@ use proptest::prelude::*;
 
 use super::*;
 
+mod orders;
+
 /// What a worker of the model holds.
 #[derive(Debug)]
 enum Holds {
@@ -392,6 +394,22 @@ impl Model {
         self.items.sort_unstable();
         assert!(all.into_iter().eq(self.items), "an item is lost");
     }
+}
+
+/// Else a caller that looks at this moment would say that no more items come.
+#[test]
+fn an_item_that_asks_its_limits_may_push_others() {
+    let growth = Growth::of(1, 1).expect("there is memory");
+    let team = Team::new(1, None, true, false);
+    let mut schedule = Schedule::growing(Claim::of(0..1), growth, OnFailure::GoOn, team);
+    let mut member = Member::new(Role::Helper);
+    let ask = Ask { now: Duration::ZERO, size: 1, handed_on: 0, is_limited: true };
+    assert!(matches!(schedule.next(&mut member, ask), Next::Run { .. }));
+    assert_eq!(schedule.known(), (1, false), "it asks");
+    schedule.begin(&mut member, Duration::ZERO, 0, false);
+    assert_eq!(schedule.known(), (1, false), "it runs");
+    schedule.done(&mut member, Duration::ZERO, Done { counts: Counts::SUCCEEDED, ..Done::default() });
+    assert_eq!(schedule.known(), (1, true), "it has ended");
 }
 
 fn plans() -> impl Strategy<Value = Plan> {
