@@ -285,4 +285,17 @@ mod tests {
         assert_eq!(clock.shared.state.lock().running, 0);
         assert_eq!(clock.elapsed(), HOUR);
     }
+
+    #[test]
+    fn the_clock_stands_while_a_change_is_to_be_looked_at_or_a_thread_runs() {
+        let waits = |looked| Waiting { until: Some(HOUR), looked };
+        let jump = |running, changes, looked: [u64; 2]| {
+            let waiting = looked.into_iter().map(waits).enumerate().map(|(n, waits)| (n as u64, waits));
+            let mut state = State { running, changes, waiting: waiting.collect(), ..State::default() };
+            (state.jump(), state.elapsed)
+        };
+        assert_eq!(jump(0, 3, [3, 3]), (true, HOUR));
+        assert_eq!(jump(0, 3, [3, 2]), (false, Duration::ZERO), "one has not looked");
+        assert_eq!(jump(1, 3, [3, 3]), (false, Duration::ZERO), "one runs");
+    }
 }

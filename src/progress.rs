@@ -275,4 +275,31 @@ mod tests {
     fn an_estimate_longer_than_a_duration_is_none() {
         assert_eq!(progress(0, Duration::MAX).eta(), None);
     }
+
+    #[test]
+    fn of_several_batches_the_numbers_are_sums_and_the_longest_times() {
+        let part = |unit: usize| Progress {
+            completed: 3 * unit,
+            total: 10 * unit,
+            total_hint: Some(11 * unit),
+            succeeded: 2 * unit,
+            failed: unit,
+            running: 4 * unit,
+            waiting: 5 * unit,
+            retries: 6 * unit,
+            recorded: 7 * unit,
+            workers: 8 * unit,
+            elapsed: Duration::from_secs(unit as u64),
+            paused_for: Some(Duration::from_secs(9 * unit as u64)),
+            retrying: 9 * unit,
+            earlier: Earlier::default(),
+        };
+        for parts in [[1, 2], [2, 1]] {
+            let longest = Progress { elapsed: part(2).elapsed, paused_for: part(2).paused_for, ..part(3) };
+            assert_eq!(Progress::sum(parts.into_iter().map(part)), longest);
+        }
+        let endless = Progress { total_hint: None, paused_for: None, ..part(1) };
+        let sum = Progress::sum([part(1), endless].into_iter());
+        assert_eq!((sum.total_hint, sum.paused_for), (None, part(1).paused_for));
+    }
 }

@@ -823,4 +823,31 @@ mod tests {
             }
         });
     }
+
+    #[test]
+    fn a_rate_that_has_learnt_something_is_not_as_good_as_a_new_one() {
+        let clock = clock::TestClock::new();
+        let _entered = clock::enter(Some(&clock));
+        for (limit, is_forgotten) in [(RateLimit::per_second(10), true), (RateLimit::learning(10), false)] {
+            (0..5).for_each(|_| limit.acquire().unwrap());
+            limit.pause(Duration::from_secs(1));
+            clock::sleep(Duration::from_secs(3_600));
+            assert_eq!(limit.is_unused(clock::now()), is_forgotten, "{limit:?}");
+        }
+    }
+
+    /// What was taken until then counts from the end of the pause on. If that is in an hour, the rate stays where it has fallen to.
+    #[test]
+    fn a_rate_that_learns_rises_again_after_a_pause_that_was_ended() {
+        let clock = clock::TestClock::new();
+        let _entered = clock::enter(Some(&clock));
+        let limit = RateLimit::learning(10);
+        (0..5).for_each(|_| limit.acquire().unwrap());
+        limit.pause(Duration::from_secs(3_600));
+        limit.resume();
+        let fallen = interval_of(&limit);
+        (0..200).for_each(|_| limit.acquire().unwrap());
+        assert!(interval_of(&limit) < fallen * 9 / 10, "{fallen} and now {}", interval_of(&limit));
+        assert!(clock.elapsed() < Duration::from_secs(600));
+    }
 }

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use batch_executor::{
-    BatchExecutor, CancelToken, Concurrency, Control, ItemError, Limit, RateLimit, Retry, RetryDecision,
-    StopReason, Workers,
+    BatchExecutor, CancelToken, Concurrency, Control, ItemError, Limit, RateLimit, RateLimiter, Retry,
+    RetryDecision, StopReason, Workers,
 };
 use tokio::time::{Instant, sleep, timeout};
 
@@ -602,4 +602,28 @@ async fn caught<T>(run: impl Future<Output = T>) -> Option<String> {
         }
     })
     .await
+}
+
+/// Its first attempt was refused for the sake of all, and its second timed out: then it waits for itself.
+#[tokio::test(start_paused = true)]
+async fn an_item_that_timed_out_does_not_go_on_when_a_pause_is_ended() {
+    let (since, limit) = (Instant::now(), RateLimit::per_second(1_000));
+    let hour = 3_600 * SECOND;
+    let retry = Retry::delays(move || [hour; 3].into_iter()).when(|error: &&str| match *error {
+        "429" => RetryDecision::PauseAll(60 * SECOND),
+        _ => RetryDecision::RetryAfter(600 * SECOND),
+    });
+    let executor = executor(2);
+    let batch = executor.batch(0..2).limit(Limit::rate(&limit)).retry(retry).item_timeout(SECOND);
+    let result = batch.run_async_with(async |n, cx| {
+        match (*n, cx.attempt()) {
+            (0, 1) => return Err("429"),
+            (0, 2) => pending().await,
+            (1, 1) => return Err("soon"),
+            (1, 2) => limit.resume(),
+            _ => {}
+        }
+        Ok(since.elapsed().as_secs())
+    });
+    assert_eq!(result.await.into_values().unwrap(), [3_661, 660]);
 }

@@ -146,3 +146,19 @@ fn one_task_waits_for_its_permit_by_the_clock() {
         assert_eq!(clock.elapsed(), 2 * HOUR);
     });
 }
+
+/// What an item waits for its permit is no time of its own.
+#[test]
+fn the_time_of_an_item_begins_with_its_attempt() {
+    within_a_minute(|| {
+        for workers in [1, 3] {
+            let (_, builder) = builder(workers);
+            let executor = builder.rate_limiter(RateLimit::per_minute(1)).build().unwrap();
+            let batch = executor.batch(0..4u32).item_timeout(30 * SECOND);
+            let result = batch.run_with(|_, cx| Ok::<_, String>(cx.deadline().unwrap()));
+            let deadlines = result.into_values().unwrap();
+            let after: Vec<_> = deadlines.iter().map(|deadline| *deadline - deadlines[0]).collect();
+            assert_eq!(after, [0, 60, 120, 180].map(|seconds| seconds * SECOND), "{workers}");
+        }
+    });
+}

@@ -16,7 +16,7 @@ use batch_executor::{Batch, CancelToken, ItemContext, ItemError, Retry, StopReas
 use common::{
     Census, Gate, MEANT, Meeting, Register, Way, all_values, assert_counts_add_up,
     assert_each_outcome_at_its_index, assert_survived, comes, panic_of, ran_to_its_end, silence_meant_panics,
-    stopped, within_a_minute,
+    stopped, wait_until, within_a_minute,
 };
 
 #[test]
@@ -430,4 +430,54 @@ fn a_batch_prints_with_whatever_steps_it_has() {
     let expected =
         "Batch { reports_progress: true, records_timeline: false, retries: true, has_journal: false, .. }";
     assert_eq!(format!("{batch:?}"), expected);
+}
+
+/// The threads of the pool, of which there are up to eight for a worker, are elsewhere, so the caller works. When some come, it
+/// makes way for them, with all that it has.
+#[test]
+fn a_caller_that_makes_way_for_helpers_keeps_no_state() {
+    struct Counted<'a>(&'a AtomicUsize);
+
+    impl Drop for Counted<'_> {
+        fn drop(&mut self) {
+            self.0.fetch_sub(1, Ordering::SeqCst);
+        }
+    }
+
+    within_a_minute(|| {
+        let (executor, others, helpers) = (&common::collecting(2), &Meeting::default(), Meeting::default());
+        let (alive, most, have_come) = (AtomicUsize::new(0), AtomicUsize::new(0), AtomicUsize::new(0));
+        let init = || {
+            most.fetch_max(alive.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+            Ok::<_, String>(Counted(&alive))
+        };
+        thread::scope(|scope| {
+            let all_elsewhere: Vec<_> = (0..8)
+                .map(|_| {
+                    let elsewhere = |_: &i32| {
+                        others.of(17);
+                        Ok::<_, String>(())
+                    };
+                    scope.spawn(move || executor.batch(0..2).on_progress(|_| {}).run(elsewhere))
+                })
+                .collect();
+            wait_until("they are elsewhere", || others.arrived() == 16);
+            let caller = thread::current().id();
+            let result = executor.batch(0..20_000).on_progress(|_| {}).try_run_init(init, |n, _| {
+                match have_come.load(Ordering::SeqCst) {
+                    2 => {}
+                    _ if thread::current().id() != caller => {
+                        have_come.fetch_add(1, Ordering::SeqCst);
+                        helpers.of(2);
+                    }
+                    _ if *n == 3 => others.of(17),
+                    _ => thread::sleep(Duration::from_millis(1)),
+                }
+                Ok::<_, String>(())
+            });
+            assert!(result.is_success());
+            assert!(all_elsewhere.into_iter().all(|batch| batch.join().unwrap().is_success()));
+        });
+        assert_eq!((have_come.into_inner(), alive.into_inner(), most.into_inner()), (2, 0, 2));
+    });
 }

@@ -992,3 +992,15 @@ fn a_journal_cannot_be_replaced_unnoticed_while_a_run_writes_it() {
         assert_eq!(lines(&path).len(), 21);
     }
 }
+
+#[test]
+fn an_item_that_got_no_permit_was_not_tried() {
+    let folder = Folder::new();
+    let path = folder.file("j");
+    let limiter = limiter_fn(|| Err(LimiterError::new("no")));
+    let executor = BatchExecutor::builder().stop_on_error(false).rate_limiter(limiter).build().unwrap();
+    let result = ran_to_its_end(executor.batch(0..2).journal(&open(&path, 2)).run(|n| Ok::<_, String>(*n)));
+    assert_eq!([result.attempts(0), result.attempts(1)], [0, 0]);
+    let attempts: Vec<_> = lines(&path).iter().skip(1).map(|line| line["attempts"].clone()).collect();
+    assert_eq!(attempts, [0, 0]);
+}

@@ -12,7 +12,7 @@ use batch_executor::{
     BatchExecutor, CancelToken, Concurrency, Control, ItemError, Limit, LimiterError, RateLimit, RateLimiter,
     Retry, StopReason, TestClock, limiter_fn,
 };
-use common::{stopping, wait_until, within_a_minute};
+use common::{collecting, stopping, wait_until, within_a_minute};
 
 const SOON: Duration = Duration::from_millis(2);
 const NEVER: Duration = Duration::from_secs(3600);
@@ -505,7 +505,7 @@ fn made(
     more: Option<Limit<'static, usize>>,
 ) -> usize {
     let made = AtomicUsize::new(0);
-    let executor = BatchExecutor::builder().workers(2).stop_on_error(false).build().unwrap();
+    let executor = collecting(2);
     let of_key = |_: &usize| {
         made.fetch_add(1, Ordering::SeqCst);
         limit()

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use batch_executor::{BatchExecutor, RateLimit, RateLimiter, Retry, RetryDecision};
+use batch_executor::{BatchExecutor, Limit, RateLimit, RateLimiter, Retry, RetryDecision, TestClock};
 use common::{ran_to_its_end, wait_until, within_a_minute};
 
 const YEARS: Duration = Duration::MAX;
@@ -128,5 +128,33 @@ fn behind_a_pause_that_is_ended_the_rate_holds() {
             assert!(ran_to_its_end(batch.join().unwrap()).is_success());
             assert!(resumed.elapsed() >= Duration::from_millis(39 * 5), "{:?}", resumed.elapsed());
         });
+    });
+}
+
+/// Its first refusal waits for a pause of all, which is over. Its second waits an hour for itself.
+#[test]
+fn an_item_that_waits_alone_does_not_go_on_when_a_pause_is_ended() {
+    within_a_minute(|| {
+        for workers in [1, 2] {
+            let (clock, limit) = (TestClock::new(), RateLimit::per_second(1_000));
+            let executor = BatchExecutor::builder().workers(workers).clock(clock.clone()).build().unwrap();
+            let hour = Duration::from_secs(3_600);
+            let retry = Retry::delays(move || [hour; 3].into_iter()).when(|error: &&str| match *error {
+                "429" => RetryDecision::PauseAll(Duration::from_secs(60)),
+                "soon" => RetryDecision::RetryAfter(Duration::from_secs(600)),
+                _ => RetryDecision::Retry,
+            });
+            let result = executor.batch(0..2).limit(Limit::rate(&limit)).retry(retry).run_with(|n, cx| {
+                match (*n, cx.attempt()) {
+                    (0, 1) => return Err("429"),
+                    (0, 2) => return Err("busy"),
+                    (1, 1) => return Err("soon"),
+                    (1, 2) => limit.resume(),
+                    _ => {}
+                }
+                Ok(clock.elapsed().as_secs())
+            });
+            assert_eq!(result.into_values().unwrap(), [3_660, 660], "{workers}");
+        }
     });
 }

@@ -136,6 +136,27 @@ fn idle_threads_end_after_keep_alive_and_come_back_when_needed() {
     });
 }
 
+/// Their order tells: threads that are kept for a moment end before others that have been idle for longer, and are kept for as
+/// long as an executor keeps them that says nothing. On a machine that stands still for so long it tells nothing, and is
+/// asked again.
+#[test]
+fn threads_are_kept_as_long_as_their_executor_says() {
+    within_a_minute(|| {
+        let is_told = || {
+            let (long, brief) = (
+                BatchExecutor::builder().workers(3).thread_name("p10-long").build().unwrap(),
+                with_keep_alive("p10-brief", 3, Duration::from_millis(1)),
+            );
+            meet(&long, 3);
+            meet(&brief, 3);
+            let is_over = || threads_named("p10-brief").is_empty() || threads_named("p10-long").is_empty();
+            wait_until("some have ended", is_over);
+            threads_named("p10-brief").is_empty() && !threads_named("p10-long").is_empty()
+        };
+        assert!((0..3).any(|_| is_told()));
+    });
+}
+
 #[test]
 fn threads_that_are_kept_alive_are_used_again() {
     within_a_minute(|| {

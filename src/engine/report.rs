@@ -264,4 +264,24 @@ mod tests {
         assert_eq!(seen.borrow().len(), 3);
         assert!(seen.borrow().windows(2).all(|pair| pair[1] >= pair[0] + Duration::from_millis(1)));
     }
+
+    /// Ten of twenty are recorded. When those have been told, the other ten are left.
+    #[test]
+    fn recorded_items_are_to_come_until_they_are_told() {
+        let (seen, recorded) = (RefCell::new(Vec::new()), Counts { recorded: 5, ..counts(5, 0) });
+        let on_progress = Box::new(|p: &Progress| seen.borrow_mut().push((p.recorded, p.eta().is_some())));
+        let mut report =
+            Report::new(Some(AtHome::new(on_progress)), Vec::new(), Some(20), Instant::now()).unwrap();
+        report.expects(10);
+        let estimated = |report: &Report<'_>| report.progress(Duration::from_secs(1)).eta();
+        report.add(recorded, None);
+        report.add(recorded, None);
+        assert_eq!(estimated(&report), None, "nothing has run that would tell");
+        report.add(counts(5, 0), None);
+        assert_eq!(estimated(&report), Some(Duration::from_secs(1)), "five in a second, and five are left");
+        report.add(counts(5, 0), None);
+        assert_eq!(estimated(&report), Some(Duration::ZERO));
+        let told: Vec<usize> = seen.borrow().iter().map(|(recorded, _)| *recorded).collect();
+        assert_eq!(told, (1..=10).chain([10; 10]).collect::<Vec<_>>());
+    }
 }

@@ -162,7 +162,7 @@ impl Writer {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
+    use std::sync::{Arc, mpsc};
 
     use super::*;
 
@@ -303,5 +303,72 @@ mod tests {
             assert!(writer.finish().is_err());
             assert_eq!(image.lock().live.len(), 2 + written);
         }
+    }
+
+    #[test]
+    fn the_time_to_sync_comes_once_in_an_interval() {
+        let (mut writer, image) = writer(Faulty::default(), 1_000, LONG);
+        writer.state.get_mut().due = Instant::now();
+        let syncs = [(); 3].map(|()| {
+            writer.append(b"x\n").unwrap();
+            image.lock().syncs
+        });
+        assert_eq!(syncs, [1, 1, 1]);
+    }
+
+    /// A disk that is slow to sync: it says so, and then waits for leave.
+    #[derive(Debug)]
+    struct Slow {
+        disk: Faulty,
+        begun: mpsc::SyncSender<()>,
+        leave: Mutex<mpsc::Receiver<()>>,
+    }
+
+    impl Disk for Slow {
+        fn append(&self, end: u64, bytes: &[u8]) -> io::Result<()> {
+            self.disk.append(end, bytes)
+        }
+
+        fn read(&self, offset: u64, length: usize) -> io::Result<Vec<u8>> {
+            self.disk.read(offset, length)
+        }
+
+        fn sync(&self) -> io::Result<()> {
+            self.disk.sync()?;
+            let _ = self.begun.send(());
+            let _ = self.leave.lock().recv();
+            Ok(())
+        }
+
+        fn check(&self, length: u64) -> io::Result<()> {
+            self.disk.check(length)
+        }
+
+        fn cut(&self, length: u64) -> io::Result<()> {
+            self.disk.cut(length)
+        }
+    }
+
+    #[test]
+    fn a_line_that_comes_during_a_sync_is_not_taken_to_be_synced() {
+        let ((begun, has_begun), (leave, may_leave)) = (mpsc::sync_channel(9), mpsc::channel());
+        let disk = Faulty::default();
+        let image = Arc::clone(&disk.image);
+        let disk = Slow { disk, begun, leave: Mutex::new(may_leave) };
+        let mut writer = Writer::new(Path::new("j"), Box::new(disk), 0);
+        writer.rule = Rule { lines: 2, interval: LONG };
+        std::thread::scope(|scope| {
+            writer.append(b"x\n").unwrap();
+            let second = scope.spawn(|| writer.append(b"x\n").unwrap());
+            has_begun.recv().unwrap();
+            writer.append(b"x\n").unwrap();
+            let Image { live, durable, .. } = image.lock().clone();
+            assert_eq!((live.len(), durable.len()), (6, 4));
+            leave.send(()).unwrap();
+            second.join().unwrap();
+            drop(leave);
+            writer.finish().unwrap();
+        });
+        assert_eq!(image.lock().durable.len(), 6);
     }
 }

@@ -348,4 +348,12 @@ mod tests {
             }
         }
     }
+
+    #[test]
+    fn what_needs_more_than_the_burst_waits_until_that_is_there() {
+        let mut gate = Gate { burst: 3, ..Gate::new(10) };
+        assert_eq!([1, 3, 9].map(|permits| gate.wait_for(permits, 100)), [0, 0, 0]);
+        gate.take(100, 3);
+        assert_eq!([1, 2, 3, 9].map(|permits| gate.wait_for(permits, 100)), [10, 20, 30, 30]);
+    }
 }

@@ -224,6 +224,11 @@ pub(crate) struct Meeting {
 }
 
 impl Meeting {
+    /// How many have come so far.
+    pub(crate) fn arrived(&self) -> usize {
+        *self.arrived.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     #[track_caller]
     pub(crate) fn of(&self, expected: usize) {
         note_thread();

@@ -11,8 +11,10 @@ use super::*;
 use crate::clock::{self, TestClock};
 use crate::error::LimiterError;
 use crate::limit::{Concurrency, MakeMeter, Scarce};
+use crate::listeners::{Listener, OnChange};
 use crate::rate_limit::RateLimit;
 use crate::sync::Instant;
+use crate::sync::atomic::{AtomicUsize, Ordering};
 use turnstile::{Permit, Start};
 
 const MS: Duration = Duration::from_millis(1);
@@ -259,4 +261,66 @@ fn a_start_says_for_which_limit_the_item_has_waited_longest() {
         let next = turnstile.next_parked(freed_at * SECOND).or_else(|| turnstile.next_parked(20 * SECOND));
         assert_eq!(&*turnstile.name(next.unwrap().waited_for.unwrap()), expected);
     }
+}
+
+#[derive(Default)]
+struct Heard(AtomicUsize);
+
+impl OnChange for Heard {
+    fn changed(&self, _: bool) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// The rate of a key is forgotten, and its number goes to the limit of another key.
+#[test]
+fn a_limit_with_the_number_of_another_one_is_listened_to() {
+    let clock = TestClock::new();
+    let _entered = clock::enter(Some(&clock));
+    let heard = Arc::new(Heard::default());
+    let mut turnstile = Turnstile::new(clock::now(), 1, Some(Listener::new(&heard)));
+    let rate = turnstile.make(Scarce::Permits(Arc::new(RateLimit::every(10 * MS))), None);
+    for item in 0..2 {
+        let start =
+            turnstile.admit(Claim::of(item..item + 1), false, vec![Demand::new(rate, 1)], Duration::ZERO);
+        assert_eq!(start.is_some(), item == 0, "the second waits");
+        if let Some(start) = start {
+            turnstile.give_back(start.permit.ok().unwrap());
+        }
+    }
+    clock::sleep(10 * MS);
+    let second = turnstile.next_parked(10 * MS).unwrap();
+    turnstile.give_back(second.permit.ok().unwrap());
+    clock::sleep(10 * MS);
+    assert!(turnstile.drop_if_unused(rate));
+    let slots = Concurrency::new(1);
+    let (same, other) = (turnstile.make(Scarce::Slots(slots.clone()), None), slots.clone());
+    assert_eq!(same, rate);
+    slots.set(0);
+    assert!(turnstile.admit(Claim::of(2..3), false, vec![Demand::new(same, 1)], 20 * MS).is_none());
+    other.set(1);
+    assert_eq!(heard.0.load(Ordering::Relaxed), 1);
+}
+
+/// After some waits for a rate that others use, too, an item takes its permit, which comes earlier when the rate is raised.
+#[test]
+fn a_permit_that_comes_earlier_than_it_was_said_is_used_then() {
+    let clock = TestClock::new();
+    let _entered = clock::enter(Some(&clock));
+    let mut turnstile = Turnstile::new(clock::now(), 1, None);
+    let limit = Arc::new(RateLimit::every(1_000 * MS));
+    let rate = turnstile.make(Scarce::Permits(Arc::new(limit.clone())), None);
+    limit.take(clock::now(), 1);
+    assert!(turnstile.admit(Claim::of(0..1), false, vec![Demand::new(rate, 1)], clock.elapsed()).is_none());
+    // Each time that it looks, others have taken the next permit.
+    for _ in 0..2 {
+        let due = turnstile.due().unwrap();
+        clock::sleep(due.saturating_sub(clock.elapsed()));
+        limit.take(clock::now(), 1);
+        assert!(turnstile.next_parked(clock.elapsed()).is_none());
+    }
+    assert!(turnstile.due().unwrap() > clock.elapsed() + 100 * MS);
+    limit.set(1_000, Duration::from_secs(1)).unwrap();
+    turnstile.changed_outside(clock.elapsed());
+    assert!(turnstile.due().unwrap() <= clock.elapsed() + 3 * MS);
 }
