@@ -268,7 +268,7 @@ struct Heard(AtomicUsize);
 
 impl OnChange for Heard {
     fn changed(&self, _: bool) {
-        self.0.fetch_add(1, Ordering::Relaxed);
+        self.0.fetch_add(1, Ordering::SeqCst);
     }
 }
 
@@ -299,7 +299,7 @@ fn a_limit_with_the_number_of_another_one_is_listened_to() {
     slots.set(0);
     assert!(turnstile.admit(Claim::of(2..3), false, vec![Demand::new(same, 1)], 20 * MS).is_none());
     other.set(1);
-    assert_eq!(heard.0.load(Ordering::Relaxed), 1);
+    assert_eq!(heard.0.load(Ordering::SeqCst), 1);
 }
 
 /// After some waits for a rate that others use, too, an item takes its permit, which comes earlier when the rate is raised.
