@@ -277,6 +277,15 @@ impl Dispatcher {
         self.update(|schedule| self.ask(schedule, member, size, now))
     }
 
+    /// The same for a seat of a task, which tells what it has done.
+    #[cfg(feature = "tokio")]
+    pub(super) fn next_of_seat(&self, member: &mut Member, done: Done, size: usize, now: Instant) -> Next {
+        self.update(|schedule| {
+            schedule.done(member, self.since(now), done);
+            self.ask(schedule, member, size, now)
+        })
+    }
+
     /// The same where items may have to wait for limits, with how it stands with these. Says also how many changes there have been.
     pub(super) fn try_next_with(&self, member: &mut Member, waiting: Waiting, now: Instant) -> (Next, usize) {
         self.update(|schedule| {

@@ -27,7 +27,8 @@ pub(super) struct Worker<'w, 'j, O: Kinds> {
     pace: Pace,
     /// The user's. Made when the worker has its first item.
     pub(super) state: Option<O::State>,
-    pub(super) scribe: Option<Scribe<'w, O::Item>>,
+    /// Boxed, as the measure is, since a task may have thousands of workers.
+    pub(super) scribe: Option<Box<Scribe<'w, O::Item>>>,
     /// What the attempt under way has of the limits.
     pub(super) permit: Option<Permit>,
     /// When it came to the limits, and for which it has waited.
@@ -35,7 +36,7 @@ pub(super) struct Worker<'w, 'j, O: Kinds> {
     /// Why it may not start: a limiter gave an error, or what asks for its cost panicked.
     pub(super) refusal: Option<ItemError<O::Error>>,
     /// Where the controller wants to know of it.
-    measure: Option<Measure>,
+    measure: Option<Box<Measure>>,
 }
 
 /// What is measured of a claim.
@@ -44,6 +45,12 @@ struct Measure {
     before: Option<Usage>,
     /// When the claim began; with a limiter, when its item had the permit.
     started: Instant,
+}
+
+impl Measure {
+    fn new(now: Instant) -> Self {
+        Measure { meter: Meter::new(), before: None, started: now }
+    }
 }
 
 /// Hears of each item that a caller decides.
@@ -60,7 +67,7 @@ pub(super) enum Turn {
 impl<'w, 'j, O: Kinds> Worker<'w, 'j, O> {
     pub(super) fn new(job: &'w Job<'j, O>, role: Role) -> Self {
         let pace = if job.adapts() && role == Role::Helper { Pace::measured() } else { Pace::new() };
-        let scribe = job.recorder.as_ref().map(Scribe::new);
+        let scribe = job.recorder.as_ref().map(|recorder| Box::new(Scribe::new(recorder)));
         Worker {
             job,
             member: Member::new(role),
@@ -90,7 +97,7 @@ impl<'w, 'j, O: Kinds> Worker<'w, 'j, O> {
     /// What was noted of an attempt that was cut off.
     #[cfg(feature = "tokio")]
     pub(super) fn forgets(&mut self) {
-        self.scribe.iter_mut().for_each(Scribe::forgets);
+        self.scribe.iter_mut().for_each(|scribe| scribe.forgets());
     }
 
     /// With a limiter, a deadline or a retry every item may have to wait, so no claim has more than one.
@@ -103,6 +110,19 @@ impl<'w, 'j, O: Kinds> Worker<'w, 'j, O> {
         match &job.limits {
             Some(limits) => self.try_next_within(limits, now).0,
             None => job.dispatcher.try_next(&mut self.member, size, now),
+        }
+    }
+
+    /// The same for a seat, which tells what it has done.
+    #[cfg(feature = "tokio")]
+    pub(super) fn next_of_seat(&mut self, done: Done, now: Instant) -> Next {
+        let (job, size) = (self.job, self.claim_size());
+        match &job.limits {
+            Some(limits) => {
+                job.dispatcher.report(&mut self.member, done, now);
+                self.try_next_within(limits, now).0
+            }
+            None => job.dispatcher.next_of_seat(&mut self.member, done, size, now),
         }
     }
 
@@ -247,8 +267,7 @@ impl<O: Operation> Worker<'_, '_, O> {
 impl<O: Operation> Worker<'_, '_, O> {
     fn begin_measure(&mut self, now: Instant) {
         let Some(ticket) = &self.member.ticket else { return };
-        let measure =
-            self.measure.get_or_insert_with(|| Measure { meter: Meter::new(), before: None, started: now });
+        let measure = self.measure.get_or_insert_with(|| Box::new(Measure::new(now)));
         measure.started = now;
         measure.before = if ticket.measure() { measure.meter.read() } else { None };
     }

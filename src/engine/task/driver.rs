@@ -10,22 +10,16 @@ use futures_util::StreamExt;
 use futures_util::future::AbortHandle;
 use futures_util::stream::FuturesUnordered;
 
-use crate::adaptive::Sample;
 use crate::clock::{self, TestClock};
-use crate::counts::Counts;
-use crate::error::ItemError;
 use crate::panic::{self, Panic};
-use crate::slots::{Claim, Lent};
-use crate::sync::atomic::AtomicUsize;
 use crate::sync::{Instant, later};
 
-use super::super::attempt::{Attempt, Tried};
 use super::super::operation::Kinds;
 use super::super::report::Report;
-use super::super::schedule::{Done, Next, Role, Schedule};
+use super::super::schedule::{Done, Next, Schedule};
 use super::super::shared::Job;
-use super::super::worker::Worker;
-use super::flight::{Flight, Flown, Landed, Place};
+use super::flight::{Flight, Flown, Place};
+use super::seat::{Begun, Run, Seat};
 use super::timer::Timer;
 
 /// After this time the task lets others have the thread.
@@ -47,44 +41,6 @@ impl Turn {
         self.steps += 1;
         self.steps % 8 == 0 && self.since.elapsed() >= TURN
     }
-}
-
-/// What a future is made of.
-pub(super) struct Begun<'s, I> {
-    pub(super) item: Lent<'s, I>,
-    pub(super) index: usize,
-    pub(super) attempt: usize,
-    pub(super) worker: usize,
-    pub(super) end: &'s AtomicUsize,
-    pub(super) deadline: Option<Instant>,
-}
-
-/// A worker of the task, and what it has under way.
-struct Seat<'d, 'j, K: Kinds> {
-    worker: Worker<'d, 'j, K>,
-    run: Option<Run<'j, K::Error>>,
-}
-
-/// A claim whose first item is under way, or is about to be.
-struct Run<'j, E> {
-    claim: Claim,
-    is_retry: bool,
-    /// None where there is nothing to do for an item but to run it.
-    attempt: Option<Attempt<'j, E>>,
-    /// The error of the attempt before, until the future is polled.
-    before: Option<E>,
-    /// How many items the claim had, and since when.
-    items: usize,
-    since: Instant,
-    counts: Counts,
-    retried: usize,
-    /// How to cut it off, while it is in flight.
-    abort: Option<AbortHandle>,
-    /// When that is to be.
-    due: Option<Instant>,
-    is_late: bool,
-    /// Whether the future of the first item was polled. Before that, nothing of the operation has run.
-    is_polled: bool,
 }
 
 pub(super) struct Driver<'d, 'j, 'r, K: Kinds, It, M, F> {
@@ -203,7 +159,7 @@ where
         }
         // Those that have been started since are polled for the first time.
         if let Poll::Ready(Some(flown)) = self.flights.poll_next_unpin(cx) {
-            self.has_landed(flown.seat, flown);
+            self.has_landed(flown);
             return Poll::Ready(());
         }
         let Some(due) = self.due() else { return Poll::Pending };
@@ -255,20 +211,21 @@ where
     fn cut_off_all(&mut self) {
         for flight in mem::take(&mut self.flights) {
             let flown = flight.cut_off();
-            self.has_landed(flown.seat, flown);
+            self.has_landed(flown);
         }
     }
 
     /// Polls the futures that were woken, for a turn at most. Whether one of them was ready.
     fn land(&mut self, cx: &mut Context<'_>) -> bool {
-        let (mut turn, before) = (Turn::begin(), self.flights.len());
+        let (mut turn, mut has_landed) = (Turn::begin(), false);
         while let Poll::Ready(Some(flown)) = self.flights.poll_next_unpin(cx) {
-            self.has_landed(flown.seat, flown);
+            self.has_landed(flown);
+            has_landed = true;
             if turn.is_over() {
                 break;
             }
         }
-        self.flights.len() < before
+        has_landed
     }
 
     /// Starts what may start, for a turn at most. What waits for something else says when to look again.
@@ -279,26 +236,39 @@ where
         while self.flights.len() < limit && !turn.is_over() {
             let seat = self.idle.take().or_else(|| self.free.pop());
             let number = seat.unwrap_or_else(|| self.add_seat());
-            match self.seats[number].worker.try_next(now) {
-                Next::Run { claim, is_retry } => {
-                    now = self.run_claim(number, claim, is_retry, now).unwrap_or(now);
-                }
-                Next::Pull { index, most } => {
-                    self.pull(index, most);
-                    self.free.push(number);
-                }
-                next => {
-                    self.idle = Some(number);
-                    self.next_start = if let Next::Wait(until) = next { until } else { None };
-                    return;
-                }
+            if let Some(instead) = self.serve(number, Done::default(), &mut now) {
+                self.idle = Some(number);
+                self.next_start = if let Next::Wait(until) = instead { until } else { None };
+                return;
             }
         }
     }
 
     fn add_seat(&mut self) -> usize {
-        self.seats.push(Seat { worker: Worker::new(self.job, Role::Seat), run: None });
+        self.seats.push(Seat::new(self.job));
         self.seats.len() - 1
+    }
+
+    /// The seat tells what it has done, and does what is next. What it is to do instead, if it starts nothing. The schedule gives
+    /// both answers under one lock.
+    fn serve(&mut self, number: usize, done: Done, now: &mut Instant) -> Option<Next> {
+        match self.seats[number].worker.next_of_seat(done, *now) {
+            Next::Run { claim, is_retry } => {
+                self.seats[number].take(claim, is_retry, *now);
+                if self.go_on(number) {
+                    let (done, ended) = self.done(number);
+                    *now = ended;
+                    self.leave(number, done, ended);
+                }
+                None
+            }
+            Next::Pull { index, most } => {
+                self.pull(index, most);
+                self.free.push(number);
+                None
+            }
+            instead => Some(instead),
+        }
     }
 
     /// Pulls up to `most` items, the first of which has this index.
@@ -321,188 +291,63 @@ where
         }
     }
 
-    /// Runs a claim, which was made now. When it came to its end, if it did.
-    fn run_claim(&mut self, number: usize, claim: Claim, is_retry: bool, now: Instant) -> Option<Instant> {
-        self.seats[number].worker.turns_to(&claim, is_retry);
-        let items = claim.len();
-        let run = Run {
-            claim,
-            is_retry,
-            attempt: None,
-            before: None,
-            items,
-            since: now,
-            counts: Counts::default(),
-            retried: 0,
-            abort: None,
-            due: None,
-            is_late: false,
-            is_polled: true,
-        };
-        self.go_on(number, run)
-    }
-
-    /// Runs the items of the claim up to the first that is not ready at once.
-    fn go_on(&mut self, number: usize, mut run: Run<'j, K::Error>) -> Option<Instant> {
-        while run.claim.len() > 0 {
-            match self.open(number, &mut run) {
-                Ok(true) => {}
-                Ok(false) => continue,
-                Err(()) => break,
-            }
-            let deadline = self.begins(number, &mut run);
-            let (job, worker) = (self.job, self.seats[number].worker.member.number);
-            let begun = Begun {
-                item: job.slots.lend(&run.claim),
-                index: run.claim.index(),
-                attempt: run.attempt.as_ref().map_or(1, |attempt| attempt.number),
-                worker,
-                end: job.dispatcher.stop_at(),
-                deadline,
-            };
+    /// Runs items of the seat's claim up to the first that is not ready. Whether nothing of the claim is in flight.
+    fn go_on(&mut self, number: usize) -> bool {
+        while let Some(begun) = self.seats[number].begin() {
             let (mut place, make) = (self.spare.take().unwrap_or_default(), &self.make);
-            run.is_polled = self.expects_ready;
-            let polled = place.start(|| make(begun), run.is_polled);
-            self.expects_ready = polled.is_ready();
-            match polled {
+            match place.start(|| make(begun), self.expects_ready) {
                 Poll::Pending => {
-                    self.take_off(number, run, place);
-                    return None;
+                    self.take_off(number, place);
+                    return false;
                 }
                 Poll::Ready(outcome) => {
                     self.spare = Some(place);
-                    if !self.decide(number, &mut run, outcome.map(Ok)) {
+                    if !self.seats[number].decide(outcome.map(Ok)) {
                         break;
                     }
                 }
             }
         }
-        Some(self.done(number, run))
-    }
-
-    /// Whether the first item of the claim is to run, or has been decided; an error if it may not start.
-    fn open(&mut self, number: usize, run: &mut Run<'j, K::Error>) -> Result<bool, ()> {
-        let worker = &mut self.seats[number].worker;
-        if !self.job.is_careful {
-            let dispatcher = self.job.dispatcher;
-            let may_start = run.claim.index()
-                < dispatcher.gate().load(crate::sync::atomic::Ordering::Relaxed)
-                || dispatcher.look(&mut worker.member, &mut run.claim, false);
-            return if may_start { Ok(true) } else { Err(()) };
-        }
-        let attempt = match worker.open(&mut run.claim, run.is_retry) {
-            Ok(attempt) => attempt,
-            Err(Some(counts)) => {
-                run.counts.add(counts);
-                return Ok(false);
-            }
-            Err(None) => return Err(()),
-        };
-        if let Some(tried) = worker.refused(&attempt) {
-            return settled(worker, run, attempt, tried).then_some(false).ok_or(());
-        }
-        run.attempt = Some(attempt);
-        Ok(true)
-    }
-
-    /// The future of the first item is about to be made. Until when it should be done.
-    fn begins(&mut self, number: usize, run: &mut Run<'j, K::Error>) -> Option<Instant> {
-        let attempt = run.attempt.as_mut()?;
-        run.before = attempt.past.error.take();
-        self.seats[number].worker.begins(attempt)
-    }
-
-    /// The future of the first item is not ready. What is left of the claim is for others.
-    fn take_off(&mut self, number: usize, mut run: Run<'j, K::Error>, place: Place<F>) {
-        let (job, seat) = (self.job, &mut self.seats[number]);
-        if run.claim.len() > 1 {
-            run.items -= run.claim.len() - 1;
-            let (now, rest) = (job.dispatcher.since(clock::now()), run.claim.split_rest());
-            job.dispatcher.update(|schedule| schedule.hand_back(&mut seat.worker.member, now, rest));
-        }
-        let (abort, registration) = job.item_timeout.map(|_| AbortHandle::new_pair()).unzip();
-        run.abort = abort;
-        run.due = job.item_timeout.map(|time| later(clock::now(), time));
-        self.timeouts.extend(run.due.map(|due| (due, number)));
-        seat.run = Some(run);
-        self.flights.push(Flight::new(number, place, registration));
-    }
-
-    fn has_landed(&mut self, number: usize, Flown { landed, polls, .. }: Flown<F::Output>) {
-        let Some(mut run) = self.seats[number].run.take() else { return };
-        self.expects_ready |= polls == 1 && !run.is_polled;
-        run.is_polled |= polls > 1 || !matches!(landed, Ok(Err(_)));
-        run.abort = None;
-        if let Some(due) = run.due.take() {
-            self.timeouts.remove(&(due, number));
-        }
-        if self.decide(number, &mut run, landed) {
-            self.go_on(number, run);
-        } else {
-            self.done(number, run);
-        }
-    }
-
-    /// What becomes of the first item of the claim. Whether what follows it may go on.
-    fn decide(&mut self, number: usize, run: &mut Run<'j, K::Error>, landed: Landed<F::Output>) -> bool {
-        let (job, worker) = (self.job, &mut self.seats[number].worker);
-        let tried = match landed {
-            Ok(Ok(outcome)) => match &run.attempt {
-                Some(attempt) => panic::catch(|| worker.concluded(&run.claim, attempt, outcome))
-                    .unwrap_or_else(|panic| Tried::Error(ItemError::Panicked(panic))),
-                None => outcome.map_or_else(|error| Tried::Error(ItemError::Failed(error)), Tried::Value),
-            },
-            Ok(Err(_)) if run.is_late => Tried::Error(ItemError::TimedOut),
-            Ok(Err(_)) => {
-                worker.forgets();
-                match &mut run.attempt {
-                    Some(attempt) if !run.is_polled => {
-                        (attempt.has_begun, attempt.past.error) = (false, run.before.take());
-                    }
-                    None if run.is_polled => job.interrupted(run.claim.index()),
-                    Some(_) | None => {}
-                }
-                Tried::Stopped
-            }
-            Err(panic) => Tried::Error(ItemError::Panicked(panic)),
-        };
-        run.is_late = false;
-        job.discard(run.before.take());
-        if let Some(attempt) = run.attempt.take() {
-            return settled(worker, run, attempt, tried);
-        }
-        match tried {
-            Tried::Value(value) => {
-                job.settle(&mut run.claim, Ok(value));
-                run.counts.add(Counts::SUCCEEDED);
-            }
-            Tried::Error(error) => {
-                worker.fail_unnoted(&mut run.claim, error);
-                run.counts.add(Counts::FAILED);
-            }
-            Tried::Stopped => return false,
-        }
         true
     }
 
-    /// The seat is free again.
-    fn done(&mut self, number: usize, run: Run<'j, K::Error>) -> Instant {
-        let (job, worker, now) = (self.job, &mut self.seats[number].worker, clock::now());
-        let Run { claim, items, since, counts, retried, .. } = run;
-        worker.learn(items, counts.succeeded, now.saturating_duration_since(since));
-        worker.give_permit_back();
-        let sample = worker.member.ticket.is_some().then(|| Sample {
-            failed: counts.failed + retried,
-            started: job.dispatcher.since(since),
-            ended: job.dispatcher.since(now),
-            cpu: None,
-            run_delay: None,
-        });
-        let done = Done { counts, left: (claim.len() > 0).then_some(claim), sample };
-        job.dispatcher.leave(&mut worker.member, done, now);
+    /// The future of the first item is not ready, if it was polled.
+    fn take_off(&mut self, number: usize, place: Place<F>) {
+        let was_polled = mem::replace(&mut self.expects_ready, false);
+        let (abort, registration) = self.job.item_timeout.map(|_| AbortHandle::new_pair()).unzip();
+        let due = self.job.item_timeout.map(|time| later(clock::now(), time));
+        self.seats[number].takes_off(was_polled, abort, due);
+        self.timeouts.extend(due.map(|due| (due, number)));
+        self.flights.push(Flight::new(number, place, registration));
+    }
+
+    fn has_landed(&mut self, Flown { seat: number, landed, polls }: Flown<F::Output>) {
+        let seat = &mut self.seats[number];
+        let Some(due) = seat.lands(polls, &landed) else { return };
+        self.expects_ready |= due.was_ready;
+        if let Some(due) = due.timeout {
+            self.timeouts.remove(&(due, number));
+        }
+        if seat.decide(landed) && !self.go_on(number) {
+            return;
+        }
+        let (done, mut now) = self.done(number);
+        if self.serve(number, done, &mut now).is_some() {
+            self.leave(number, Done::default(), now);
+        }
+    }
+
+    fn done(&mut self, number: usize) -> (Done, Instant) {
         self.has_news = true;
+        self.seats[number].done()
+    }
+
+    /// The seat is free again.
+    fn leave(&mut self, number: usize, done: Done, now: Instant) {
+        let worker = &mut self.seats[number].worker;
+        worker.give_permit_back();
+        self.job.dispatcher.leave(&mut worker.member, done, now);
         self.free.push(number);
-        now
     }
 
     /// Makes the calls that are due, and has the controller look around.
@@ -534,19 +379,6 @@ where
     }
 }
 
-/// What the attempt came to is settled. Whether what follows in the claim may go on.
-fn settled<'j, K: Kinds>(
-    worker: &mut Worker<'_, 'j, K>,
-    run: &mut Run<'j, K::Error>,
-    attempt: Attempt<'j, K::Error>,
-    tried: Tried<K::Value, K::Error>,
-) -> bool {
-    let Some(counts) = worker.settle(&mut run.claim, attempt, tried) else { return false };
-    run.counts.add(counts);
-    run.retried += usize::from(counts.decided() == 0);
-    true
-}
-
 /// Dropped before the batch is over, it drops what is in flight, and gives all claims back, so that outcomes are dropped, too.
 impl<K: Kinds, It, M, F> Drop for Driver<'_, '_, '_, K, It, M, F> {
     fn drop(&mut self) {
@@ -555,7 +387,7 @@ impl<K: Kinds, It, M, F> Drop for Driver<'_, '_, '_, K, It, M, F> {
             return;
         }
         let runs = self.seats.drain(..).filter_map(|seat| seat.run);
-        let claims = runs.map(|run| run.claim).collect();
+        let claims = runs.map(Run::into_claim).collect();
         self.job.dispatcher.update(|schedule| schedule.leave_undecided(claims));
         self.job.abandon();
     }

@@ -7,6 +7,7 @@
 mod driver;
 mod flight;
 mod results;
+mod seat;
 mod timer;
 
 use std::future::poll_fn;
@@ -34,8 +35,9 @@ use super::schedule::Schedule;
 use super::shared::Job;
 use super::{Engine, collect, ending};
 
-use driver::{Begun, Driver};
+use driver::Driver;
 pub use results::AsyncResults;
+use seat::Begun;
 use timer::Timer;
 
 /// Calls the task that runs a batch: something has changed that is not its own doing.
