@@ -272,16 +272,16 @@ impl Dispatcher {
         }
     }
 
-    /// The same for a worker that does not sleep here.
-    pub(super) fn try_next(&self, member: &mut Member, size: usize, now: Instant) -> Next {
-        self.update(|schedule| self.ask(schedule, member, size, now))
-    }
-
-    /// The same for a seat of a task, which tells what it has done.
-    #[cfg(feature = "tokio")]
-    pub(super) fn next_of_seat(&self, member: &mut Member, done: Done, size: usize, now: Instant) -> Next {
+    /// The same for a worker that does not sleep here, and tells something first.
+    pub(super) fn try_next(
+        &self,
+        member: &mut Member,
+        tell: impl FnOnce(&mut Schedule, &mut Member),
+        size: usize,
+        now: Instant,
+    ) -> Next {
         self.update(|schedule| {
-            schedule.done(member, self.since(now), done);
+            tell(schedule, member);
             self.ask(schedule, member, size, now)
         })
     }

@@ -16,7 +16,7 @@ use crate::timeline::recorder::{LimitWait, Scribe};
 
 use super::limits::Permit;
 use super::operation::{Kinds, Operation, made};
-use super::schedule::{Done, Member, Next, Pace, Role};
+use super::schedule::{Done, Member, Next, Pace, Role, Schedule};
 use super::shared::Job;
 use crate::slots::{Claim, Halt};
 
@@ -105,24 +105,15 @@ impl<'w, 'j, O: Kinds> Worker<'w, 'j, O> {
         if self.job.waits { 1 } else { self.pace.size() }
     }
 
-    pub(super) fn try_next(&mut self, now: Instant) -> Next {
-        let (job, size) = (self.job, self.claim_size());
-        match &job.limits {
-            Some(limits) => self.try_next_within(limits, now).0,
-            None => job.dispatcher.try_next(&mut self.member, size, now),
-        }
-    }
-
-    /// The same for a seat, which tells what it has done.
-    #[cfg(feature = "tokio")]
-    pub(super) fn next_of_seat(&mut self, done: Done, now: Instant) -> Next {
+    /// What the worker is to do next, after it has told something, under one lock if it can be.
+    pub(super) fn try_next(&mut self, tell: impl FnOnce(&mut Schedule, &mut Member), now: Instant) -> Next {
         let (job, size) = (self.job, self.claim_size());
         match &job.limits {
             Some(limits) => {
-                job.dispatcher.report(&mut self.member, done, now);
+                job.dispatcher.update(|schedule| tell(schedule, &mut self.member));
                 self.try_next_within(limits, now).0
             }
-            None => job.dispatcher.next_of_seat(&mut self.member, done, size, now),
+            None => job.dispatcher.try_next(&mut self.member, tell, size, now),
         }
     }
 
@@ -177,7 +168,7 @@ impl<O: Operation> Worker<'_, '_, O> {
         let (job, mut now) = (self.job, clock::now());
         let _within = job.trace.enter();
         let (mut turn, mut done, mut told) = (Turn::Worked, Done::default(), Ok(()));
-        match self.try_next(now) {
+        match self.try_next(|_, _| (), now) {
             Next::Run { claim, is_retry } => {
                 (done, told) = self.run_claim(claim, is_retry, &mut now, &mut Some(tell));
             }

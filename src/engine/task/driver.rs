@@ -12,6 +12,7 @@ use futures_util::stream::FuturesUnordered;
 
 use crate::clock::{self, TestClock};
 use crate::panic::{self, Panic};
+use crate::slots::Claim;
 use crate::sync::{Instant, later};
 
 use super::super::operation::Kinds;
@@ -53,6 +54,8 @@ pub(super) struct Driver<'d, 'j, 'r, K: Kinds, It, M, F> {
     flights: FuturesUnordered<Flight<F>>,
     seats: Vec<Seat<'d, 'j, K>>,
     free: Vec<usize>,
+    /// What a seat has pulled, until the schedule knows of it.
+    pulled: Vec<Claim>,
     /// The seat that found nothing to start: the schedule knows it as the idle worker that is called.
     idle: Option<usize>,
     spare: Option<Place<F>>,
@@ -95,6 +98,7 @@ where
             flights: FuturesUnordered::new(),
             seats: Vec::new(),
             free: Vec::new(),
+            pulled: Vec::new(),
             idle: None,
             spare: None,
             expects_ready: true,
@@ -249,10 +253,17 @@ where
         self.seats.len() - 1
     }
 
-    /// The seat tells what it has done, and does what is next. What it is to do instead, if it starts nothing. The schedule gives
-    /// both answers under one lock.
+    /// The seat tells what it has done, and does what is next. What it is to do instead, if it starts nothing.
     fn serve(&mut self, number: usize, done: Done, now: &mut Instant) -> Option<Next> {
-        match self.seats[number].worker.next_of_seat(done, *now) {
+        let job = self.job;
+        let tell = |schedule: &mut Schedule, member: &mut _| {
+            schedule.done(member, job.dispatcher.since(*now), done);
+        };
+        let mut next = self.seats[number].worker.try_next(tell, *now);
+        while let Next::Pull { index, most } = next {
+            next = self.pull(number, index, most);
+        }
+        match next {
             Next::Run { claim, is_retry } => {
                 self.seats[number].take(claim, is_retry, *now);
                 if self.go_on(number) {
@@ -262,33 +273,34 @@ where
                 }
                 None
             }
-            Next::Pull { index, most } => {
-                self.pull(index, most);
-                self.free.push(number);
-                None
-            }
             instead => Some(instead),
         }
     }
 
-    /// Pulls up to `most` items, the first of which has this index.
-    fn pull(&mut self, index: usize, most: usize) {
-        let Driver { job, items, .. } = self;
+    /// Pulls up to `most` items, the first of which has this index. What the seat is to do then.
+    fn pull(&mut self, number: usize, index: usize, most: usize) -> Next {
+        let Driver { job, items, seats, pulled: claims, .. } = self;
         let pulled = panic::catch(|| {
             for index in index..index + most {
                 let Some(item) = items.next() else { return true };
-                let claim = job.slots.fill(index, item);
-                if !job.dispatcher.update(|schedule| schedule.add(claim)) {
+                claims.push(job.slots.fill(index, item));
+                if !job.dispatcher.allows(index + 1) {
                     break;
                 }
             }
             false
         });
-        let has_ended = *pulled.as_ref().unwrap_or(&true);
-        job.dispatcher.update(|schedule| schedule.give_back_source(has_ended));
-        if let Err(panic) = pulled {
+        let has_ended = pulled.unwrap_or_else(|panic| {
             job.fail(panic);
-        }
+            true
+        });
+        let tell = |schedule: &mut Schedule, _: &mut _| {
+            for claim in claims.drain(..) {
+                schedule.add(claim);
+            }
+            schedule.give_back_source(has_ended);
+        };
+        seats[number].worker.try_next(tell, clock::now())
     }
 
     /// Runs items of the seat's claim up to the first that is not ready. Whether nothing of the claim is in flight.
@@ -321,7 +333,8 @@ where
         self.flights.push(Flight::new(number, place, registration));
     }
 
-    fn has_landed(&mut self, Flown { seat: number, landed, polls }: Flown<F::Output>) {
+    fn has_landed(&mut self, Flown { seat: number, landed, polls, place }: Flown<F>) {
+        self.spare = self.spare.take().or(place);
         let seat = &mut self.seats[number];
         let Some(due) = seat.lands(polls, &landed) else { return };
         self.expects_ready |= due.was_ready;
@@ -332,7 +345,9 @@ where
             return;
         }
         let (done, mut now) = self.done(number);
-        if self.serve(number, done, &mut now).is_some() {
+        if self.idle.is_some() {
+            self.leave(number, done, now); // another has found nothing to start
+        } else if self.serve(number, done, &mut now).is_some() {
             self.leave(number, Done::default(), now);
         }
     }

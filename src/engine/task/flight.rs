@@ -66,11 +66,13 @@ pub(super) struct Flight<F> {
 type Cuttable<F> = Either<Place<F>, Abortable<Place<F>>>;
 
 /// A flight that has ended.
-pub(super) struct Flown<T> {
+pub(super) struct Flown<F: Future> {
     pub(super) seat: usize,
-    pub(super) landed: Landed<T>,
+    pub(super) landed: Landed<F::Output>,
     /// How often it was polled.
     pub(super) polls: u32,
+    /// Its place, if that can be used again.
+    pub(super) place: Option<Place<F>>,
 }
 
 impl<F> Flight<F> {
@@ -85,15 +87,15 @@ impl<F> Flight<F> {
 
 impl<F: Future> Flight<F> {
     /// Drops the future. What comes of that is as if it had been cut off when it was polled next.
-    pub(super) fn cut_off(mut self) -> Flown<F::Output> {
+    pub(super) fn cut_off(mut self) -> Flown<F> {
         let future = self.future.take();
         let landed = panic::catch(|| drop(future)).map(|()| Err(Aborted));
-        Flown { seat: self.seat, landed, polls: self.polls + 1 }
+        Flown { seat: self.seat, landed, polls: self.polls + 1, place: None }
     }
 }
 
 impl<F: Future> Future for Flight<F> {
-    type Output = Flown<F::Output>;
+    type Output = Flown<F>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         self.polls = self.polls.saturating_add(1);
@@ -107,10 +109,15 @@ impl<F: Future> Future for Flight<F> {
             Ok(Poll::Ready(landed)) => Ok(landed),
             Err(panic) => Err(panic),
         };
-        let future = self.future.take();
-        let dropped = panic::catch(|| drop(future));
+        let (future, mut place) = (self.future.take(), None);
+        let dropped = panic::catch(|| {
+            if let Some(Either::Left(mut used)) = future {
+                used.0.set(None);
+                place = Some(used);
+            }
+        });
         let landed = landed.and_then(|landed| dropped.map(|()| landed));
-        Poll::Ready(Flown { seat: self.seat, landed, polls: self.polls })
+        Poll::Ready(Flown { seat: self.seat, landed, polls: self.polls, place })
     }
 }
 
