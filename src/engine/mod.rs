@@ -91,10 +91,7 @@ impl Engine {
         if settings.are_plain() && self.runs_alone(settings.workers, total) {
             return run_alone(since, (slots, claim), settings.on_failure, operation);
         }
-        let (mut report, recorder) = settings.observers(since, Some(total));
-        if let Some((report, journal)) = report.as_mut().zip(settings.journal.as_ref()) {
-            report.expects(journal.recorded(total));
-        }
+        let (report, recorder) = settings.observers_of_batch(since, total);
         let team = settings.team(Some(total), total, recorder.is_some());
         let (workers, hears) = (team.limit, self.hears(report.as_ref(), &team, &settings));
         let held =
@@ -170,10 +167,8 @@ impl Engine {
         operation: O,
         consume: impl FnOnce(&mut Results<'_, O::Item, O::Value, O::Error>) -> R,
     ) -> Result<Streamed<R>, Panic> {
-        let (least, most) = items.size_hint();
-        let hint = most.filter(|most| *most == least);
+        let (hint, at_once) = settings.expects(&items);
         let (report, recorder) = settings.observers(since, hint);
-        let at_once = most.unwrap_or(usize::MAX).min(settings.flow.window.unwrap_or(usize::MAX)).max(1);
         let team = settings.team(hint, at_once, recorder.is_some());
         // In a window of one there is one worker, and the consumer need not wait for the input with it.
         let is_alone =
@@ -236,6 +231,26 @@ impl<'a, I, T, E> Settings<'a, I, T, E> {
         let ticks = [self.on_tick.take(), self.bar.take()].into_iter().flatten().collect();
         let report = Report::new(self.on_progress.take(), ticks, items, since);
         (report, self.name_of.take().map(|name_of| Recorder::new(name_of, self.spans, since, items)))
+    }
+
+    /// The same for a batch, of whose items an earlier run may have recorded some.
+    fn observers_of_batch(
+        &mut self,
+        since: Instant,
+        items: usize,
+    ) -> (Option<Report<'a>>, Option<Recorder<'a, I>>) {
+        let (mut report, recorder) = self.observers(since, Some(items));
+        if let Some((report, journal)) = report.as_mut().zip(self.journal.as_ref()) {
+            report.expects(journal.recorded(items));
+        }
+        (report, recorder)
+    }
+
+    /// How many items the iterator of a stream has, if it knows that, and how many of them may be under way.
+    fn expects(&self, items: &impl Iterator) -> (Option<usize>, usize) {
+        let (least, most) = items.size_hint();
+        let window = self.flow.window.unwrap_or(usize::MAX);
+        (most.filter(|most| *most == least), most.unwrap_or(usize::MAX).min(window).max(1))
     }
 
     /// The workers of a batch with this many items, if that is known, of which `at_once` may run at a time.

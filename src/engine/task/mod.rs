@@ -91,10 +91,7 @@ impl Engine {
             Ok(parts) => parts,
             Err(items) => return Ok(BatchResult::out_of_memory(items)),
         };
-        let (mut report, recorder) = settings.observers(since, Some(total));
-        if let Some((report, journal)) = report.as_mut().zip(settings.journal.as_ref()) {
-            report.expects(journal.recorded(total));
-        }
+        let (report, recorder) = settings.observers_of_batch(since, total);
         let team = settings.team(Some(total), total, recorder.is_some());
         let workers = team.limit;
         let schedule = Schedule::of_batch(claim, settings.on_failure, team);
@@ -132,10 +129,8 @@ impl Engine {
     ) -> Result<Streamed<R>, Panic> {
         let since = self.now_in_task();
         settings.workers = settings.workers.in_a_task();
-        let (least, most) = items.size_hint();
-        let hint = most.filter(|most| *most == least);
+        let (hint, at_once) = settings.expects(&items);
         let (report, recorder) = settings.observers(since, hint);
-        let at_once = most.unwrap_or(usize::MAX).min(settings.flow.window.unwrap_or(usize::MAX)).max(1);
         let team = settings.team(hint, at_once, recorder.is_some());
         let workers = team.limit;
         let (slots, reader) = Slots::ring(settings.most_under_way(workers).min(at_once), settings.flow.order);
