@@ -38,7 +38,7 @@ fn busy(time: Duration) {
     }
 }
 
-/// Measures `run` on vectors of so many items. Making the vector is not part of it, dropping the result is.
+/// Measures `run` on vectors of this many items. Making the vector is not part of it, dropping the result is.
 fn row<R>(
     group: &mut BenchmarkGroup<'_, WallTime>,
     name: BenchmarkId,

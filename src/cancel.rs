@@ -128,7 +128,7 @@ impl CancelToken {
     /// Tells the batch of a cancel, until the returned value is dropped; immediately if the token is cancelled already.
     pub(crate) fn watch(&self, batch: Arc<dyn OnCancel>) -> Watching {
         self.shared.batches.lock().push(Arc::clone(&batch));
-        // Whoever cancels sets the flag first and then looks into the list: one of the two is seen.
+        // A cancel sets the flag first and then looks into the list: one of the two is seen.
         if self.is_cancelled() {
             batch.cancelled();
         }

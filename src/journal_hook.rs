@@ -15,7 +15,7 @@ pub(crate) trait JournalHook<I, T, E>: Sync {
     /// What the item came to in an earlier run, if that is its outcome.
     fn recall(&self, position: usize, item: &I) -> Result<Option<Recalled<T, E>>, JournalFailure>;
 
-    /// Keeps what the item has come to, after so many attempts. Never called for an item that is undecided.
+    /// Keeps what the item has come to, after this many attempts. Never called for an item that is undecided.
     fn record(
         &self,
         position: usize,

@@ -440,7 +440,7 @@ impl Concurrency {
         self.shared.slots.lock().has_room(slots)
     }
 
-    /// Takes so many, if there are.
+    /// Takes this many, if there are.
     pub(crate) fn try_take(&self, slots: u64) -> bool {
         let mut state = self.shared.slots.lock();
         let has_room = state.has_room(slots);

@@ -38,7 +38,7 @@ impl Gauge {
     }
 }
 
-/// Runs a batch of so many items on memory of the caller's, and frees that. Every item runs once and is at its place.
+/// Runs a batch of this many items on memory of the caller's, and frees that. Every item runs once and is at its place.
 fn run_once(executor: &BatchExecutor, items: usize) {
     let memory = Borrowed::new();
     let result = executor.run(0..items, |&item| {

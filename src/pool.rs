@@ -1,11 +1,11 @@
 //! Threads that outlive a batch, lent to batches as helpers. Knows nothing of items.
 //!
-//! A batch leaves an *invitation* with so many *seats*; threads that are free take a seat each and run the batch's work.
-//! The caller works on its own and waits for nobody: when it is done it takes back the seats that are still free, and
+//! A batch leaves an *invitation* with some *seats*; threads that are free take a seat each and run the batch's work.
+//! The caller works by itself and waits for no thread: when it is done it takes back the seats that are still free, and
 //! waits only for the helpers that are inside. So a full pool, a nested batch, a refused thread or a forked child cost
 //! speed, never progress.
 //!
-//! Helpers are called one after another: whoever takes a seat sees to it that somebody looks for the next one. A batch
+//! Helpers are called one after another: a thread that takes a seat has another look for the next one. A batch
 //! that is over in a microsecond has then called one thread and not thirty.
 
 mod latch;
@@ -58,7 +58,7 @@ impl Pool {
         Pool { shared: Arc::new(shared) }
     }
 
-    /// Raises the most threads that there may be to so many. Never lowers it.
+    /// Raises the most threads that there may be to this many. Never lowers it.
     pub(crate) fn allow(&self, threads: usize) {
         self.shared.max_threads.fetch_max(threads, Ordering::Relaxed);
     }
@@ -111,7 +111,7 @@ impl Invitation<'_> {
         taken
     }
 
-    /// Opens so many seats more, or again.
+    /// Opens this many seats more, or again.
     pub(crate) fn add_seats(&self, seats: usize) {
         let mut roster = self.shared.roster.lock();
         roster.add_seats(self.id, seats);
@@ -177,7 +177,7 @@ impl Shared {
         self.worth_a_look.store(roster.has_free_seat(), Ordering::Relaxed);
     }
 
-    /// Calls whoever is to look for the next free seat. Gives the lock up before it calls.
+    /// Calls the thread that is to look for the next free seat. Gives the lock up before it calls.
     fn call_next(self: &Arc<Self>, mut roster: MutexGuard<'_, Roster>) {
         let call = roster.call(self.max_threads.load(Ordering::Relaxed));
         drop(roster);
@@ -247,7 +247,7 @@ impl Shared {
         let _alive = Alive { shared: self };
         while let Some(seat) = self.find_seat() {
             let leave = seat.work();
-            // Before it leaves: a batch that follows at once has somebody on the way to it then, and calls nobody.
+            // Before it leaves: a batch that follows at once has a thread on the way to it then, and calls none.
             let may_spin = self.roster.lock().look_again();
             drop(leave);
             if may_spin {
@@ -294,7 +294,7 @@ struct Alive<'s> {
 
 impl Drop for Alive<'_> {
     fn drop(&mut self) {
-        // Somebody may have found the pool full because of this thread.
+        // A batch may have found the pool full because of this thread.
         let mut roster = self.shared.roster.lock();
         roster.ended();
         self.shared.call_next(roster);

@@ -96,7 +96,7 @@ pub(crate) struct Earlier {
 }
 
 impl Progress {
-    /// With so many items, if that is known in the second place; of a stream otherwise those so
+    /// Of this many items, if that is known in the second place; of a stream otherwise those so
     /// far.
     pub(crate) fn new(
         counts: Counts,

@@ -151,7 +151,7 @@ struct Redrawer {
 }
 
 impl Redrawer {
-    /// None for a bar that nobody sees.
+    /// None for a bar that is not shown.
     fn of(bar: &Bar) -> Option<Self> {
         if bar.bar.is_hidden() {
             return None;
@@ -216,7 +216,7 @@ fn draw_on(bar: &ProgressBar, progress: &Progress) {
 
 /// Where it is shown.
 enum Face {
-    /// A bar that looks as we want, on a terminal with so many columns.
+    /// A bar that looks as we want, on a terminal with this many columns.
     Ours(Bar, Box<dyn Fn() -> usize + Send>),
     /// A bar that looks as its owner wants.
     Theirs(Bar),
@@ -262,13 +262,13 @@ impl Face {
                 bar.show(Told { room, ..told });
             }
             Face::Theirs(bar) => bar.show(told),
-            // Nobody may be reading, which is no reason to stop a batch. In one piece, so that nothing comes in between.
+            // The reader may be gone, which is no reason to stop a batch. In one piece, so that nothing comes in between.
             Face::Lines(out) => drop(out.write_all(format!("{}\n", told.line()).as_bytes())),
         }
     }
 }
 
-/// What our bar looks like on so many columns, and how many of them are left for words. Where there
+/// What our bar looks like on this many columns, and how many of them are left for words. Where there
 /// is no room for both, the words stay, and no bar.
 fn our_style(told: &Told, columns: usize) -> (ProgressStyle, usize) {
     let Progress { completed, total_hint, .. } = told.progress;
@@ -456,7 +456,7 @@ mod tests {
         in_columns(80)
     }
 
-    /// Our bar on a terminal with so many columns.
+    /// Our bar on a terminal with this many columns.
     fn in_columns(columns: u16) -> (Face, InMemoryTerm) {
         let terminal = InMemoryTerm::new(5, columns);
         let target = ProgressDrawTarget::term_like(Box::new(terminal.clone()));

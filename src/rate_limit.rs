@@ -31,7 +31,7 @@ use learner::Learner;
 /// use std::sync::atomic::{AtomicU32, Ordering};
 /// use std::time::Duration;
 ///
-/// /// So many permits, and then no more.
+/// /// This many permits, and then no more.
 /// struct Quota(AtomicU32);
 ///
 /// impl RateLimiter for Quota {
@@ -237,7 +237,7 @@ pub struct RateLimit {
 
 #[derive(Debug)]
 struct Pace {
-    /// So many in each `per`, as it was asked for: a share of it is worked out from these, and not from their quotient.
+    /// This many in each `per`, as it was asked for: a share of it is worked out from these, and not from their quotient.
     permits: u32,
     per: Duration,
     gate: Gate,
@@ -297,7 +297,7 @@ impl Pace {
 }
 
 impl RateLimit {
-    /// So many permits in every period of this length, evenly spaced.
+    /// This many permits in every period of this length, evenly spaced.
     ///
     /// # Errors
     ///
@@ -321,7 +321,7 @@ impl RateLimit {
         })
     }
 
-    /// So many permits a second.
+    /// This many permits a second.
     ///
     /// # Panics
     ///
@@ -332,7 +332,7 @@ impl RateLimit {
         Self::or_panic(permits, Duration::from_secs(1))
     }
 
-    /// So many permits a minute.
+    /// This many permits a minute.
     ///
     /// # Panics
     ///
@@ -409,7 +409,7 @@ impl RateLimit {
         limit
     }
 
-    /// So many permits may be used together after a time without use. Default 1.
+    /// This many permits may be used together after a time without use. Default 1.
     ///
     /// # Panics
     ///
@@ -686,7 +686,7 @@ mod tests {
         assert_eq!(interval_of(&RateLimit::new(1, Duration::MAX).unwrap()), u64::MAX);
     }
 
-    /// How many permits there are before this time, in nanoseconds, for whoever takes all that there are.
+    /// How many permits there are before this time, in nanoseconds, for a caller that takes all that there are.
     fn permits_before(end: u64, limit: &RateLimit) -> usize {
         (0..1_000).map(|_| reserve(limit, 0)).take_while(|wait| *wait < end).count()
     }

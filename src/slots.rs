@@ -183,7 +183,7 @@ impl<I, T, E> Slots<I, T, E> {
             Some(chunks) => chunks.item(claim.place),
             None => self.item.wrapping_add(claim.place & self.mask),
         };
-        // SAFETY: the claim covers this place: its item is there, and nobody takes it out while the claim is borrowed.
+        // SAFETY: the claim covers this place: its item is there, and no one takes it out while the claim is borrowed.
         #[allow(unsafe_code)]
         (claim.len > 0).then(|| unsafe { &*item })
     }
@@ -368,7 +368,7 @@ impl Reader {
 
 /// A stream.
 impl<I, T, E> Slots<I, T, E> {
-    /// A ring with room for so many items, or for as many as there is memory for, and its reader.
+    /// A ring with room for this many items, or for as many as there is memory for, and its reader.
     pub(crate) fn ring(room: usize, order: Order) -> (Self, Reader) {
         let mut size = room.clamp(1, LARGEST_RING).next_power_of_two();
         let (mut items, mut outcomes) = (Vec::new(), Vec::new());
@@ -408,7 +408,7 @@ impl<I, T, E> Slots<I, T, E> {
         let place = vacant.unwrap_or(index);
         let state = &ring.states[place & self.mask];
         assert_eq!(state.load(Ordering::Acquire), VACANT, "the window was exceeded");
-        // SAFETY: the slot is vacant, so nobody has a claim on it and the reader has taken out what was there: `Acquire` orders that
+        // SAFETY: the slot is vacant, so there is no claim on it and the reader has taken out what was there: `Acquire` orders that
         // before this. One thread at a time fills slots.
         #[allow(unsafe_code)]
         unsafe {
@@ -488,7 +488,7 @@ impl<I, T, E> Slots<I, T, E> {
         }
     }
 
-    /// When nobody works any more: the items that were not taken, and the outcomes that some of them have.
+    /// When no worker is left: the items that were not taken, and the outcomes that some of them have.
     pub(crate) fn left(&mut self) -> Vec<(I, Option<Outcome<T, E>>)> {
         let Some(ring) = &mut self.ring else { return Vec::new() };
         let mut left = Vec::new();
@@ -722,7 +722,7 @@ unsafe impl Send for Buffer {}
 unsafe impl Sync for Buffer {}
 
 impl Buffer {
-    /// For so many values of this layout; none without memory.
+    /// For this many values of this layout; none without memory.
     fn allocate(value: Layout, values: usize) -> Option<Self> {
         let size = value.size().checked_mul(values)?;
         let layout = Layout::from_size_align(size, value.align()).ok()?;
@@ -735,7 +735,7 @@ impl Buffer {
         (!start.is_null()).then_some(Buffer { start, layout })
     }
 
-    /// An empty vector in this memory; in other memory if so many values have no room in it.
+    /// An empty vector in this memory; in other memory if this many values have no room in it.
     fn into_vec<V>(self, values: usize) -> Vec<V> {
         let Buffer { start, layout } = self;
         let capacity = layout.size().checked_div(size_of::<V>()).unwrap_or(0);

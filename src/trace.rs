@@ -45,7 +45,7 @@ mod heard {
     impl Trace {
         pub(crate) const MAY_BE_HEARD: bool = true;
 
-        /// A batch or a stream begins, of so many items if that is known.
+        /// A batch or a stream begins, of this many items if that is known.
         pub(crate) fn begin(what: &'static str, items: Option<usize>, workers: usize) -> Self {
             let span =
                 info_span!(target: TARGET, "batch", what, items, workers, succeeded = Empty, failed = Empty);

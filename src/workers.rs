@@ -211,7 +211,7 @@ impl AutoWorkers {
         self
     }
 
-    /// So many workers for each CPU. Default 2.
+    /// This many workers for each CPU. Default 2.
     #[must_use]
     pub const fn per_cpu(mut self, workers: usize) -> Self {
         self.per_cpu = workers;

@@ -13,7 +13,7 @@ use common::{collecting, within_a_minute};
 
 const ITEM: Duration = Duration::from_millis(20);
 
-/// Serves so many at once, and refuses others at once.
+/// Serves this many at once, and refuses others at once.
 #[derive(Default)]
 struct Server {
     seats: usize,
@@ -80,7 +80,7 @@ mod open_files {
 
     const CHILD: &str = "BATCH_EXECUTOR_OPEN_FILES";
 
-    /// How many of 600 items fail where so many files may be open; each opens one.
+    /// How many of 600 items fail where this many files may be open; each opens one.
     fn failures(limit: usize) -> usize {
         let program = env::current_exe().expect("this program");
         let test = "open_files::the_child";

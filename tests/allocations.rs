@@ -8,7 +8,7 @@ use dhat::{Alloc, HeapStats, Profiler};
 #[global_allocator]
 static ALLOCATOR: Alloc = Alloc;
 
-/// Blocks allocated, and the most bytes there were beside the input, while `run` ran on so many items.
+/// Blocks allocated, and the most bytes there were beside the input, while `run` ran on this many items.
 fn allocated<R>(items: u64, run: impl Fn(Vec<u64>) -> R) -> (u64, usize) {
     let input: Vec<u64> = (0..items).collect();
     let profiler = Profiler::builder().testing().build();

@@ -53,7 +53,7 @@ fn undisturbed(items: usize) -> String {
     told(&ran_to_its_end(collecting(1).run(0..items, |&n| outcome(n))))
 }
 
-/// A folder with a journal for so many items, and outside of it a log of what was run.
+/// A folder with a journal for this many items, and outside of it a log of what was run.
 struct Place {
     folder: PathBuf,
     items: usize,
@@ -245,7 +245,7 @@ fn a_run_that_is_killed_at_a_random_moment_is_gone_on_with() {
         for _ in 0..=dice.below(2) {
             let mut command = place.child(&[], TEST, ["1", "7", "100"][round % 3]);
             let mut run = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-            // At the start, or when so many items have run, and a little later.
+            // At the start, or when this many items have run, and a little later.
             let (lines, later) = (dice.below(ITEMS), dice.below(300));
             if dice.below(5) == 0 {
                 spin_for(Duration::from_micros(later as u64 * 30));

@@ -14,7 +14,7 @@ use batch_executor::{BatchExecutor, Limit, RateLimit, RateLimiter, Retry, RetryD
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// Admits so many permits in any second, and refuses all others.
+/// Admits this many permits in any second, and refuses all others.
 struct Server {
     clock: TestClock,
     state: Mutex<State>,
@@ -80,7 +80,7 @@ fn executor(clock: &TestClock, workers: usize) -> BatchExecutor {
     BatchExecutor::builder().workers(workers).clock(clock.clone()).build().expect("good settings")
 }
 
-/// So many seconds of work for a server. How much longer than with the right limit it took, and what was refused.
+/// This many seconds of work for a server. How much longer than with the right limit it took, and what was refused.
 fn run(start: u32, allowed: u64, seconds: u64, workers: usize) -> (f64, usize) {
     let clock = TestClock::new();
     let server = Server::new(&clock, allowed);

@@ -12,7 +12,7 @@ use common::{
     Meeting, assert_still_works, collecting, parallel_settings, ran_to_its_end, settings, within_a_minute,
 };
 
-/// Runs a batch of so many items in every item, and so on; how many items ran at the bottom.
+/// Runs a batch of this many items in every item, and so on; how many items ran at the bottom.
 fn nest(executor: &BatchExecutor, items: usize, depth: usize) -> usize {
     let result = executor.run(0..items, |_| match depth {
         0 => Ok::<_, String>(1),

@@ -37,7 +37,7 @@ fn assert_all_end(name: &str) {
     wait_until("all threads have ended", || threads_named(name).is_empty());
 }
 
-/// Runs a batch in which so many workers are busy at the same time.
+/// Runs a batch in which this many workers are busy at the same time.
 #[track_caller]
 fn meet(executor: &BatchExecutor, workers: usize) {
     let meeting = Meeting::default();

@@ -20,7 +20,7 @@ use common::{
 const EVER: Duration = Duration::MAX;
 const MS: fn(u64) -> Duration = Duration::from_millis;
 
-/// So many retries, without a delay.
+/// This many retries, without a delay.
 fn at_once<E>(retries: usize) -> Retry<'static, E> {
     Retry::delays(move || iter::repeat_n(Duration::ZERO, retries))
 }

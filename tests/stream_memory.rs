@@ -39,7 +39,7 @@ fn sum(results: &mut Results<'_, Item, u64, String>) -> u64 {
     results.filter_map(|item| item.outcome.ok()).sum()
 }
 
-/// Items alive at once, and bytes allocated at once, at most, while so many went through.
+/// Items alive at once, and bytes allocated at once, at most, while this many went through.
 fn most(executor: &BatchExecutor, window: Option<usize>, order: Order, items: u64) -> (usize, usize) {
     MOST_ALIVE.store(0, Ordering::SeqCst);
     let profiler = Profiler::builder().testing().build();

@@ -183,7 +183,7 @@ fn the_trace_has_an_event_for_each_span_and_each_wait_and_its_counters() {
     }
 }
 
-/// A disk that is full after so many bytes.
+/// A disk that is full after this many bytes.
 struct Full(usize);
 
 impl Write for Full {

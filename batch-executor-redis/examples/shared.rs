@@ -1,4 +1,4 @@
-//! `shared REDIS_URL ITEMS`: so many items, not more than 50 a second, however many processes run this with one server. Prints when each item
+//! `shared REDIS_URL ITEMS`: this many items, not more than 50 a second, however many processes run this with one server. Prints when each item
 //! started, in seconds.
 //!
 //! `for n in 1 2 3; do cargo run --example shared -- redis://127.0.0.1/ 100 & done; wait`

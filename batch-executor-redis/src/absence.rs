@@ -17,7 +17,7 @@ impl Absence {
         self.look().is_some()
     }
 
-    /// Whether this call is to ask the server. While it is away, one in a second is: whoever asks may have to wait for a
+    /// Whether this call is to ask the server. While it is away, one in a second is: the item that asks may have to wait for a
     /// time-out, and the others should not.
     pub(crate) fn asks(&self, now: Instant) -> bool {
         let mut again = self.look();

@@ -1,7 +1,7 @@
 //! One rate limit for [`batch_executor`] on many machines, kept in Redis: [`RedisLimit`].
 //!
 //! A share for each machine, [`RateLimit::split`](batch_executor::RateLimit::split), needs no server and wastes what a machine does not use.
-//! This limiter is exact: a permit is one round trip, and goes to whoever asks next. It needs Redis 5 or newer, or a server that speaks as
+//! This limiter is exact: a permit is one round trip, and goes to the process that asks next. It needs Redis 5 or newer, or a server that speaks as
 //! Redis does and runs its scripts, such as Valkey.
 
 mod absence;

@@ -29,7 +29,7 @@ pub enum Away {
     Local(RateLimit),
 }
 
-/// So many permits per period for all processes together, evenly spaced.
+/// This many permits per period for all processes together, evenly spaced.
 ///
 /// What [`RateLimit`] is to one process, this is to all that name the same key on the same server: the same algorithm,
 /// with its one number in Redis, where a script takes the next permit by the server's own clock. Nothing is asked of the clocks of the
@@ -67,9 +67,9 @@ pub struct RedisLimit {
 }
 
 impl RedisLimit {
-    /// So many permits in every period of this length, for all who name this key. Nothing is asked of the server yet.
+    /// This many permits in every period of this length, for all who name this key. Nothing is asked of the server yet.
     ///
-    /// Processes that share a key should name the same limit; the schedule of the key moves by the interval of whoever asks. Passwords, TLS
+    /// Processes that share a key should name the same limit; the schedule of the key moves by the interval of the process that asks. Passwords, TLS
     /// and, where something on the way forgets connections that are idle, TCP keepalives are settings of the client.
     ///
     /// # Errors
@@ -90,7 +90,7 @@ impl RedisLimit {
         })
     }
 
-    /// So many permits may be used together after a time without use, by all processes together. Default 1.
+    /// This many permits may be used together after a time without use, by all processes together. Default 1.
     ///
     /// # Panics
     ///
@@ -123,7 +123,7 @@ impl RedisLimit {
         self
     }
 
-    /// How long an answer may take. Default 1 second. If it takes longer, the connection is closed, and what still comes is read by nobody.
+    /// How long an answer may take. Default 1 second. If it takes longer, the connection is closed, and what still comes is not read.
     ///
     /// # Panics
     ///
@@ -149,7 +149,7 @@ impl RedisLimit {
     ///     .connect_timeout(Duration::from_millis(200))
     ///     .read_timeout(Duration::from_millis(200))
     ///     .when_away(Away::Local(RateLimit::per_second(5)));
-    /// assert!(!limit.is_away());                           // nobody has asked yet
+    /// assert!(!limit.is_away());                           // no item has asked yet
     /// assert_eq!(limit.reserve()?, Duration::ZERO);
     /// assert!(limit.is_away());
     /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -215,9 +215,9 @@ impl RateLimiter for RedisLimit {
     }
 
     /// Permits that are asked for from now on, by any process, come after `time`. Several pauses at once are one: the longest. Where Redis is
-    /// away, only this process hears of it, and with [`Away::Fail`] nobody.
+    /// away, only this process hears of it, and with [`Away::Fail`] no process does.
     fn pause(&self, time: Duration) {
-        // Nobody to tell of an error; the next permit that is asked for meets it too.
+        // There is no one to tell of an error; the next permit that is asked for meets it too.
         let _ = match &self.when_away {
             Away::Fail => self.pause_shared(time).map_err(LimiterError::new),
             Away::Local(limit) => {

@@ -20,7 +20,7 @@ pub(crate) struct Schedule {
 }
 
 impl Schedule {
-    /// So many permits in each period, neither of them 0. Intervals are rounded up.
+    /// This many permits in each period, neither of them 0. Intervals are rounded up.
     pub(crate) fn new(key: String, permits: u32, per: Duration) -> Self {
         let interval = per.as_nanos().div_ceil(u128::from(permits) * 1_000);
         let hash = Script::new(SOURCE).get_hash().to_owned();

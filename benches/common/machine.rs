@@ -30,7 +30,7 @@ fn today() -> String {
     format!("{year}-{month:02}-{day:02}")
 }
 
-/// The date that lies so many days after 1970-01-01. Howard Hinnant's `civil_from_days`, for days from then on.
+/// The date that lies this many days after 1970-01-01. Howard Hinnant's `civil_from_days`, for days from then on.
 fn civil(days: u64) -> (u64, u64, u64) {
     let days = days + 719_468;
     let (era, day_of_era) = (days / 146_097, days % 146_097);

@@ -1,11 +1,11 @@
-//! Work for a CPU: so many rounds of arithmetic, which take as long as it takes to compute them, however many threads
+//! Work for a CPU: this many rounds of arithmetic, which take as long as it takes to compute them, however many threads
 //! share the cores. A loop that waits for the clock would be done no later when it never ran.
 
 use std::hint::black_box;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
-/// Keeps the CPU busy for so many rounds; [`rounds_in`] says how many. No clock in it: a clock read is a large part of
+/// Keeps the CPU busy for this many rounds; [`rounds_in`] says how many. No clock in it: a clock read is a large part of
 /// a microsecond, and costs more when two cores ask.
 #[inline]
 pub fn spin(rounds: u64) {

@@ -128,7 +128,7 @@ pub struct Batch {
 }
 
 impl Batch {
-    /// The most items that may be pulled and not handed on, with so many workers.
+    /// The most items that may be pulled and not handed on, with this many workers.
     pub fn window(&self, workers: usize) -> usize {
         match self.verb {
             // Items that are quick let the default window grow.
@@ -175,7 +175,7 @@ pub enum Act {
     Panic,
     /// A panic whose payload's destructor panics.
     PanicWithBomb,
-    /// Keeps its worker busy for so many turns of a loop.
+    /// Keeps its worker busy for this many turns of a loop.
     Work(u16),
     Sleep(u8),
     Yield,
@@ -191,14 +191,14 @@ pub enum Act {
 pub struct Control {
     pub retry: Retrying,
     pub cancel: Cancel,
-    /// Of so many times 10 microseconds.
+    /// Of this many times 10 microseconds.
     pub timeout: Option<u8>,
 }
 
 #[derive(Debug, Clone, Copy, Arbitrary)]
 pub enum Retrying {
     Never,
-    /// So many times at the most, up to 3.
+    /// This many times at the most, up to 3.
     Retry(u8),
     After(u8),
     PauseAll(u8),
@@ -233,9 +233,9 @@ pub enum Verb {
     RunTasks,
     /// As `Flow` says, and with all that `RunWith` has.
     Stream,
-    /// With so many tasks more than there are items.
+    /// With this many tasks more than there are items.
     TooManyTasks(u8),
-    /// With so many items more than there are tasks.
+    /// With this many items more than there are tasks.
     TooFewTasks(u8),
 }
 
@@ -244,9 +244,9 @@ pub enum Verb {
 pub struct Flow {
     window: Option<u8>,
     pub unordered: bool,
-    /// When it has so many items.
+    /// When it has this many items.
     pub leaves: Option<u8>,
-    /// As an item would, when it has so many.
+    /// As an item would, when it has this many.
     pub acts: Option<(u8, Act)>,
 }
 
@@ -259,7 +259,7 @@ impl Flow {
         self.leaves.is_some_and(|leaves| usize::from(leaves) == taken)
     }
 
-    /// What it does when it has so many.
+    /// What it does when it has this many.
     pub fn act(&self, taken: usize) -> Option<&Act> {
         self.acts.as_ref().filter(|(at, _)| usize::from(*at) == taken).map(|(_, act)| act)
     }

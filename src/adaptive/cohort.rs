@@ -11,7 +11,7 @@ const DONE: f64 = 0.7;
 /// Claims whose waiting is above this part of their time count where waiting is compared.
 const SOME_WAIT: f64 = 0.1;
 
-/// A cohort is given up when so many times its size were completed since it opened: it waits for stragglers.
+/// A cohort is given up when this many times its size were completed since it opened: it waits for stragglers.
 const GIVE_UP: usize = 8;
 
 #[derive(Debug, Clone, Copy)]

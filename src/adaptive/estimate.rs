@@ -49,7 +49,7 @@ pub(super) fn typical(lives: &mut [Life], part: f64) -> Option<(f64, f64)> {
     None
 }
 
-/// The mean logarithm of so many of the shortest times, if all were over.
+/// The mean logarithm of this many of the shortest times, if all were over.
 pub(super) fn at_least(lives: &mut [Life], shortest: usize) -> Option<f64> {
     if lives.is_empty() {
         return None;
@@ -144,7 +144,7 @@ impl Noise {
         self.weight = weight.min(LONGEST_MEMORY);
     }
 
-    /// So many claims show a difference of a fifth.
+    /// This many claims show a difference of a fifth.
     pub(super) fn claims(&self) -> f64 {
         40.0 * self.variance
     }

@@ -8,7 +8,7 @@
 //! the rest of the batch can pay for the question.
 //!
 //! Times are those since the batch began. What cannot be measured is left out: without CPU times every item waits, and
-//! where nobody knows which threads have something to compute, they are taken to wait until something is completed.
+//! where it is unknown which threads have something to compute, they are taken to wait until something is completed.
 
 mod cohort;
 mod crowd;
@@ -85,7 +85,7 @@ pub(crate) struct Sample {
 pub(crate) struct Activity {
     /// Workers that have something to compute, on a core or waiting for one.
     pub(crate) runnable: Option<usize>,
-    /// Items that nobody has claimed.
+    /// Items that no worker has claimed.
     pub(crate) queued: usize,
     /// Workers at the limiter.
     pub(crate) paced: usize,
@@ -120,7 +120,7 @@ pub(crate) struct Controller {
     most: usize,
     cpus: usize,
     burst: usize,
-    /// Items that nobody has claimed.
+    /// Items that no worker has claimed.
     left: usize,
     limit: usize,
     /// The limit for the last items; 0 until then.
@@ -179,7 +179,7 @@ impl Controller {
         }
     }
 
-    /// A worker has claimed so many items.
+    /// A worker has claimed this many items.
     pub(crate) fn start(&mut self, now: Duration, items: usize) -> Ticket {
         self.left = self.left.saturating_sub(items);
         let began = now.as_secs_f64();
@@ -327,7 +327,7 @@ impl Controller {
         }
     }
 
-    /// Where nobody knows what the workers do, they are taken to wait until something is known of the items: too many that
+    /// Where it is unknown what the workers do, they are taken to wait until something is known of the items: too many that
     /// compute cost a few hundredths while it lasts, too few that wait cost times.
     fn sight(&self, runnable: Option<usize>) -> Sight {
         let (running, limit, cpus) = (self.crowd.running(), self.limit, self.cpus);
@@ -370,7 +370,7 @@ impl Controller {
         }
     }
 
-    /// Somebody said that there are too many requests. Until the next judgement, the limit falls once for all who say so.
+    /// An item was refused as one request too many. Until the next judgement, the limit falls once for all such refusals.
     pub(crate) fn overload(&mut self) {
         if self.relief.is_none() {
             self.relieve(self.limit / 2);

@@ -11,11 +11,11 @@ const FIRST_TICK: Duration = Duration::from_micros(200);
 /// The longest time between two ticks.
 const LONGEST_GAP: Duration = Duration::from_millis(2);
 
-/// So many workers are started without evidence. 32 is the knee between work that waits, of which each item time with
+/// This many workers are started without evidence. 32 is the knee between work that waits, of which each item time with
 /// fewer workers is lost, and a server that slows down under load, where each worker too many costs.
 const BURST: (usize, usize) = (8, 32);
 
-/// A batch of so many items gets a worker for each: it would be over before anything is learnt.
+/// A batch of this many items gets a worker for each: it would be over before anything is learnt.
 const SMALL: usize = 64;
 
 /// Idle is where fewer than this part of the cores, and of the workers, has something to compute.
@@ -76,7 +76,7 @@ impl Ramp {
         self.last.saturating_add(lasted.clamp(FIRST_TICK, LONGEST_GAP))
     }
 
-    /// Whether the cores were idle for so many ticks.
+    /// Whether the cores were idle for this many ticks.
     pub(super) fn was_idle_for(&self, ticks: usize) -> bool {
         self.idle >= ticks
     }

@@ -69,7 +69,7 @@ impl Share {
         (self.claims > 0.0).then(|| self.cycle / self.claims)
     }
 
-    /// So many workers are as good as any larger number, by what is measured.
+    /// This many workers are as good as any larger number, by what is measured.
     pub(super) fn enough(&self, cpus: usize) -> usize {
         self.for_the_cores(cpus).min(self.for_the_limiter())
     }

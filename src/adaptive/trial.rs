@@ -21,14 +21,14 @@ const NOTHING: f64 = 0.05;
 const RAISE: (f64, f64) = (-2.0, -0.25);
 const CUT: (f64, f64) = (-1.0, 0.0);
 
-/// Fewer workers are tried with m claims only if so many times m items are left. It costs nothing where the level does not
+/// Fewer workers are tried with m claims only if this many times m items are left. It costs nothing where the level does not
 /// matter; else up to half of the throughput while it lasts, a twenty-fourth of the rest.
 const BUDGET: usize = 12;
 
-/// Four times as many are tried if the square of that is not more than so many times what is left.
+/// Four times as many are tried if the square of that is not more than this many times what is left.
 const BOLD: usize = 16;
 
-/// So many items must be left for each worker, to make up for a raise that is too much.
+/// This many items must be left for each worker, to make up for a raise that is too much.
 const LAST: usize = 3;
 
 /// A factor of two, as a logarithm, is more than a queue that fills makes of the time of items.
@@ -37,7 +37,7 @@ const CHANGE: f64 = 0.7;
 /// Levels that are nearer to each other than this have nothing between them that is worth a trial.
 const NEAR: f64 = 1.4;
 
-/// Fewer than what is held are tried only where so many times that much is left: it seldom brings something.
+/// Fewer than what is held are tried only where this many times that much is left: it seldom brings something.
 const DOWN: usize = 3;
 
 /// How many times as many, or as few, are tried when a level is questioned.
@@ -179,7 +179,7 @@ impl Controller {
         Some(finer.clamp(self.least, most)).filter(|_| is_paid)
     }
 
-    /// So many claims show a difference of a fifth.
+    /// This many claims show a difference of a fifth.
     fn telling_claims(&self) -> usize {
         count(self.noise.claims()).clamp(6, 512).max(self.limit / 2)
     }

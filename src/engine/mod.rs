@@ -108,7 +108,7 @@ impl Engine {
         ending::of_batch(ending, held.dispatcher(), slots, || settings.discard().and(operation.discard()))
     }
 
-    /// How many workers a batch of so many items starts with.
+    /// How many workers a batch of this many items starts with.
     pub(crate) fn workers_for(&self, items: usize) -> usize {
         workers_to_begin_with(self.workers, controller(self.workers, Some(items), items).as_deref(), items)
     }

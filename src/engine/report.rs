@@ -84,7 +84,7 @@ impl<'a> Report<'a> {
         self.on_progress.is_some()
     }
 
-    /// An earlier run has decided so many of the items.
+    /// An earlier run has decided this many of the items.
     pub(super) fn expects(&mut self, recorded: usize) {
         self.recorded = recorded;
     }
@@ -100,7 +100,7 @@ impl<'a> Report<'a> {
         is_all
     }
 
-    /// There were so many items so far, and there may be more or not.
+    /// There were this many items so far, and there may be more or not.
     pub(super) fn knows(&mut self, (items, are_all): (usize, bool)) {
         if are_all {
             self.total_hint = Some(items);

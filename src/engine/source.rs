@@ -33,7 +33,7 @@ impl<O: Operation> Job<'_, O> {
     }
 }
 
-/// So many bytes are there: no hint needs to be tried that asks for no more.
+/// This many bytes are there: no hint needs to be tried that asks for no more.
 const CERTAINLY_THERE: usize = 64 * 1024;
 
 /// All items. A size hint is taken for a hint: what it asks for is reserved if it can be. One that claims to be exact is

@@ -263,7 +263,7 @@ impl<O: Operation> Worker<'_, '_, O> {
         measure.before = if ticket.measure() { measure.meter.read() } else { None };
     }
 
-    /// What the claim took, of which so many attempts gave no value.
+    /// What the claim took, of which this many attempts gave no value.
     fn sample(&mut self, failed: usize, since: Instant, now: Instant) -> Option<Sample> {
         let (job, measure) = (self.job, self.measure.as_mut()?);
         let used = measure.before.take().and_then(|before| Some((before, measure.meter.read()?)));

@@ -25,7 +25,7 @@ pub(super) trait Disk: Debug + Send + Sync {
     /// Whether what was written is where it will be looked for: the file has its name, and this length.
     fn check(&self, length: u64) -> io::Result<()>;
 
-    /// Cuts off what is behind the first so many bytes.
+    /// Cuts off what is behind the first bytes, this many.
     fn cut(&self, length: u64) -> io::Result<()>;
 }
 
@@ -64,7 +64,7 @@ impl FileDisk {
     }
 }
 
-/// Whether a file that should have `expected` bytes has so many.
+/// Whether a file that should have `expected` bytes has this many.
 fn check_end(there: u64, expected: u64) -> io::Result<()> {
     match there.cmp(&expected) {
         Ordering::Equal => Ok(()),

@@ -123,7 +123,7 @@ fn count<I, T>(first: Option<&Header>, found: &FoundByIndex<I, T>) -> usize {
     first.and_then(|header| header.items).or_else(after_last).unwrap_or(0)
 }
 
-/// As many may be missing, however few are recorded; and so many for each that is.
+/// As many may be missing, however few are recorded; and this many for each that is.
 const MOST_MISSING: usize = 1 << 24;
 const MOST_MISSING_FOR_EACH: usize = 64;
 

@@ -15,7 +15,7 @@ use super::error::JournalError;
 /// When lines are synced: whichever comes first.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Rule {
-    /// When so many have come together.
+    /// When this many have come together.
     pub(super) lines: usize,
     /// With the first line so long after the last time.
     pub(super) interval: Duration,
@@ -30,9 +30,9 @@ pub(super) struct Writer {
     /// How many lines were appended, and how many of them are synced.
     appended: AtomicUsize,
     synced: AtomicUsize,
-    /// Held by whoever syncs.
+    /// Held by the thread that syncs.
     syncing: Mutex<()>,
-    /// Whether somebody does, for those who need not wait for it.
+    /// Whether a thread does, for those that need not wait for it.
     is_syncing: AtomicBool,
     /// Why nothing is written any more.
     failure: OnceLock<String>,
@@ -47,7 +47,7 @@ struct State {
 }
 
 impl Writer {
-    /// For a disk that has so many bytes.
+    /// For a disk that has this many bytes.
     pub(super) fn new(path: &Path, disk: Box<dyn Disk>, end: u64) -> Self {
         let rule = Rule { lines: 100, interval: Duration::from_secs(1) };
         let state = State { end, due: later(Instant::now(), rule.interval) };
@@ -84,7 +84,7 @@ impl Writer {
         Ok(offset)
     }
 
-    /// How many lines up to this number wait for a sync. Somebody else may have synced this one and later ones meanwhile.
+    /// How many lines up to this number wait for a sync. Another thread may have synced this one and later ones meanwhile.
     fn unsynced_up_to(&self, number: usize) -> usize {
         number.saturating_sub(self.synced.load(Ordering::Relaxed))
     }
@@ -101,7 +101,7 @@ impl Writer {
         if is_late {
             state.due = later(now, self.rule.interval);
         }
-        // Release: whoever syncs up to this number syncs this line.
+        // Release: a sync up to this number syncs this line, too.
         let number = self.appended.fetch_add(1, Ordering::Release) + 1;
         Ok((offset, number, is_late))
     }
@@ -115,7 +115,7 @@ impl Writer {
         synced
     }
 
-    /// Until so many lines are synced. Those that wait for one another have one sync for all.
+    /// Until this many lines are synced. Those that wait for one another have one sync for all.
     fn sync_up_to(&self, number: usize) -> Result<(), JournalFailure> {
         let _syncing = self.syncing.lock();
         self.check()?;
@@ -178,7 +178,7 @@ mod tests {
     #[derive(Debug, Default)]
     struct Faulty {
         image: Arc<Mutex<Image>>,
-        /// Which call fails: of the appends, after so many bytes of it; of the syncs.
+        /// Which call fails: of the appends, after this many bytes of it; of the syncs.
         append_fails: Option<(usize, usize)>,
         sync_fails: Option<usize>,
     }

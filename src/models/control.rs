@@ -23,7 +23,7 @@ fn that_gives_no_permit(workers: usize) -> BatchExecutor {
     builder.rate_limiter(limiter_fn(|| Ok::<_, LimiterError>(Duration::MAX))).build().unwrap()
 }
 
-/// Somebody else who cancels, at any time.
+/// A thread that cancels, at any time.
 pub(super) fn cancel_elsewhere(token: &CancelToken) -> JoinHandle<()> {
     let token = token.clone();
     thread::spawn(move || token.cancel())
@@ -61,7 +61,7 @@ fn cancel_a_batch_that_runs(workers: usize, items: usize) {
     canceller.join().unwrap();
 }
 
-/// Time stands still, so nobody gets a permit.
+/// Time stands still, so no item gets a permit.
 fn cancel_a_batch_at_the_limiter(workers: usize, items: usize, reports: bool) {
     let (executor, token) = (that_gives_no_permit(workers), CancelToken::new());
     let canceller = cancel_elsewhere(&token);
@@ -85,7 +85,7 @@ fn cancel_a_batch_that_backs_off(workers: usize, items: usize, reports: bool, de
     canceller.join().unwrap();
 }
 
-/// Each item fails so many times, backs off, and then succeeds.
+/// Each item fails this many times, backs off, and then succeeds.
 fn try_again(executor: &BatchExecutor, workers: usize, items: usize, failures: usize, reports: bool) {
     let (gauge, mut calls) = (Gauge::default(), 0);
     let retry = Retry::delays(move || iter::repeat(Duration::from_secs(1)).take(failures));

@@ -1,6 +1,6 @@
 //! Streams: items that are pulled while others are worked on, and outcomes that are waited for.
 //!
-//! Time stands still, or passes for a moment at a time: whoever has nothing to do and no reason to look around soon is called, or
+//! Time stands still, or passes for a moment at a time: a thread that has nothing to do and no reason to look around soon is called, or
 //! sleeps for ever.
 
 use std::iter;
@@ -21,7 +21,7 @@ use crate::stream::{Results, Streamed};
 use crate::sync::model::{Borrowed, check, check_long, let_time_pass_up_to, refuse_threads_after};
 use crate::sync::{Condvar, Mutex, thread};
 
-/// For so long somebody waits who watches one that pulls, and a caller that looks for helpers.
+/// How long a worker waits that watches one that pulls, and a caller that looks for helpers.
 const MOMENT: Duration = Duration::from_millis(1);
 
 /// What a stream is to be.
@@ -46,7 +46,7 @@ impl Plan {
         if self.ordered { batch } else { batch.unordered() }
     }
 
-    /// Items are their own number. The consumer got so many of them, each once, and in order those before a gap.
+    /// Items are their own number. The consumer got this many of them, each once, and in order those before a gap.
     fn assert_got(self, got: &[usize], items: usize) {
         let mut numbers = got.to_vec();
         if !self.ordered {
@@ -87,7 +87,7 @@ impl Course {
         Course { answers: Some(Mutex::default()), ..Course::new(plan) }
     }
 
-    /// Keeps whoever pulls until the consumer has got so many.
+    /// Holds the worker that pulls until the consumer has got this many.
     fn wait_for(&self, items: usize) {
         let Some(answers) = &self.answers else { return };
         let mut got = answers.lock();
@@ -114,7 +114,7 @@ impl Course {
         })
     }
 
-    /// Takes up to so many.
+    /// Takes up to this many.
     fn take(&self, results: &mut Results<'_, usize, usize, usize>, most: usize) -> Vec<usize> {
         let mut got = Vec::new();
         while got.len() < most {
@@ -153,7 +153,7 @@ fn assert_complete(plan: Plan, streamed: &Streamed<Vec<usize>>) {
     assert_eq!((streamed.stopped, streamed.succeeded, streamed.failed), (None, plan.items, 0));
 }
 
-/// The consumer wants so many and no more.
+/// The consumer wants this many and no more.
 fn leave_after(executor: &BatchExecutor, plan: Plan, wanted: usize) {
     let course = Course::new(plan);
     let streamed = plan.batch(executor, course.source(|_| ())).stream(

@@ -15,7 +15,7 @@ pub(super) struct Latch {
 }
 
 impl Latch {
-    /// Called under the pool's lock, so that nobody enters once the invitation is revoked.
+    /// Called under the pool's lock, so that no thread enters once the invitation is revoked.
     pub(super) fn enter(&self) {
         self.inside.fetch_add(1, Ordering::Relaxed);
     }

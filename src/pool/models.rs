@@ -106,7 +106,7 @@ fn a_seat_is_taken_once() {
     });
 }
 
-/// Whoever waits for a helper gets one: the seat that is opened late wakes somebody.
+/// A caller that waits for a helper gets one: a seat that is opened late wakes a thread.
 #[test]
 fn seats_that_are_opened_late_are_taken() {
     check(|| {

@@ -42,7 +42,7 @@ pub(super) enum Next {
     End,
 }
 
-/// What it takes to have somebody look for the next seat.
+/// What it takes to have a thread look for the next seat.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Call {
     Nobody,
@@ -79,7 +79,7 @@ impl Roster {
         (id, latch)
     }
 
-    /// Nobody enters any more.
+    /// No thread enters any more.
     pub(super) fn revoke(&mut self, id: u64) {
         self.open.retain(|open| open.id != id);
     }
@@ -90,7 +90,7 @@ impl Roster {
         }
     }
 
-    /// Takes a seat out of an invitation, for somebody who is not of the pool; whether there was one.
+    /// Takes a seat out of an invitation, for a thread that is not of the pool; whether there was one.
     pub(super) fn reserve_seat(&mut self, id: u64) -> bool {
         let free = self.entry(id).filter(|open| open.seats > 0);
         free.map(|open| open.seats -= 1).is_some()
@@ -114,7 +114,7 @@ impl Roster {
 
 /// Threads.
 impl Roster {
-    /// Sees to it that a free seat has somebody on the way to it, if anybody can be had.
+    /// Has a thread on the way to a free seat, if one can be had.
     pub(super) fn call(&mut self, max_threads: usize) -> Call {
         if self.looking > 0 || !self.has_free_seat() {
             Call::Nobody
@@ -133,20 +133,20 @@ impl Roster {
         }
     }
 
-    /// The thread that was to be started cannot be had. Somebody may have relied on it to look: a sleeper does it now.
+    /// The thread that was to be started cannot be had. Another may have relied on it to look: a sleeper looks now.
     pub(super) fn refused(&mut self) -> Call {
         self.alive -= 1;
         self.looking -= 1;
         self.call(0)
     }
 
-    /// Whether somebody is on the way to some seat.
+    /// Whether a thread is on the way to a seat.
     pub(super) fn is_anybody_looking(&self) -> bool {
         self.looking > 0
     }
 
     /// The calling thread comes out of a batch. Whether it may burn a few microseconds looking: one thread does, so
-    /// that the next batch of a row finds somebody awake; more would take the cores from those that work.
+    /// that the next batch of a row finds a thread awake; more would take the cores from those that work.
     pub(super) fn look_again(&mut self) -> bool {
         self.looking += 1;
         self.looking == 1
@@ -168,7 +168,7 @@ impl Roster {
         self.asleep += 1;
     }
 
-    /// Wakes the calling thread, which sleeps, if it is to look; whether it is. Whoever called has counted one sleeper as
+    /// Wakes the calling thread, which sleeps, if it is to look; whether it is. The caller has counted one sleeper as
     /// looking already, no matter which.
     pub(super) fn wake(&mut self) -> bool {
         if self.calls > 0 {
@@ -197,7 +197,7 @@ impl Roster {
     }
 
     /// Threads of this process that have ended, or are about to, for `joiner` to join, so that they do not pile up.
-    /// Once the pool is closed there are none: whoever closed it joins.
+    /// Once the pool is closed there are none: the thread that closed it joins.
     pub(super) fn take_ended(&mut self, process: u32, joiner: ThreadId) -> Vec<JoinHandle<()>> {
         let closed = self.closed;
         let can_go = |(of, thread): &(u32, JoinHandle<()>)| !closed && *of == process && thread.is_finished();

@@ -30,12 +30,12 @@ pub(crate) fn let_time_pass_up_to(limit: Duration) {
     RUNS_OUT.set(limit);
 }
 
-/// No more than so many threads can be started.
+/// No more than this many threads can be started.
 pub(crate) fn refuse_threads_after(started: usize) {
     THREADS_LEFT.set(started);
 }
 
-/// Runs the scenario in the interleavings that loom tells apart, with at most so many preemptions: 2, unless
+/// Runs the scenario in the interleavings that loom tells apart, with at most this many preemptions: 2, unless
 /// `LOOM_MAX_PREEMPTIONS` says more. Of several reads before a write it reorders only the last.
 #[cfg(loom)]
 pub(crate) fn check(scenario: impl Fn() + Send + Sync + 'static) {
@@ -56,7 +56,7 @@ fn check_with(fewer: usize, scenario: impl Fn() + Send + Sync + 'static) {
     model.check(afresh(scenario));
 }
 
-/// Runs the scenario under so many random schedules, 100 unless `MODEL_SCHEDULES` says otherwise: half of them random at
+/// Runs the scenario under this many random schedules, 100 unless `MODEL_SCHEDULES` says otherwise: half of them random at
 /// each step, half by random priorities (PCT, Burckhardt et al. 2010).
 #[cfg(shuttle)]
 pub(crate) fn check(scenario: impl Fn() + Send + Sync + 'static) {

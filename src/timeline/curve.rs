@@ -11,12 +11,12 @@ pub(crate) struct Curve {
 }
 
 impl Curve {
-    /// Of a batch that began with so many.
+    /// Of a batch that began with this many.
     pub(crate) fn new(limit: usize) -> Self {
         Curve { steps: vec![(Duration::ZERO, limit)] }
     }
 
-    /// From this time on, so many.
+    /// From this time on, this many.
     pub(crate) fn add(&mut self, time: Duration, limit: usize) {
         if self.steps.len() == MOST {
             let mut is_kept = false;

@@ -15,7 +15,7 @@ use crate::timeline::track::{KeptAs, Level, Recorded, Room, Track};
 /// What an item is called.
 pub(crate) type NameOf<'a, I> = Box<dyn Fn(&I) -> String + Send + Sync + 'a>;
 
-/// So many spans are kept before a worker tells of it.
+/// This many spans are kept before a worker tells of it.
 const TOLD_TOGETHER: usize = 256;
 
 /// Shared by all who work on the batch.
@@ -37,7 +37,7 @@ struct State {
 }
 
 impl<'a, I> Recorder<'a, I> {
-    /// For so many spans at most, of so many items if that is known.
+    /// For this many spans at most, of this many items if that is known.
     pub(crate) fn new(name_of: NameOf<'a, I>, spans: usize, since: Instant, items: Option<usize>) -> Self {
         let (queued, room) = (nanos(clock::since(since)), Room::new(spans));
         let state = State { tracks: Vec::new(), level: room.level_for(items.unwrap_or(0)), kept: 0 };
@@ -67,7 +67,7 @@ impl<'a, I> Recorder<'a, I> {
         self.state.lock().tracks.push(track);
     }
 
-    /// Hears that so many more are kept; what the level is now.
+    /// Hears that this many more are kept; what the level is now.
     fn hear(&self, more: usize) -> Level {
         let mut state = self.state.lock();
         state.kept += more;
@@ -85,7 +85,7 @@ impl<'a, I> Recorder<'a, I> {
         shortened(name).into()
     }
 
-    /// When nobody works any more. A panic of what makes ids, as it is dropped, is handed back.
+    /// When no worker is left. A panic of what makes ids, as it is dropped, is handed back.
     pub(crate) fn finish(mut self) -> (Recorded, Result<(), Panic>) {
         let tracks = mem::take(&mut self.state.get_mut().tracks);
         (Recorded::of(tracks, self.room), panic::catch(|| drop(self.name_of)))

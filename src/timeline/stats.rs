@@ -72,7 +72,7 @@ pub struct TimelineStats {
     pub queue_wait: Quantiles,
 }
 
-/// Some quantiles of a time: the shortest that at least so many hundredths of all did not exceed (*nearest rank*). Zero of
+/// Some quantiles of a time: the shortest that at least this many hundredths of all did not exceed (*nearest rank*). Zero of
 /// nothing.
 ///
 /// ```
@@ -143,7 +143,7 @@ impl Timeline {
     }
 }
 
-/// Of so many workers, busy for so many nanoseconds in all.
+/// Of this many workers, busy for this many nanoseconds in all.
 fn utilisation(busy: u64, workers: usize, elapsed: Duration) -> f64 {
     let busy = Duration::from_nanos(busy).as_secs_f64();
     if busy > 0.0 { busy / (number(workers) * elapsed.as_secs_f64()) } else { 0.0 }

@@ -6,7 +6,7 @@ use std::mem;
 use super::density::{self, Density};
 use super::span::{Attempt, Ending, Span, Texts};
 
-/// So many of the slowest, and of the first that failed, are kept whatever the sample is, where there is room for them.
+/// This many of the slowest, and of the first that failed, are kept whatever the sample is, where there is room for them.
 pub(super) const EXTREMES: usize = 100;
 
 /// How selective a sample is: level n keeps one item in 2^n, with all of its attempts. It depends on the item's index alone,
@@ -28,7 +28,7 @@ impl Level {
         Level::of(index) >= self
     }
 
-    /// The level at which about so many remain of so many.
+    /// The level at which about this many remain of this many.
     fn for_room(most: usize, items: usize) -> Level {
         let fits = |level: &u32| items.checked_shr(*level).unwrap_or(0) <= most;
         Level((0..usize::BITS).find(fits).unwrap_or(usize::BITS))
@@ -104,7 +104,7 @@ impl Room {
         Room { spans, extremes: EXTREMES.min(spans / 4) }
     }
 
-    /// The level to begin with, for so many items.
+    /// The level to begin with, for this many items.
     pub(crate) fn level_for(&self, items: usize) -> Level {
         if items <= self.spans { Level::ALL } else { Level::for_room(self.for_sample(Level(1)), items) }
     }

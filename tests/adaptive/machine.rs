@@ -8,7 +8,7 @@ pub(crate) enum Step {
     Memory(f64),
     /// Computing that slows others down, by the cache lines it shares with them.
     Spin(f64),
-    /// Computing in a child process: nobody sees it in the thread's CPU time.
+    /// Computing in a child process: the thread's CPU time does not show it.
     Child(f64),
     Sleep(f64),
     /// A request to the backend of that number.
@@ -21,14 +21,14 @@ pub(crate) enum Step {
     Fail,
 }
 
-/// A server with so many seats, whose work takes 1 + `decline` x (n - seats) / seats as long with n requests in it.
+/// A server with this many seats, whose work takes 1 + `decline` x (n - seats) / seats as long with n requests in it.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Backend {
     /// Who finds no seat stands in a queue.
     Queue { seats: usize, decline: f64 },
     /// All are served at once, each so much slower.
     Sharing { seats: f64, decline: f64 },
-    /// A request that finds no seat is refused, after so many seconds.
+    /// A request that finds no seat is refused, after this many seconds.
     Refusing { seats: usize, after: f64 },
 }
 
@@ -44,7 +44,7 @@ pub(crate) struct Machine {
     pub(crate) cores: f64,
     /// Cores that other processes take.
     pub(crate) background: f64,
-    /// So many threads saturate the memory; each one above takes this share of what there is.
+    /// This many threads saturate the memory; each one above takes this share of what there is.
     pub(crate) memory: (f64, f64),
     /// Gunther's universal scalability law: contention and coherency.
     pub(crate) spin: (f64, f64),

@@ -1,5 +1,5 @@
 //! The controller of adaptive workers, in virtual time: how much longer a batch takes with it than with the best fixed
-//! number of workers, which nobody would know.
+//! number of workers, which no user would know.
 #![allow(
     clippy::cast_precision_loss,
     clippy::cast_possible_truncation,

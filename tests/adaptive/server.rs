@@ -16,11 +16,11 @@ pub(crate) struct Server {
 
 /// What becomes of a request.
 pub(crate) enum Entry {
-    /// It is served, for so many seconds.
+    /// It is served, for this many seconds.
     Seat(f64),
     /// It ends by `leave` or by `next_seat`.
     Waits,
-    /// It fails after so many seconds.
+    /// It fails after this many seconds.
     Refused(f64),
 }
 

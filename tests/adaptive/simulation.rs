@@ -102,7 +102,7 @@ pub(crate) struct Simulation<'a> {
     workers: Vec<Worker>,
     parked: Vec<usize>,
     spawner_free: f64,
-    /// The first item that nobody has claimed.
+    /// The first item that no worker has claimed.
     next: usize,
     /// Items that are to be tried again now.
     due: VecDeque<usize>,

@@ -90,7 +90,7 @@ impl Collection {
         self.found.last_mut().expect("a workload").best = Some(workers);
     }
 
-    /// So many are served in so many ms, by turns from a queue or all at once; each above makes it slower by `decline`.
+    /// This many are served in this many ms, by turns from a queue or all at once; each above makes it slower by `decline`.
     pub(crate) fn declining(&mut self, seats: usize, decline: f64, ms: f64, items: usize) {
         let (each, share) = (decline * seats as f64, seats as f64);
         let name = |kind| format!("{kind} of {seats}, {decline} for each above, {ms} ms x {items}");
@@ -99,7 +99,7 @@ impl Collection {
         self.on(self.machine().sharing(share, each), name("sharing"), items, item);
     }
 
-    /// The server refuses all above so many, after so many ms; once for good, and once with other attempts.
+    /// The server refuses all above this many, after this many ms; once for good, and once with other attempts.
     pub(crate) fn refusing(&mut self, seats: usize, ms: f64, after: f64, items: usize) {
         let name = |kind| format!("{seats} at once, {ms} ms, refuses in {after} ms, x {items}{kind}");
         let item = move |r: &mut Rng, _, _| vec![Compute(2e-5), Request(0, ms * MS * r.lognormal(0.2))];

@@ -71,7 +71,7 @@ pub(crate) fn patience(seconds: u64) -> Duration {
     Duration::from_secs(seconds * factor.unwrap_or(1))
 }
 
-/// A way to run a batch: with so many workers, with a callback or without, with threads or with none to be had.
+/// A way to run a batch: with this many workers, with a callback or without, with threads or with none to be had.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Way {
     pub(crate) workers: Workers,
@@ -216,7 +216,7 @@ pub(crate) fn wait_until(what: &str, condition: impl Fn() -> bool) {
     assert!(comes(condition), "waited in vain until {what}");
 }
 
-/// Each thread waits until so many have come. It panics if they do not come, so that nothing hangs.
+/// Each thread waits until this many have come. It panics if they do not come, so that nothing hangs.
 #[derive(Default)]
 pub(crate) struct Meeting {
     arrived: Mutex<usize>,
@@ -363,7 +363,7 @@ impl Register {
         self.0[1].load(Ordering::SeqCst)
     }
 
-    /// Every value was made, so many of them, and dropped once.
+    /// Every value was made, this many of them, and dropped once.
     #[track_caller]
     pub(crate) fn assert_all_dropped(&self, made: usize) {
         assert_eq!((self.made(), self.dropped()), (made, made), "values made and dropped");

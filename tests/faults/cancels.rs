@@ -60,7 +60,7 @@ fn a_cancel_after_the_end_changes_nothing() {
 
 const RACERS: usize = 6;
 
-/// A batch and a cancel that comes when so many attempts have begun. Whether the cancel was in time.
+/// A batch and a cancel that comes when this many attempts have begun. Whether the cancel was in time.
 #[track_caller]
 fn race(way: Way, executor: &BatchExecutor, begun_before: usize, retry: bool) -> bool {
     let (token, census, begun) = (CancelToken::new(), Census::of(RACERS), AtomicUsize::new(0));

@@ -39,11 +39,11 @@ enum Order {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Asked {
     Gives,
-    /// Waits until the consumer has the item so many places before, or as many items.
+    /// Waits until the consumer has the item this many places before, or as many items.
     Waits {
         behind: usize,
     },
-    /// Gives so many, and waits until the consumer has as many.
+    /// Gives this many, and waits until the consumer has as many.
     GivesBursts {
         of: usize,
     },
@@ -75,7 +75,7 @@ enum Cancels {
     Never,
     /// The item, when it is first tried.
     Item(usize),
-    /// The consumer, when it has so many.
+    /// The consumer, when it has this many.
     Consumer(usize),
 }
 

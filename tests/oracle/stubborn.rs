@@ -15,7 +15,7 @@ pub(crate) enum Last {
     Panics,
 }
 
-/// An item that fails so many times, each time with an error that asks for this, and then comes to something else.
+/// An item that fails this many times, each time with an error that asks for this, and then comes to something else.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Stubborn {
     pub(crate) failures: usize,
@@ -45,7 +45,7 @@ impl Stubborn {
         }
     }
 
-    /// The oracle: how often a plain loop tries it, with so many retries.
+    /// The oracle: how often a plain loop tries it, with this many retries.
     pub(crate) fn attempts(self, retries: usize) -> usize {
         if self.last == Last::FailsForEver { retries + 1 } else { self.failures.min(retries) + 1 }
     }
@@ -77,7 +77,7 @@ impl Stubborn {
         self.attempts(retries) + self.free(retries)
     }
 
-    /// Whether the outcome, after so many attempts, is what a plain loop makes of the item. If not, the item was interrupted
+    /// Whether the outcome, after this many attempts, is what a plain loop makes of the item. If not, the item was interrupted
     /// before its next attempt, and has the error of the last one.
     pub(crate) fn is_as_in_a_loop(
         self,

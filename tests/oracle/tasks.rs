@@ -39,7 +39,7 @@ impl World {
         usize::try_from(seed % below as u64).expect("it is below that")
     }
 
-    /// Waits to be woken up to so many times.
+    /// Waits to be woken up to this many times.
     async fn turns(&self, most: usize) {
         for _ in 0..self.random(most + 1) {
             let mut has_waited = false;

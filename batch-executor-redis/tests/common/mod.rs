@@ -19,7 +19,7 @@ use batch_executor_redis::{RedisLimit, redis};
 pub(crate) const MS: fn(u64) -> Duration = Duration::from_millis;
 pub(crate) const KEY: &str = "the limit";
 
-/// The program, or nothing if there is none and nobody has promised one.
+/// The program, or nothing if there is none and none was promised.
 fn program() -> Option<PathBuf> {
     if let Some(given) = env::var_os("REDIS_SERVER") {
         return Some(PathBuf::from(given));
@@ -36,13 +36,13 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// `None`, and a line that nobody overlooks, where there is no `redis-server`.
+    /// `None`, and a line that stands out, where there is no `redis-server`.
     pub(crate) fn start() -> Option<Server> {
         let Some(program) = program() else {
             eprintln!("SKIP: there is no redis-server; .ci/redis fetches one");
             return None;
         };
-        // Somebody else may have taken the port in between.
+        // Another process may have taken the port in between.
         let started = iter::repeat_with(|| {
             let port = free_port();
             let mut server = Server { child: spawn(&program, port), program: program.clone(), port };
@@ -147,7 +147,7 @@ fn spawn(program: &Path, port: u16) -> Child {
     command.stdout(Stdio::null()).spawn().unwrap()
 }
 
-/// Below those that the system gives to whoever connects, so that it is free again for a server that was killed.
+/// Below those that the system gives to a client that connects, so that it is free again for a server that was killed.
 fn free_port() -> u16 {
     let random = || 20_000 + u16::try_from(RandomState::new().hash_one(()) % 12_000).unwrap();
     iter::repeat_with(random).find(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok()).unwrap()

@@ -1,4 +1,4 @@
-//! A server that serves so many requests at once and lets the others queue, first come first served.
+//! A server that serves this many requests at once and lets the others queue, first come first served.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -108,7 +108,7 @@ mod tests {
 
     use super::Backend;
 
-    /// How long so many clients at once take, each with one request.
+    /// How long this many clients at once take, each with one request.
     fn time(backend: &Backend, clients: usize) -> Duration {
         let since = Instant::now();
         thread::scope(|scope| {

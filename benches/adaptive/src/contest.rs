@@ -10,12 +10,12 @@ use crate::row::{Course, Fame, Group, MOST, Row};
 use crate::run::{self, Run};
 use crate::sample::median;
 
-/// A number that takes so many times as long as the best is not the best, and need not be waited for.
+/// A number that takes this many times as long as the best is not the best, and need not be waited for.
 const HOPELESS: f64 = 2.5;
-/// Those within so many times of the best are tried again: the noise of one timing may have decided between them.
+/// Those within this many times of the best are tried again: the noise of one timing may have decided between them.
 const CLOSE: f64 = 1.1;
 const FINALISTS: usize = 3;
-/// Within so many times of the best is as good: the rest is noise.
+/// Within this many times of the best is as good: the rest is noise.
 const TIE: f64 = 1.02;
 /// Auto and the peers are not run again once they have used so much.
 const PATIENCE: f64 = 1.5;

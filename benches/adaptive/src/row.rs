@@ -1,4 +1,4 @@
-//! A workload: what each of so many items does.
+//! A workload: what each of this many items does.
 
 use std::time::Duration;
 
@@ -43,7 +43,7 @@ pub struct Row {
     pub group: Group,
     pub name: String,
     pub items: usize,
-    /// So many batches one after another, each on a new executor, make one timing.
+    /// This many batches one after another, each on a new executor, make one timing.
     pub batches: usize,
     /// Items a second, by the executor's own limiter.
     pub limit: Option<u32>,

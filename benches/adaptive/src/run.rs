@@ -1,4 +1,4 @@
-//! One timing of a workload on so many workers.
+//! One timing of a workload on this many workers.
 
 use std::time::{Duration, Instant};
 

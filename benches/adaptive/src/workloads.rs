@@ -84,7 +84,7 @@ fn locked() -> Vec<Row> {
     ]
 }
 
-/// So many seats, and how long a request takes; then by how much longer for as many again that queue.
+/// This many seats, and how long a request takes; then by how much longer for as many again that queue.
 fn served() -> Vec<Row> {
     let behind = |seats, service, decline| {
         move || {

@@ -8,11 +8,11 @@ use crate::row::Row;
 use crate::sample::median;
 use crate::work::{Op, Work, nothing, skewed, sleeping, spinning};
 
-/// Where a batch is quicker than this, each timing comes after an untimed batch of the same contestant, so that nobody
+/// Where a batch is quicker than this, each timing comes after an untimed batch of the same contestant, so that no contestant
 /// pays for what the one before it left in the caches, or for its threads that still look for work.
 const WARM_UP_BELOW: Duration = Duration::from_millis(2);
 
-/// Nobody is checked with more items than this; how long those took says how long all of them will.
+/// No contestant is checked with more items than this; how long those took says how long all of them will.
 const MOST_CHECKED: usize = 10_000;
 
 /// How long and how often everybody may run in a row.

@@ -14,7 +14,7 @@ pub trait Field {
     fn contestants<O: Op>(&self, row: &Row) -> Vec<Contestant<O>>;
 }
 
-/// Goes through so many items with this operation.
+/// Goes through this many items with this operation.
 pub trait Run<O> {
     fn time(&self, items: usize, op: O) -> Duration;
 
@@ -32,7 +32,7 @@ impl<O: Op> Contestant<O> {
         Contestant { name, peer: Box::new(peer) }
     }
 
-    /// So many items, timed.
+    /// This many items, timed.
     pub fn time(&self, items: usize, op: O) -> Duration {
         self.peer.time(items, op)
     }

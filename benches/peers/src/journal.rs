@@ -27,7 +27,7 @@ enum Kept {
 #[derive(Debug, Clone, Copy)]
 enum Rule {
     Default,
-    /// So many lines, whenever.
+    /// This many lines, whenever.
     Lines(usize),
     /// After a second, however many.
     Second,

@@ -130,7 +130,7 @@ fn footer(bottom: f64) -> String {
     text(16.0, bottom + 44.0, "faint", &caption)
 }
 
-/// How far right so many times of ours stand.
+/// How far right this many times of ours stand.
 fn across(times: f64) -> f64 {
     let share = (times.clamp(LEAST, MOST) / LEAST).ln() / (MOST / LEAST).ln();
     LEFT + share * (RIGHT - LEFT)

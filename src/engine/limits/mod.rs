@@ -53,7 +53,7 @@ impl<'a, I> Limits<'a, I> {
         }
     }
 
-    /// When nobody works any more: the items that still wait.
+    /// When no worker is left: the items that still wait.
     pub(super) fn end(&self) -> Vec<Claim> {
         self.lock().remove_where(|_| true)
     }

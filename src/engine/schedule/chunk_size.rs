@@ -104,7 +104,7 @@ mod tests {
         assert_eq!(after(&[(1, 0), (0, 0)]), 64);
     }
 
-    /// The sizes of all claims, when each worker asks for so many.
+    /// The sizes of all claims, when each worker asks for this many.
     fn sizes(items: usize, workers: usize, asked: usize) -> Vec<usize> {
         let (mut next, mut sizes) = (0, Vec::new());
         while next < items {

@@ -22,7 +22,7 @@ pub(super) struct Fresh {
 enum Input {
     /// One of the workers may pull.
     Idle,
-    /// A worker pulls, and may pull so many items more.
+    /// A worker pulls, and may pull this many items more.
     Lent(usize),
     /// There are no more.
     Ended,
@@ -127,7 +127,7 @@ impl Fresh {
         stopped
     }
 
-    /// When nobody works any more.
+    /// When no worker is left.
     pub(super) fn left(&mut self) -> impl Iterator<Item = Claim> + use<> {
         self.first.take().into_iter().chain(mem::take(&mut self.queue))
     }

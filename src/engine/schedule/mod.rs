@@ -57,7 +57,7 @@ const REFUSED: Duration = Duration::from_millis(30);
 pub(super) enum Next {
     /// Run these items; they may be one that is tried again.
     Run { claim: Claim, is_retry: bool },
-    /// Pull up to so many items, which have this index and those that follow.
+    /// Pull up to this many items, which have this index and those that follow.
     Pull { index: usize, most: usize },
     /// Nothing until then, unless something changes.
     Wait(Option<Duration>),
@@ -109,7 +109,7 @@ impl Window {
         Window { size: least, least, most: most.max(least) }
     }
 
-    /// A worker asks for so many items, and gets so many.
+    /// A worker asks for this many items, and gets this many.
     fn adapt(&mut self, asked: usize, fair: usize) {
         // A window that holds many claims lets the consumer sleep while they are run.
         if asked > fair / 8 && asked > 1 {
@@ -133,7 +133,7 @@ pub(super) struct Schedule {
     /// Claims that came back, since the batch has stopped below them.
     undecided: Vec<Claim>,
     window: Window,
-    /// When the consumer has been handed so many items, a sleeper has room to pull.
+    /// When the consumer has been handed this many items, a sleeper has room to pull.
     wants_room: Option<usize>,
     solo: Solo,
     pub(super) stop: Stop,
@@ -498,7 +498,7 @@ impl Schedule {
         if is_retry { self.later(now, claim) } else { self.put_back(claim) }
     }
 
-    /// So many may run from now on, and the number does not adapt any more.
+    /// This many may run from now on, and the number does not adapt any more.
     pub(super) fn set_workers(&mut self, now: Duration, workers: usize) {
         self.team.set_limit(now, workers);
         self.limit_moved = true;
@@ -634,7 +634,7 @@ impl Schedule {
     }
 
     /// An item was refused, also the `last` time: by an answer that asks for a time without starts,
-    /// to an attempt that had seen so many pauses.
+    /// to an attempt that had seen this many pauses.
     pub(super) fn refuse(
         &mut self,
         now: Duration,
@@ -718,7 +718,7 @@ impl Schedule {
         self.window.size.saturating_sub(self.fresh.known().0.saturating_sub(handed_on))
     }
 
-    /// A thread could not be had: there will be no more than so many workers.
+    /// A thread could not be had: there will be no more than this many workers.
     pub(super) fn refused(&mut self, now: Duration, workers: usize) {
         self.control(now, |controller| controller.refused(workers));
     }

@@ -76,7 +76,7 @@ impl Retries {
         self.stopped.extend(stopped.into_iter().map(|entry| entry.claim));
     }
 
-    /// When nobody works any more.
+    /// When no worker is left.
     pub(super) fn left(&mut self) -> Vec<Claim> {
         self.stop_at(0);
         mem::take(&mut self.stopped)
@@ -112,7 +112,7 @@ mod tests {
 
     const SECOND: Duration = Duration::from_secs(1);
 
-    /// An item for each number, due after so many seconds.
+    /// An item for each number, due after this many seconds.
     fn retries(dues: &[u32]) -> Retries {
         let mut retries = Retries::default();
         for (index, &due) in dues.iter().enumerate() {

@@ -16,7 +16,7 @@ pub(crate) enum OnFailure {
     GoOn,
     /// The first failure, in input order, stops the batch.
     Stop,
-    /// So many failures, in input order, stop the batch.
+    /// This many failures, in input order, stop the batch.
     StopAfter(usize),
 }
 

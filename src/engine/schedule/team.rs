@@ -88,7 +88,7 @@ pub(in crate::engine) struct Team {
     /// When the first of the idle wakes by itself.
     pub(super) alarm: Option<Duration>,
     numbers: Option<Numbers>,
-    /// Whether somebody has set the limit.
+    /// Whether a control has set the limit.
     is_set: bool,
     /// Moves the limit; none for one that stays.
     pub(super) controller: Option<Box<Controller>>,

@@ -33,9 +33,9 @@ struct Worker {
 enum Fate {
     Succeeds,
     Fails,
-    /// It is tried again after so many milliseconds, and then succeeds.
+    /// It is tried again after this many milliseconds, and then succeeds.
     Retries(u64),
-    /// So many times it asks for a pause of so many milliseconds, and then succeeds.
+    /// This many times it asks for a pause of this many milliseconds, and then succeeds.
     Refused(usize, u64),
 }
 
@@ -343,7 +343,7 @@ impl Model {
         }
     }
 
-    /// Nobody can take a step: the next alarm goes off. Whether there is one.
+    /// No worker can take a step: the next alarm goes off. Whether there is one.
     fn let_time_pass(&mut self) -> bool {
         let alarms = self.workers.iter().filter_map(|worker| match worker.holds {
             Holds::Sleep(until) => until,

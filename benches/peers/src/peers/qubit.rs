@@ -14,7 +14,7 @@ pub struct Qubit(ParallelBatchExecutor);
 
 impl Qubit {
     /// Up to 100 items it works on the calling thread alone, unless told otherwise, and its guide says to tell it only
-    /// after measuring. With short work that default is the better one; with long work nobody would leave it so.
+    /// after measuring. With short work that default is the better one; with long work a user would change it.
     pub fn new(row: &Row) -> Self {
         let builder = ParallelBatchExecutor::builder().thread_count(row.workers);
         let builder = if is_long(row.work) { builder.sequential_threshold(0) } else { builder };

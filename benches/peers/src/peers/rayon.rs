@@ -39,7 +39,7 @@ impl<O: Op> Peer<O> for Plain {
     }
 }
 
-/// The global pool, called from outside. With one item it runs it where it is called and wakes nobody, so it is
+/// The global pool, called from outside. With one item it runs it where it is called and wakes no thread, so it is
 /// measured for that row alone; otherwise it has a thread for every core, which need not be the row's worker count.
 pub struct Global;
 

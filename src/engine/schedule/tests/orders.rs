@@ -17,9 +17,9 @@ use super::super::*;
 enum Fate {
     Succeeds,
     Fails,
-    /// So many times it is to be tried again, after so many milliseconds. Then it succeeds.
+    /// This many times it is to be tried again, after this many milliseconds. Then it succeeds.
     Retried(usize, u64),
-    /// So many times it asks for a pause of so many milliseconds. Then it succeeds.
+    /// This many times it asks for a pause of this many milliseconds. Then it succeeds.
     Refused(usize, u64),
 }
 
@@ -46,7 +46,7 @@ struct Case {
     on_failure: OnFailure,
     /// Of a stream: how many items may be under way.
     window: Option<usize>,
-    /// So many keys, each with so many slots: items wait for these. With one key all wait for the same.
+    /// This many keys, each with this many slots: items wait for these. With one key all wait for the same.
     slots: Option<(usize, usize)>,
     /// Whether a cancel may come, and a control may have nothing start for a time.
     is_cancelled: bool,
@@ -79,7 +79,7 @@ enum Holds {
     Running(Claim, usize),
     /// It pulls items: the next index, and how many more.
     Source(usize, usize),
-    /// It has found nothing when there had been so many changes, and is about to sleep.
+    /// It has found nothing when there had been this many changes, and is about to sleep.
     Tired(usize, Option<Duration>),
     /// It sleeps, at most until then; whether it was woken.
     Asleep(Option<Duration>, bool),

@@ -45,7 +45,7 @@ pub trait Candidate {
     /// The ordinary way to stop at the first error.
     fn stop(workers: usize, items: Vec<u64>, op: Op) -> Stopped;
 
-    /// On so many workers, as many items, each of which meets the others, so that all workers are busy, and then runs a
+    /// On this many workers, as many items, each of which meets the others, so that all workers are busy, and then runs a
     /// batch of four on the same pool. How many of the inner items have run.
     fn nested(workers: usize) -> usize;
 
@@ -53,13 +53,13 @@ pub trait Candidate {
     /// them: the one verdict that comes from a signature, and not from a run.
     fn borrow(words: &[String]) -> Option<usize>;
 
-    /// How often it reported progress for so many items, if it can.
+    /// How often it reported progress for this many items, if it can.
     fn progress(items: u64) -> Option<u64>;
 
-    /// How long so many items take when one may start every `gap`, if it can say so.
+    /// How long this many items take when one may start every `gap`, if it can say so.
     fn paced(items: u64, gap: Duration) -> Option<Duration>;
 
-    /// How long two workers take for so many items, each of which fails once and is tried again after `delay`, if it can do that.
+    /// How long two workers take for this many items, each of which fails once and is tried again after `delay`, if it can do that.
     fn backed_off(_items: u64, _delay: Duration) -> Option<Duration> {
         None
     }
@@ -75,7 +75,7 @@ pub trait Candidate {
         None
     }
 
-    /// Runs so many items, of which all but `done` fail, and then again what is left; how often the operation was called the second
+    /// Runs this many items, of which all but `done` fail, and then again what is left; how often the operation was called the second
     /// time, if it remembers.
     fn resumed(_items: u64, _done: u64) -> Option<usize> {
         None

@@ -103,7 +103,7 @@ impl Candidate for Tokio {
         runtime(2).block_on(outcomes.try_collect()).ok()
     }
 
-    /// Without a runtime, `spawn_blocking` panics, whoever drives the stream.
+    /// Without a runtime, `spawn_blocking` panics, whichever thread drives the stream.
     fn bare() -> Vec<u64> {
         let outcomes = block_on(outcomes(2, (0..3).collect(), Arc::new(Ok)).collect::<Vec<_>>());
         outcomes.into_iter().flatten().flatten().collect()
