@@ -199,7 +199,7 @@ impl<O: Operation> Job<'_, O> {
     fn wait(&self, signal: &Signal, reader: &Option<&mut Reader>, window: usize, limit: Option<Duration>) {
         let by_the_clock = |limit| self.dispatcher.wait_for_signal(signal, limit);
         let a_moment = limit.map_or(MOMENT, |limit| limit.min(MOMENT));
-        let ahead = if self.has_quick_items() { window / 4 } else { 0 };
+        let ahead = if self.has_quick_items() { window / 16 } else { 0 };
         let is_first = reader.is_some() && self.dispatcher.clock.is_none();
         if !is_first || !self.wait_once(reader, ahead, || by_the_clock(Some(a_moment))) {
             self.wait_once(reader, 0, || by_the_clock(limit));

@@ -24,15 +24,17 @@ use super::schedule::{Done, Schedule};
 use super::shared::Job;
 use crate::slots::Reader;
 
-/// Items that take fewer nanoseconds are run by the caller.
+/// Items that take fewer nanoseconds are run by the caller, whatever the window.
 const QUICK: usize = 400;
+
+/// With a small window also those that take fewer than `QUICKEST`, if all that are under way take less than the time in which
+/// a thread wakes another: then workers and consumer wait for each other after each window.
+const QUICKEST: usize = 2_000;
+const HAND_OVER: usize = 40_000;
 
 /// How often a helper looks: at first, and later on.
 const FIRST_LOOK: Duration = moment(1_000);
 const LATER_LOOK: Duration = moment(8_000);
-
-/// As many items a millisecond are to be handed on.
-const PER_MILLISECOND: usize = 2_000;
 
 impl<O: Operation> Caller<'_, '_, O> {
     /// The next item, if the caller runs by itself or may begin to.
@@ -68,7 +70,7 @@ impl<O: Operation> Caller<'_, '_, O> {
     /// Whether the caller may run by itself from now on.
     fn begin_solo(&mut self, reader: &Reader) -> bool {
         let (job, is_alone) = (self.job, self.is_alone());
-        let is_quick = job.may_solo && (is_alone || job.item_nanos.load(Ordering::Relaxed) < QUICK);
+        let is_quick = job.may_solo && (is_alone || job.item_nanos.load(Ordering::Relaxed) < job.quick());
         if !is_quick {
             if mem::take(&mut self.asks) {
                 job.dispatcher.update(Schedule::forget_solo);
@@ -132,14 +134,20 @@ impl<O: Operation> Caller<'_, '_, O> {
 }
 
 impl<O: Operation> Job<'_, O> {
+    /// Items that take fewer nanoseconds are run by the caller.
+    fn quick(&self) -> usize {
+        (HAND_OVER / self.slots.room().max(1)).clamp(QUICK, QUICKEST)
+    }
+
     /// A helper looks after a caller that runs by itself, until it no longer does.
     pub(super) fn oversee(&self) {
         let (dispatcher, mut look) = (self.dispatcher, FIRST_LOOK);
         loop {
             let (before, since) = (dispatcher.handed_on(), clock::now());
             dispatcher.nap(look);
-            let enough =
-                (usize::try_from(clock::since(since).as_millis()).unwrap_or(1) * PER_MILLISECOND).max(1);
+            // A fifth of the time is the consumer's.
+            let slowest = self.quick() as u128 * 5 / 4;
+            let enough = usize::try_from(clock::since(since).as_nanos() / slowest).unwrap_or(1).max(1);
             if dispatcher.read(|schedule| !schedule.is_solo()) {
                 return;
             }
