@@ -6,8 +6,8 @@ use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 /// Keeps the CPU busy for this many rounds; [`rounds_in`] says how many. No clock in it: a clock read is a large part of
-/// a microsecond, and costs more when two cores ask.
-#[inline]
+/// a microsecond, and costs more when two cores ask. Never inlined, so that the same machine code runs in each executor.
+#[inline(never)]
 pub fn spin(rounds: u64) {
     let mut state = rounds;
     for _ in 0..rounds {
