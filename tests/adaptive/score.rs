@@ -5,13 +5,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
 use crate::controller::Setup;
-use crate::oracle;
+use crate::oracle::{self, SEEDS};
 use crate::simulation::Simulation;
 use crate::sizing::{Senses, Sizing};
 use crate::workloads::{Length, Workload};
-
-/// How many batches of each workload. All of them in `.ci/adaptive`, which optimizes: they take minutes otherwise.
-const SEEDS: u64 = if cfg!(debug_assertions) { 5 } else { oracle::SEEDS };
 
 /// One workload: its number in the list, and how it went over all seeds.
 #[derive(Debug, Clone)]
