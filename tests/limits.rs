@@ -41,7 +41,7 @@ impl AtOnce {
 }
 
 #[test]
-fn no_more_than_so_many_run_at_once() {
+fn no_more_items_run_at_once_than_there_are_slots() {
     within_a_minute(|| {
         let at_once = AtOnce::default();
         let result = stopping(8).batch(0..200).limit(Limit::at_once(3)).run(|_| {
@@ -226,6 +226,62 @@ fn each_attempt_needs_its_permit_anew() {
         assert_eq!(result.failed(), 1);
         assert_eq!(tried.load(Ordering::Relaxed), permits.load(Ordering::Relaxed));
         assert_eq!(result.attempts(3), 3);
+    });
+}
+
+/// 40 items, of which each fifth fails once. At most this many others of its key start between its attempts.
+fn most_before_a_retry(
+    workers: usize,
+    limits: impl IntoIterator<Item = Limit<'static, usize>>,
+    keys: usize,
+    is_stream: bool,
+) -> usize {
+    let starts = Mutex::new(Vec::new());
+    let executor = collecting(workers);
+    let batch = executor.batch(0..40).retry(Retry::delays(|| [Duration::ZERO].into_iter()));
+    let batch = limits.into_iter().fold(batch, |batch, limit| batch.limit(limit)).window(40);
+    let op = |item: &usize| {
+        let mut starts = starts.lock().expect("no operation panics here");
+        let is_first = !starts.contains(item);
+        starts.push(*item);
+        if item % 5 == 3 && is_first { Err("busy") } else { Ok(()) }
+    };
+    let all_well = if is_stream {
+        batch.stream(op, |results| results.all(|item| item.outcome.is_ok())).output
+    } else {
+        batch.run(op).is_success()
+    };
+    assert!(all_well);
+    let starts = starts.into_inner().expect("no operation panics here");
+    let others_between = |item: usize| {
+        let mut at = (0..starts.len()).filter(|at| starts[*at] == item);
+        let (first, second) = (at.next().expect("it started"), at.next().expect("it was tried again"));
+        starts[first + 1..second].iter().filter(|other| *other % keys == item % keys).count()
+    };
+    (0..40).filter(|item| item % 5 == 3).map(others_between).max().unwrap_or_default()
+}
+
+#[test]
+fn an_item_that_is_tried_again_takes_turns_with_those_that_wait_whatever_the_limit() {
+    within_a_minute(|| {
+        for is_stream in [false, true] {
+            let most = |workers, keys, limits: Vec<Limit<'static, usize>>| {
+                most_before_a_retry(workers, limits, keys, is_stream)
+            };
+            let slot = || Limit::at_once(1);
+            let rate = || Limit::rate(RateLimit::every(Duration::from_micros(200)));
+            let by_key = || Limit::per_key(|item: &usize| item % 2, |_| Limit::at_once(1));
+            let told = [
+                most(4, 1, vec![slot()]),
+                most(4, 1, vec![slot().cost(|_: &usize| 1)]),
+                most(4, 2, vec![by_key()]),
+                most(1, 1, vec![rate()]),
+                most(1, 1, vec![rate().cost(|_: &usize| 1)]),
+                most(1, 1, vec![rate().cost(|_: &usize| 1), slot()]),
+                most(4, 1, vec![rate().cost(|_: &usize| 1), slot(), by_key()]),
+            ];
+            assert!(told.iter().all(|between| *between <= 5), "streamed: {is_stream}, {told:?}");
+        }
     });
 }
 

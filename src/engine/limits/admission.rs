@@ -48,8 +48,19 @@ impl<O: Kinds> Worker<'_, '_, O> {
         let at = dispatcher.since(now);
         self.prepare(&mut turnstile, at);
         loop {
-            let may_start = || dispatcher.read(|schedule| schedule.may_start(&self.member, at));
-            if turnstile.parked() > 0 && may_start() {
+            let ask = |worker: &mut Self| {
+                dispatcher.update(|schedule| schedule.ask_for_due(&mut worker.member, at))
+            };
+            let (may_start, due) = if turnstile.parked() > 0 { ask(self) } else { (false, None) };
+            if let Some(claim) = due {
+                let index = claim.index();
+                if let Some(next) = self.admit(limits, &mut turnstile, claim, true, now) {
+                    dispatcher.update(|schedule| schedule.begin(&mut self.member, at, index, true));
+                    return (next, 0);
+                }
+                continue;
+            }
+            if may_start {
                 if let Some(start) = turnstile.next_parked(at) {
                     let (waiting, index) = (limits.waiting(&turnstile), start.claim.index());
                     dispatcher.update(|schedule| {

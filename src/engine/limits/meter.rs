@@ -39,11 +39,70 @@ impl Demand {
     }
 }
 
+/// The items that wait for a limit; the first is tried first.
+///
+/// Fresh ones and those that are tried again take turns: each of these comes after the next fresh one behind which none was put
+/// yet. So what comes before an item is finitely many: none starves.
+#[derive(Debug, Default)]
+pub(super) struct Line {
+    turns: BTreeSet<Turn>,
+    fresh: usize,
+    /// Behind this fresh item one was put that is tried again.
+    shared: Option<u64>,
+}
+
+impl Line {
+    pub(super) fn first(&self) -> Option<Turn> {
+        self.turns.first().copied()
+    }
+
+    pub(super) fn last(&self) -> Option<Turn> {
+        self.turns.last().copied()
+    }
+
+    pub(super) fn contains(&self, turn: Turn) -> bool {
+        self.turns.contains(&turn)
+    }
+
+    pub(super) fn insert(&mut self, turn: Turn) {
+        self.fresh += usize::from(self.turns.insert(turn) && turn.retry == 0);
+    }
+
+    pub(super) fn remove(&mut self, turn: Turn) {
+        self.fresh -= usize::from(self.turns.remove(&turn) && turn.retry == 0);
+    }
+
+    pub(super) fn has_fresh(&self) -> bool {
+        self.fresh > 0
+    }
+
+    /// The first fresh item with at least this number.
+    fn fresh_from(&self, number: u64) -> Option<u64> {
+        if !self.has_fresh() {
+            return None;
+        }
+        let mut from = self.turns.range(Turn { number, retry: 0 }..);
+        from.find(|turn| turn.retry == 0).map(|turn| turn.number)
+    }
+
+    /// The first fresh item.
+    pub(super) fn first_fresh(&self) -> Option<u64> {
+        self.fresh_from(0)
+    }
+
+    /// Behind which fresh item the next is put that is tried again.
+    pub(super) fn share(&mut self) -> Option<u64> {
+        let after = self.shared.map_or(0, |number| number + 1);
+        let number = self.fresh_from(after).or_else(|| self.first_fresh().map(|first| first.max(after)))?;
+        self.shared = Some(number);
+        Some(number)
+    }
+}
+
 pub(super) struct Meter<'a> {
     pub(super) scarce: Scarce<'a>,
     name: Option<Arc<str>>,
-    /// The items that wait here; the first is tried first.
-    pub(super) line: BTreeSet<Turn>,
+    pub(super) line: Line,
     /// When the first is tried again.
     pub(super) timer: Option<Duration>,
     /// How many parked items have a permit of it.
@@ -54,7 +113,7 @@ pub(super) struct Meter<'a> {
 
 impl<'a> Meter<'a> {
     pub(super) fn new(scarce: Scarce<'a>, name: Option<Arc<str>>) -> Self {
-        Meter { scarce, name, line: BTreeSet::new(), timer: None, reserved: 0, users: 0 }
+        Meter { scarce, name, line: Line::default(), timer: None, reserved: 0, users: 0 }
     }
 
     /// What its limit is called, by its user or by what it is.

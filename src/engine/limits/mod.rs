@@ -14,8 +14,14 @@ pub(super) use turnstile::{Permit, Turnstile};
 
 use super::schedule::Waiting;
 
-/// The order in which items came, from 0.
-type Turn = u64;
+/// The order in which items start, as far as they wait for each other. Fresh items are numbered as they come, from 0; an item that is
+/// tried again comes after a fresh one, by the number of that.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Turn {
+    number: u64,
+    /// 0 for a fresh item. Items that are tried again have numbers from 1, as they come.
+    retry: u64,
+}
 
 /// The limits of a batch, and who waits for them.
 pub(super) struct Limits<'a, I> {
@@ -49,7 +55,7 @@ impl<'a, I> Limits<'a, I> {
             below: turnstile.stopped_at(),
             is_ready: turnstile.is_ready(),
             due: turnstile.due(),
-            is_closed: self.for_all.iter().any(|meter| turnstile.has_line(*meter)),
+            is_closed: self.for_all.iter().any(|meter| turnstile.has_fresh(*meter)),
         }
     }
 

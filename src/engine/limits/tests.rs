@@ -1,6 +1,6 @@
 //! The turnstile alone, against a model: items come and end in any order, time goes on, and slots and permits are counted beside it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -27,6 +27,8 @@ struct Plan {
     rates: Vec<u64>,
     /// What each item costs of each limit, and whether it needs each rate.
     items: Vec<(Vec<u64>, Vec<bool>)>,
+    /// How often each fails before it succeeds.
+    fails: Vec<usize>,
     /// Whether an item comes next, if there is one, or one that runs ends, and which.
     steps: Vec<(bool, usize)>,
 }
@@ -38,6 +40,8 @@ struct Model {
     rates: Vec<Arc<RateLimit>>,
     clock: TestClock,
     come: usize,
+    /// They have failed, and come again later.
+    failed: Vec<usize>,
     running: BTreeMap<usize, Permit>,
     started: Vec<usize>,
 }
@@ -56,7 +60,7 @@ impl Model {
             turnstile.make(Scarce::Permits(Arc::new(rate.clone())), None);
         }
         let (clock, running, started) = (clock.clone(), BTreeMap::new(), Vec::new());
-        Model { plan, turnstile, slots, rates, clock, come: 0, running, started }
+        Model { plan, turnstile, slots, rates, clock, come: 0, failed: Vec::new(), running, started }
     }
 
     fn now(&self) -> Duration {
@@ -67,9 +71,18 @@ impl Model {
         self.plan.items[item].0[limit]
     }
 
+    /// An item that has failed comes again, or a fresh one comes.
     fn comes(&mut self) {
-        let item = self.come;
-        self.come += 1;
+        if let Some(item) = self.failed.pop() {
+            self.asks(item, true);
+        } else {
+            self.come += 1;
+            self.asks(self.come - 1, false);
+        }
+        self.look();
+    }
+
+    fn asks(&mut self, item: usize, is_retry: bool) {
         let (costs, needs) = &self.plan.items[item];
         let slots = costs.iter().enumerate().filter(|(_, cost)| **cost > 0);
         let rates = needs.iter().enumerate().filter(|(_, needs)| **needs);
@@ -77,9 +90,8 @@ impl Model {
             .map(|(limit, cost)| Demand::new(limit, *cost))
             .chain(rates.map(|(rate, _)| Demand::new(self.slots.len() + rate, 1)))
             .collect();
-        let start = self.turnstile.admit(Claim::of(item..item + 1), false, demands, self.now());
+        let start = self.turnstile.admit(Claim::of(item..item + 1), is_retry, demands, self.now());
         self.starts(start);
-        self.look();
     }
 
     fn starts(&mut self, start: Option<Start>) -> bool {
@@ -119,6 +131,12 @@ impl Model {
         if let Some(permit) = self.running.remove(&item) {
             self.turnstile.give_back(permit);
         }
+        let starts = self.started.iter().filter(|started| **started == item).count();
+        match starts <= self.plan.fails[item] {
+            true if which % 2 == 0 => self.asks(item, true), // before others look what has become free
+            true => self.failed.push(item),
+            false => {}
+        }
         self.look();
     }
 
@@ -131,23 +149,28 @@ impl Model {
 
     fn run(mut self) {
         for (comes, which) in self.plan.steps.clone() {
-            if comes && self.come < self.plan.items.len() {
+            if comes && self.has_some() {
                 self.comes();
             } else {
                 self.ends(which);
             }
         }
         let mut idle = 0;
-        while self.started.len() < self.plan.items.len() || !self.running.is_empty() {
+        let starts = self.plan.items.len() + self.plan.fails.iter().sum::<usize>();
+        while self.started.len() < starts || !self.running.is_empty() {
             let before = (self.started.len(), self.running.len());
-            if self.come < self.plan.items.len() {
+            if self.has_some() {
                 self.comes();
             }
             self.ends(0);
             idle = if before == (self.started.len(), self.running.len()) { idle + 1 } else { 0 };
-            assert!(idle < 50, "nothing starts any more: {:?} of {}", self.started, self.plan.items.len());
+            assert!(idle < 50, "nothing starts any more: {:?} of {starts}", self.started);
         }
         self.check();
+    }
+
+    fn has_some(&self) -> bool {
+        !self.failed.is_empty() || self.come < self.plan.items.len()
     }
 
     fn check(&mut self) {
@@ -155,7 +178,7 @@ impl Model {
             assert_eq!(slots.in_use(), 0, "slots of limit {limit} are lost");
         }
         for (number, rate) in self.rates.iter().enumerate() {
-            let needed = self.plan.items.iter().filter(|(_, needs)| needs[number]).count() as u128;
+            let needed = self.started.iter().filter(|item| self.plan.items[**item].1[number]).count() as u128;
             assert_eq!(rate.take(clock::now(), 1).0, needed, "one permit for each start");
         }
         assert_eq!((self.turnstile.parked(), self.turnstile.due()), (0, None));
@@ -164,7 +187,9 @@ impl Model {
             let (costs, needs) = &self.plan.items[*item];
             costs.iter().filter(|cost| **cost > 0).count() + needs.iter().filter(|needs| **needs).count() == 1
         };
-        let singles: Vec<usize> = self.started.iter().copied().filter(needs_one).collect();
+        let mut singles: Vec<usize> = self.started.iter().copied().filter(needs_one).collect();
+        let mut seen = BTreeSet::new();
+        singles.retain(|item| seen.insert(*item)); // their first attempts
         for first in &singles {
             let same = singles.iter().filter(|item| {
                 let (costs, needs) = &self.plan.items[**item];
@@ -180,8 +205,14 @@ fn plans() -> impl Strategy<Value = Plan> {
     (vec(1..6u64, 1..4), vec(1..20u64, 0..3)).prop_flat_map(|(slots, rates)| {
         let cost = prop_oneof![3 => Just(0u64), 5 => 1..4u64, 1 => 5..9u64];
         let item = (vec(cost, slots.len()), vec(prop::bool::weighted(0.4), rates.len()));
-        (Just(slots), Just(rates), vec(item, 0..40), vec((any::<bool>(), 0..8usize), 0..120))
-            .prop_map(|(slots, rates, items, steps)| Plan { slots, rates, items, steps })
+        let fails = prop_oneof![4 => Just(0usize), 1 => 1..3usize];
+        let items = vec((item, fails), 0..40);
+        (Just(slots), Just(rates), items, vec((any::<bool>(), 0..8usize), 0..120)).prop_map(
+            |(slots, rates, items, steps)| {
+                let (items, fails) = items.into_iter().unzip();
+                Plan { slots, rates, items, fails, steps }
+            },
+        )
     })
 }
 
@@ -189,7 +220,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
 
     #[test]
-    fn whatever_comes_and_ends_every_item_starts_once_and_no_limit_is_exceeded(plan in plans()) {
+    fn whatever_comes_and_ends_every_attempt_starts_once_and_no_limit_is_exceeded(plan in plans()) {
         let clock = TestClock::new();
         let _entered = clock::enter(Some(&clock));
         Model::new(plan, &clock).run();
@@ -208,7 +239,8 @@ fn an_item_that_needs_two_limits_is_not_starved_by_items_that_need_one_each() {
         })
         .map(|costs| (costs, vec![]))
         .collect();
-    let plan = Plan { slots: vec![1, 1], rates: vec![], items, steps: vec![] };
+    let fails = vec![0; items.len()];
+    let plan = Plan { slots: vec![1, 1], rates: vec![], items, fails, steps: vec![] };
     let mut model = Model::new(plan, &TestClock::new());
     (0..3).for_each(|_| model.comes());
     while !model.started.contains(&BOTH) {
@@ -217,6 +249,29 @@ fn an_item_that_needs_two_limits_is_not_starved_by_items_that_need_one_each() {
         model.comes();
     }
     assert!(model.come > 6, "it was passed");
+}
+
+/// 10 fresh items wait for a slot when three come that are tried again, and one more when one of those has started.
+#[test]
+fn items_that_are_tried_again_take_turns_with_fresh_ones() {
+    let mut turnstile = Turnstile::new(Instant::now(), 1, None);
+    let meter = turnstile.make(Scarce::Slots(Concurrency::new(1)), None);
+    let come = |turnstile: &mut Turnstile<'_>, item: usize, is_retry| {
+        turnstile.admit(Claim::of(item..item + 1), is_retry, vec![Demand::new(meter, 1)], MS)
+    };
+    let mut running = come(&mut turnstile, 0, false);
+    assert!((1..=10).all(|item| come(&mut turnstile, item, false).is_none()));
+    assert!((101..=103).all(|item| come(&mut turnstile, item, true).is_none()));
+    let mut started = Vec::new();
+    while let Some(start) = running {
+        started.push(start.claim.index());
+        if started.last() == Some(&101) {
+            assert!(come(&mut turnstile, 104, true).is_none());
+        }
+        turnstile.give_back(start.permit.ok().unwrap());
+        running = turnstile.next_parked(MS);
+    }
+    assert_eq!(started, [0, 1, 101, 2, 102, 3, 103, 4, 104, 5, 6, 7, 8, 9, 10]);
 }
 
 #[test]

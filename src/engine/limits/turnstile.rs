@@ -1,4 +1,5 @@
-//! Which item may start, where items wait for limits: one item at a time passes here, in the order in which they come.
+//! Which item may start, where items wait for limits: one item at a time passes here, in the order in which they come. Items
+//! that are tried again take turns with those that have not started.
 //!
 //! An item that may not start yet is parked in the line of one limit, the first that it lacks, and holds no slot meanwhile. The
 //! first of a line is tried when its time has come or slots were given back. Then it gets all that it needs at once, or it moves to
@@ -114,7 +115,9 @@ pub(in crate::engine) struct Turnstile<'a> {
     began: Instant,
     meters: Meters<'a>,
     parked: BTreeMap<Turn, Asked>,
-    next_turn: Turn,
+    /// How many fresh items have come, and how many others.
+    fresh: u64,
+    retries: u64,
     /// Meters whose first item may have become able to start, by the turns of these.
     ready: BTreeSet<(Turn, usize)>,
     /// When meters are ready by themselves.
@@ -138,7 +141,8 @@ impl Turnstile<'_> {
             began,
             meters: Meters::default(),
             parked: BTreeMap::new(),
-            next_turn: 0,
+            fresh: 0,
+            retries: 0,
             ready: BTreeSet::new(),
             timers: BTreeSet::new(),
             alarms: BTreeSet::new(),
@@ -157,8 +161,7 @@ impl Turnstile<'_> {
         demands: Vec<Demand>,
         now: Duration,
     ) -> Option<Start> {
-        let turn = self.next_turn;
-        self.next_turn += 1;
+        let turn = if is_retry { self.turn_of_retry(&demands) } else { self.turn_of_fresh() };
         for demand in &demands {
             self.meters.get_mut(demand.meter).users += 1;
         }
@@ -272,7 +275,7 @@ impl Turnstile<'_> {
     fn try_take(&mut self, turn: Turn, asked: &mut Asked, now: Duration) -> Result<Verdict, Refused> {
         for demand in asked.demands.iter().filter(|demand| demand.reserved.is_none()) {
             let meter = self.meters.get(demand.meter);
-            let is_behind = meter.line.first().is_some_and(|first| *first < turn);
+            let is_behind = meter.line.first().is_some_and(|first| first < turn);
             let lacks_room = matches!(&meter.scarce, Scarce::Slots(slots) if !slots.has_room(demand.cost));
             if is_behind || lacks_room {
                 return Ok(Verdict::Lacks(demand.meter, None));
@@ -395,13 +398,31 @@ impl Turnstile<'_> {
 
 /// The lines.
 impl Turnstile<'_> {
+    fn turn_of_fresh(&mut self) -> Turn {
+        self.fresh += 1;
+        Turn { number: self.fresh - 1, retry: 0 }
+    }
+
+    /// It takes turns with the fresh items of the line that is at the earliest of them. Where none waits, it is the last.
+    fn turn_of_retry(&mut self, demands: &[Demand]) -> Turn {
+        self.retries += 1;
+        let first = |demand: &Demand| Some((self.meters.get(demand.meter).line.first_fresh()?, demand.meter));
+        let earliest = demands.iter().filter_map(first).min();
+        let shared = earliest.and_then(|(_, meter)| self.meters.get_mut(meter).line.share());
+        let last = || demands.iter().filter_map(|demand| self.meters.get(demand.meter).line.last());
+        let number = shared.or_else(|| last().map(|turn| turn.number).max()).unwrap_or(self.fresh);
+        Turn { number, retry: self.retries }
+    }
+
     /// The item waits in the line of what it lacks; if it is impatient, in all its lines.
     fn join_lines(&mut self, turn: Turn, asked: &Asked, lacking: usize, until: Option<Duration>) {
         let is_impatient = asked.moves >= PATIENCE;
         for demand in asked.demands.iter().filter(|demand| is_impatient || demand.meter == lacking) {
             let was_ready = self.set_ready(demand.meter, false);
-            self.meters.get_mut(demand.meter).line.insert(turn);
-            self.set_ready(demand.meter, was_ready && demand.meter != lacking);
+            let line = &mut self.meters.get_mut(demand.meter).line;
+            line.insert(turn);
+            let was_tried = demand.meter == lacking && line.first() == Some(turn);
+            self.set_ready(demand.meter, was_ready && !was_tried);
         }
         self.stays_first(turn, lacking, until);
         self.hear_of(lacking);
@@ -409,7 +430,7 @@ impl Turnstile<'_> {
 
     /// The item was tried and lacks this. If it is the first there, it is tried again then, or when something changes.
     fn stays_first(&mut self, turn: Turn, lacking: usize, until: Option<Duration>) {
-        if self.meters.get(lacking).line.first() == Some(&turn) {
+        if self.meters.get(lacking).line.first() == Some(turn) {
             self.set_timer(lacking, until);
         }
     }
@@ -417,11 +438,11 @@ impl Turnstile<'_> {
     /// Another item is the first then, where this one was.
     fn leave_lines(&mut self, turn: Turn, asked: &Asked) {
         for demand in &asked.demands {
-            if self.meters.get(demand.meter).line.contains(&turn) {
+            if self.meters.get(demand.meter).line.contains(turn) {
                 let was_ready = self.set_ready(demand.meter, false);
                 let line = &mut self.meters.get_mut(demand.meter).line;
-                let was_first = line.first() == Some(&turn);
-                line.remove(&turn);
+                let was_first = line.first() == Some(turn);
+                line.remove(turn);
                 if was_first {
                     self.set_timer(demand.meter, None);
                 }
@@ -432,7 +453,7 @@ impl Turnstile<'_> {
 
     /// Has the first item of the line be tried, or not; whether it was to be.
     fn set_ready(&mut self, number: usize, is_ready: bool) -> bool {
-        let first = self.meters.get(number).line.first().copied();
+        let first = self.meters.get(number).line.first();
         let was_ready = first.is_some_and(|turn| self.ready.remove(&(turn, number)));
         self.ready.extend(first.filter(|_| is_ready).map(|turn| (turn, number)));
         was_ready
@@ -542,9 +563,9 @@ impl<'a> Turnstile<'a> {
         self.parked.len()
     }
 
-    /// Whether items wait for this limit.
-    pub(super) fn has_line(&self, number: usize) -> bool {
-        !self.meters.get(number).line.is_empty()
+    /// Whether fresh items wait for this limit.
+    pub(super) fn has_fresh(&self, number: usize) -> bool {
+        self.meters.get(number).line.has_fresh()
     }
 
     /// Whether a parked item may be able to start now.

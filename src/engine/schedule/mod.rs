@@ -128,7 +128,7 @@ pub(super) struct Schedule {
     retries: Retries,
     /// A retry was claimed last, so that fresh items come first.
     retried_last: bool,
-    /// How many retries were claimed.
+    /// How many retries have started.
     retried: usize,
     /// Claims that came back, since the batch has stopped below them.
     undecided: Vec<Claim>,
@@ -251,6 +251,7 @@ impl Schedule {
             Next::Run { ref claim, is_retry } => {
                 let (index, items) = (claim.index(), if is_retry { 0 } else { claim.len() });
                 if !ask.is_limited {
+                    self.retried += usize::from(is_retry);
                     self.measure(member, ask.now, items);
                     self.starts(member, index);
                 }
@@ -296,7 +297,7 @@ impl Schedule {
 
     fn claim_due(&mut self, now: Duration) -> Option<Next> {
         let claim = self.retries.take_due(now)?;
-        (self.retried_last, self.retried) = (true, self.retried + 1);
+        self.retried_last = true;
         Some(Next::Run { claim, is_retry: true })
     }
 
@@ -402,7 +403,7 @@ impl Schedule {
         if self.is_held {
             return None;
         }
-        let retry = self.retries.next_due().filter(|_| !self.at_limits.is_closed);
+        let retry = self.retries.next_due();
         self.pause.end_after(self.clock).or(retry.into_iter().chain(self.at_limits.due).min())
     }
 
@@ -528,9 +529,20 @@ impl Schedule {
         !is_too_many && !self.is_held && self.team.has_room(member) && self.pause.end_after(now).is_none()
     }
 
+    /// Whether the worker may start an item that waits, and a retry that is due, which is to take its place among these.
+    pub(super) fn ask_for_due(&mut self, member: &mut Member, now: Duration) -> (bool, Option<Claim>) {
+        let may_start = self.may_start(member, now);
+        let due = if may_start { self.retries.take_due(now) } else { None };
+        if due.is_some() {
+            self.team.turn(member, Phase::Asking);
+        }
+        (may_start, due)
+    }
+
     /// The worker starts an item that it has claimed, or that has waited.
     pub(super) fn begin(&mut self, member: &mut Member, now: Duration, index: usize, is_retry: bool) {
         self.team.turn(member, Phase::Busy { shares: self.grows() });
+        self.retried += usize::from(is_retry);
         self.measure(member, now, usize::from(!is_retry));
         self.starts(member, index);
     }

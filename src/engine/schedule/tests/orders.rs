@@ -402,7 +402,18 @@ impl World<'_> {
         }
         self.sort_out(&mut lines, path);
         let holds = loop {
-            let may_start = self.schedule.may_start(&self.threads[number].member, now);
+            let mut may_start = false;
+            if !lines.parked.is_empty() {
+                let due;
+                (may_start, due) = self.schedule.ask_for_due(&mut self.threads[number].member, now);
+                self.release(path);
+                if let Some(claim) = due {
+                    match self.passes(number, &mut lines, claim, true, path) {
+                        Some(holds) => break holds,
+                        None => continue,
+                    }
+                }
+            }
             if let Some(at) = lines.startable().filter(|_| may_start) {
                 let Some((claim, is_retry)) = lines.parked.remove(at) else { unreachable!("it is there") };
                 break self.begin(number, &mut lines, claim, is_retry, path);
@@ -413,14 +424,9 @@ impl World<'_> {
             self.release(path);
             match next {
                 Next::Run { claim, is_retry } => {
-                    let Holds::Claim(claim, _) = self.claimed(claim, is_retry) else {
-                        unreachable!("a claim")
-                    };
-                    let key = lines.key(claim.index());
-                    if lines.free[key] > 0 && !lines.has_line(key) {
-                        break self.begin(number, &mut lines, claim, is_retry, path);
+                    if let Some(holds) = self.passes(number, &mut lines, claim, is_retry, path) {
+                        break holds;
                     }
-                    lines.parked.push_back((claim, is_retry));
                 }
                 Next::Pull { index, most } => break Holds::Source(index, most),
                 Next::Wait(until) => break Holds::Tired(seen, until),
@@ -429,6 +435,24 @@ impl World<'_> {
         };
         self.lines = Some(lines);
         holds
+    }
+
+    /// What was claimed starts, or waits.
+    fn passes(
+        &mut self,
+        number: usize,
+        lines: &mut Lines,
+        claim: Claim,
+        is_retry: bool,
+        path: &mut Path,
+    ) -> Option<Holds> {
+        let Holds::Claim(claim, _) = self.claimed(claim, is_retry) else { unreachable!("a claim") };
+        let key = lines.key(claim.index());
+        if lines.free[key] > 0 && !lines.has_line(key) {
+            return Some(self.begin(number, lines, claim, is_retry, path));
+        }
+        lines.parked.push_back((claim, is_retry));
+        None
     }
 
     fn begin(
