@@ -9,8 +9,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use batch_executor::{
-    BatchExecutor, CancelToken, Concurrency, Control, ItemError, Limit, LimiterError, RateLimit, RateLimiter,
-    Retry, StopReason, TestClock, limiter_fn,
+    Batch, BatchExecutor, CancelToken, Concurrency, Control, ItemError, Limit, LimiterError, RateLimit,
+    RateLimiter, Retry, StopReason, TestClock, limiter_fn,
 };
 use common::{collecting, stopping, wait_until, within_a_minute};
 
@@ -239,7 +239,7 @@ fn most_before_a_retry(
     let starts = Mutex::new(Vec::new());
     let executor = collecting(workers);
     let batch = executor.batch(0..40).retry(Retry::delays(|| [Duration::ZERO].into_iter()));
-    let batch = limits.into_iter().fold(batch, |batch, limit| batch.limit(limit)).window(40);
+    let batch = limits.into_iter().fold(batch, Batch::limit).window(40);
     let op = |item: &usize| {
         let mut starts = starts.lock().expect("no operation panics here");
         let is_first = !starts.contains(item);
