@@ -225,8 +225,12 @@ impl fmt::Display for BatchError {
 impl fmt::Debug for BatchError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let first = self.0.first.as_ref();
-        f.debug_struct("BatchError")
-            .field("stopped", &self.stopped())
+        let mut debug = f.debug_struct("BatchError");
+        debug.field("stopped", &self.stopped());
+        if let Some(journal_error) = &self.0.journal_error {
+            debug.field("journal_error", journal_error);
+        }
+        debug
             .field("index", &self.index())
             .field("error", &first.and_then(|first| first.cause.text()))
             .field("total", &self.total())

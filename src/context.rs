@@ -58,7 +58,8 @@ impl<S> ItemContext<'_, S> {
     }
 
     /// Whether the batch has stopped, so that it would not start this item now: it was cancelled, its deadline has passed, or
-    /// it stops on failures and an earlier item has failed.
+    /// it stops on failures and an earlier item has failed. Also whether this attempt has used up its
+    /// [`item_timeout`](crate::Batch::item_timeout).
     ///
     /// A long operation may ask from time to time, and return early. Its return value is the outcome of its item.
     ///
@@ -86,7 +87,8 @@ impl<S> ItemContext<'_, S> {
             || self.deadline.is_some_and(|deadline| clock::now() >= deadline)
     }
 
-    /// When the batch is to stop, if it has a deadline or a timeout. Pass it to the functions that the operation calls.
+    /// When the batch is to stop, if it has a deadline or a timeout, or when this attempt is to end by
+    /// [`item_timeout`](crate::Batch::item_timeout): the earlier of the two. Pass it to the functions that the operation calls.
     ///
     /// ```
     /// use batch_executor::BatchExecutor;

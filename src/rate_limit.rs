@@ -198,7 +198,8 @@ impl<F: Fn() -> Result<Duration, LimiterError> + Send + Sync> RateLimiter for Li
 ///
 /// `per_second(50)` gives one permit every 20 ms, not 50 together and then none for a second. After a quiet time the first
 /// permit comes without a wait. [`burst`](RateLimit::burst) lets some pass together. In any span of time, permits never number
-/// more than the span divided by the interval, plus the burst.
+/// more than the span divided by the interval, plus the burst; where items take several permits at once, plus what one of them
+/// takes.
 ///
 /// The algorithm is the generic cell rate algorithm (ITU-T I.371); intervals are rounded up to a whole nanosecond.
 /// `reserve` costs one reading of the clock and a lock that is held for some nanoseconds, and `reserve_many` no more,

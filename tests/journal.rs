@@ -545,6 +545,11 @@ fn a_batch_error_of_a_journal_is_told_like_any_other() {
     let result = stopping(1).batch([5, 6]).journal(&journal).run(|_| Ok::<(), String>(()));
     let error = result.into_result().unwrap_err();
     assert_eq!(error.stopped(), Some(StopReason::Journal));
+    // `main` prints this of an error that it returns.
+    assert!(
+        format!("{error:?}").contains("j: item 0 is 5, which the plan does not have there\""),
+        "{error:?}"
+    );
     let text = error.to_string();
     assert!(
         text.contains("j: item 0 is 5, which the plan does not have there (0 of 2 succeeded, 2 skipped in "),
@@ -806,7 +811,12 @@ fn items_with_sets_are_refused_with_the_way_out_which_is_one() {
 #[test]
 fn a_list_that_has_changed_is_refused_with_the_way_out() {
     let words = conflict(Plan::of(0..9).unwrap(), Plan::of(0..10).unwrap());
-    assert!(words.ends_with("; for a list that changes from run to run there is Plan::named"), "{words}");
+    assert!(
+        words.ends_with(
+            "; a list that grows only at its end can have Plan::named, and another list needs another file"
+        ),
+        "{words}"
+    );
 }
 
 /// Old journals have the fingerprint of the items as they were written, fields of structs in their order.

@@ -186,7 +186,8 @@ impl Plan {
 }
 
 /// The ways out, behind a refusal.
-const CHANGES: &str = "; for a list that changes from run to run there is Plan::named";
+const CHANGES: &str =
+    "; a list that grows only at its end can have Plan::named, and another list needs another file";
 const SETS: &str = "; if it has a set in it, such as a HashSet, the order of that differs from run to run, and cannot be \
                     sorted here, since it may be data: use a BTreeSet, or Plan::named";
 
