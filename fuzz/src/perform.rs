@@ -10,16 +10,32 @@ use std::thread;
 use std::time::Duration;
 
 use batch_executor::{
-    BatchExecutor, BatchResult, CancelToken, ItemContext, LimiterError, Retry, RetryDecision, Streamed,
-    Workers, limiter_fn,
+    BatchExecutor, BatchResult, CancelToken, ItemContext, Limit, LimiterError, RateLimit, Retry,
+    RetryDecision, Streamed, Workers, limiter_fn,
 };
 
 use crate::check::{self, Happened};
 use crate::ledger::{Bomb, Ledger, Token};
 use crate::program::{
-    Act, Batch, Cancel, DEEPEST, OnFailure, OnProgress, Program, Refusal, Retrying, Setup, Source, Turn, Verb,
+    Act, Batch, Cancel, DEEPEST, Limiting, OnFailure, OnProgress, Program, Refusal, Retrying, Setup, Source,
+    Turn, Verb,
 };
 use crate::streams::{Marks, Taken};
+
+fn limited<'b, It: Iterator<Item = Token>>(steps: Steps<'b, It>, limiting: Limiting) -> Steps<'b, It> {
+    let slots = |slots: u8| usize::from(slots % 4) + 1;
+    match limiting {
+        Limiting::None => steps,
+        Limiting::AtOnce(most) => steps.limit(Limit::at_once(slots(most))),
+        Limiting::Cost(most) => {
+            steps.limit(Limit::at_once(slots(most)).cost(|item: &Token| item.index() as u64 % 7))
+        }
+        Limiting::Key(most) => {
+            steps.limit(Limit::per_key(|item: &Token| item.index() % 3, move |_| Limit::at_once(slots(most))))
+        }
+        Limiting::Rate => steps.limit(Limit::rate(RateLimit::every(Duration::from_micros(5)))),
+    }
+}
 
 /// How a batch or a stream came to its end.
 pub enum Ended {
@@ -333,7 +349,8 @@ impl<'p> Machine<'p> {
                     Retrying::Panics => panic_any(error.ledger().make(check::OF_THE_RETRY)),
                 }
             });
-        steps.retry(retrying)
+        let steps = steps.retry(retrying);
+        limited(limited(steps, batch.control.limits.0), batch.control.limits.1)
     }
 
     fn items(&self, source: Source, size: usize) -> Box<dyn Iterator<Item = Token> + Send + '_> {

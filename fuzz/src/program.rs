@@ -193,6 +193,17 @@ pub struct Control {
     pub cancel: Cancel,
     /// Of this many times 10 microseconds.
     pub timeout: Option<u8>,
+    pub limits: (Limiting, Limiting),
+}
+
+/// A limit that lets every item pass in the end, of at most 4 slots.
+#[derive(Debug, Clone, Copy, Arbitrary)]
+pub enum Limiting {
+    None,
+    AtOnce(u8),
+    Cost(u8),
+    Key(u8),
+    Rate,
 }
 
 #[derive(Debug, Clone, Copy, Arbitrary)]

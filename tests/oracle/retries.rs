@@ -11,7 +11,7 @@ use batch_executor::{
 use proptest::prelude::*;
 
 use crate::settings::{
-    OnFailure, assert_adds_up, end_of_failures, executor, executor_is_fixed, on_failure,
+    Limited, OnFailure, assert_adds_up, end_of_failures, executor, executor_is_fixed, limits, on_failure,
     silence_expected_panics, workers,
 };
 use crate::stubborn::{Stubborn, Trouble, stubborn};
@@ -27,16 +27,17 @@ pub(crate) struct Plan {
     pub(crate) with_progress: bool,
     pub(crate) ticks: bool,
     pub(crate) recorded: bool,
+    pub(crate) limits: Vec<Limited>,
 }
 
 pub(crate) fn plans() -> impl Strategy<Value = Plan> {
     let items = prop::collection::vec(stubborn(), 0..60);
     let cancels = prop_oneof![2 => Just(None), 1 => (0..60_usize).prop_map(Some)];
     let delay = (0..100_u64).prop_map(Duration::from_micros);
-    (items, 0..4_usize, delay, on_failure(), cancels, any::<(bool, bool, bool)>()).prop_map(
-        |(items, retries, delay, on_failure, cancels, (with_progress, ticks, recorded))| {
+    (items, 0..4_usize, delay, on_failure(), cancels, any::<(bool, bool, bool)>(), limits()).prop_map(
+        |(items, retries, delay, on_failure, cancels, (with_progress, ticks, recorded), limits)| {
             let items = items.into_iter().map(|item| item.with_enough(retries)).collect();
-            Plan { items, retries, delay, on_failure, cancels, with_progress, ticks, recorded }
+            Plan { items, retries, delay, on_failure, cancels, with_progress, ticks, recorded, limits }
         },
     )
 }
@@ -87,6 +88,9 @@ impl Plan {
         }
         if self.recorded {
             batch = batch.record_timeline();
+        }
+        for limited in &self.limits {
+            batch = batch.limit(limited.limit(Stubborn::number));
         }
         let init = || {
             made.fetch_add(1, Ordering::Relaxed);

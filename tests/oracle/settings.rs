@@ -1,8 +1,11 @@
 //! What batches and streams are tried with, and where a plain loop would end.
 
 use std::sync::Once;
+use std::time::Duration;
 
-use batch_executor::{AdaptiveWorkers, BatchExecutor, BatchExecutorBuilder, Progress, StopReason, Workers};
+use batch_executor::{
+    AdaptiveWorkers, BatchExecutor, BatchExecutorBuilder, Limit, Progress, RateLimit, StopReason, Workers,
+};
 use proptest::prelude::*;
 
 #[derive(Debug, Clone, Copy)]
@@ -91,4 +94,42 @@ pub(crate) fn silence_expected_panics() {
 
 pub(crate) fn executor_is_fixed(workers: Workers) -> bool {
     !matches!(workers, Workers::Adaptive(_))
+}
+
+/// A limit that lets every item pass in the end.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Limited {
+    AtOnce(usize),
+    AtOnceCost(usize),
+    Key(usize),
+    Rate,
+    RateCost,
+}
+
+pub(crate) fn limits() -> impl Strategy<Value = Vec<Limited>> {
+    let slots = 1..4_usize;
+    let limit = prop_oneof![
+        slots.clone().prop_map(Limited::AtOnce),
+        slots.clone().prop_map(Limited::AtOnceCost),
+        slots.prop_map(Limited::Key),
+        Just(Limited::Rate),
+        Just(Limited::RateCost),
+    ];
+    prop_oneof![3 => Just(Vec::new()), 2 => prop::collection::vec(limit, 1..4)]
+}
+
+impl Limited {
+    /// By a number of the item.
+    pub(crate) fn limit<'l, I: 'l>(self, number: fn(&I) -> u64) -> Limit<'l, I> {
+        let every = |micros| Limit::rate(RateLimit::every(Duration::from_micros(micros)));
+        match self {
+            Limited::AtOnce(slots) => Limit::at_once(slots),
+            Limited::AtOnceCost(slots) => Limit::at_once(slots).cost(move |item: &I| number(item) % 6),
+            Limited::Key(slots) => {
+                Limit::per_key(move |item: &I| number(item) % 3, move |_| Limit::at_once(slots))
+            }
+            Limited::Rate => every(20),
+            Limited::RateCost => every(10).cost(move |item: &I| number(item) % 3),
+        }
+    }
 }

@@ -12,7 +12,8 @@ use proptest::prelude::*;
 
 use crate::common::{NO_ROOM, REFUSES_THREADS, within_a_minute};
 use crate::settings::{
-    OnFailure, assert_adds_up, builder, end_of_failures, on_failure, silence_expected_panics, workers,
+    Limited, OnFailure, assert_adds_up, builder, end_of_failures, limits, on_failure,
+    silence_expected_panics, workers,
 };
 use crate::stubborn::{Last, Stubborn, Trouble, stubborn};
 
@@ -97,6 +98,7 @@ struct Plan {
     cancels: Cancels,
     reports: bool,
     ticks: bool,
+    limits: Vec<Limited>,
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
@@ -141,10 +143,10 @@ fn plans() -> impl Strategy<Value = Plan> {
     ];
     let order = prop_oneof![Just(Order::Input), Just(Order::Completion)];
     let has_threads = prop_oneof![6 => Just(true), 1 => Just(!REFUSES_THREADS)];
-    let items = (steps(), retries, delay, on_failure());
+    let items = (steps(), retries, delay, on_failure(), limits());
     let run = (workers(), has_threads, window, order, cancels, any::<(bool, bool)>());
     (items, run, asked, any::<bool>(), consumer).prop_map(|(items, run, asked, tells_length, consumer)| {
-        let (steps, retries, delay, on_failure) = items;
+        let (steps, retries, delay, on_failure, limits) = items;
         let (workers, has_threads, window, order, cancels, (reports, ticks)) = run;
         let of_this = |step: Step| Step { item: step.item.with_enough(retries.unwrap_or(0)), ..step };
         let steps = steps.into_iter().map(of_this).collect();
@@ -163,6 +165,7 @@ fn plans() -> impl Strategy<Value = Plan> {
             cancels,
             reports,
             ticks,
+            limits,
         }
         .without_a_vain_wait()
     })
@@ -241,7 +244,7 @@ impl Plan {
             && self.window.min(self.steps.len()) > 1;
         let goes_on = matches!(self.on_failure, OnFailure::Collect) && self.cancels == Cancels::Never;
         if self.consumer == Consumer::WaitsForAFullWindow {
-            self.asked = Asked::Gives;
+            (self.asked, self.limits) = (Asked::Gives, Vec::new());
             if !is_parallel || !goes_on {
                 self.consumer = Consumer::TakesAll;
             }
@@ -272,6 +275,9 @@ impl Plan {
         if let Some(retries) = self.retries {
             let delays = move || iter::repeat_n(self.delay, retries);
             batch = batch.retry(Retry::delays(delays).when(|trouble: &Trouble| trouble.decision));
+        }
+        for limited in &self.limits {
+            batch = batch.limit(limited.limit(|index| *index as u64));
         }
         let streamed = batch.stream_with(
             |&index, cx| {

@@ -35,6 +35,11 @@ impl Stubborn {
         Stubborn { failures: 0, decision: RetryDecision::Retry, last }
     }
 
+    /// For limits that see the item.
+    pub(crate) fn number(&self) -> u64 {
+        self.failures as u64
+    }
+
     pub(crate) fn attempt(self, attempt: usize) -> Result<usize, Trouble> {
         match self.last {
             _ if attempt <= self.failures => Err(Trouble { attempt, decision: self.decision }),

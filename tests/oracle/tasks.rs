@@ -14,7 +14,8 @@ use proptest::prelude::*;
 
 use crate::retries::{Plan, Seen, plans};
 use crate::settings::{
-    OnFailure, assert_adds_up, end_of_failures, executor, on_failure, silence_expected_panics, workers,
+    Limited, OnFailure, assert_adds_up, end_of_failures, executor, limits, on_failure,
+    silence_expected_panics, workers,
 };
 use crate::stubborn::{Stubborn, Trouble, stubborn};
 
@@ -117,6 +118,9 @@ fn run_in_task(plan: &Plan, executor: &batch_executor::BatchExecutor, seed: u64)
     if plan.recorded {
         batch = batch.record_timeline();
     }
+    for limited in &plan.limits {
+        batch = batch.limit(limited.limit(Stubborn::number));
+    }
     let run = batch.run_async_with(async |item, cx| {
         tried[cx.index()].set(tried[cx.index()].get() + 1);
         assert_eq!(tried[cx.index()].get(), cx.attempt());
@@ -147,15 +151,16 @@ struct Flow {
     is_ordered: bool,
     leaves_after: usize,
     on_failure: OnFailure,
+    limits: Vec<Limited>,
 }
 
 fn flows() -> impl Strategy<Value = Flow> {
     let leaves_after = prop_oneof![3 => Just(usize::MAX), 1 => 0..40_usize];
     let items = prop::collection::vec(stubborn(), 0..60);
-    (items, 1..20_usize, any::<bool>(), leaves_after, on_failure()).prop_map(
-        |(items, window, is_ordered, leaves_after, on_failure)| {
+    (items, 1..20_usize, any::<bool>(), leaves_after, on_failure(), limits()).prop_map(
+        |(items, window, is_ordered, leaves_after, on_failure, limits)| {
             let items = items.into_iter().map(|item| item.with_enough(3)).collect();
-            Flow { items, window, is_ordered, leaves_after, on_failure }
+            Flow { items, window, is_ordered, leaves_after, on_failure, limits }
         },
     )
 }
@@ -172,6 +177,9 @@ impl Flow {
         let mut batch = executor.batch(items).window(self.window).retry(retry);
         if !self.is_ordered {
             batch = batch.unordered();
+        }
+        for limited in &self.limits {
+            batch = batch.limit(limited.limit(|(index, _)| *index as u64));
         }
         let attempts: Vec<Cell<usize>> = self.items.iter().map(|_| Cell::new(0)).collect();
         let stream = batch.stream_async(
