@@ -1,6 +1,7 @@
 //! Whole batches under a model checker: every promise that hangs on who comes when.
 
 mod control;
+mod limits;
 mod streams;
 
 use std::panic::resume_unwind;

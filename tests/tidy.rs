@@ -60,6 +60,7 @@ fn modules() -> Vec<Module> {
         let models = [
             "models.rs",
             "models/control.rs",
+            "models/limits.rs",
             "models/streams.rs",
             "sync/model.rs",
             "schedule/tests.rs",

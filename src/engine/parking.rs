@@ -81,8 +81,8 @@ pub(super) struct Dispatcher {
     pauses: AtomicUsize,
     /// Where items push others: from which number on the item that each worker runs is not wanted any more.
     ends: Vec<AtomicUsize>,
-    /// Whether something else has changed what items wait for.
-    pub(super) limits_changed: AtomicBool,
+    /// How often something else has changed what items wait for.
+    pub(super) limits_changes: AtomicUsize,
     /// In a batch with a journal: when the first item began that is not recorded there, in nanoseconds.
     began: AtomicUsize,
     wants_room: AtomicUsize,
@@ -127,7 +127,7 @@ impl Dispatcher {
             gate,
             stop_at: AtomicUsize::new(usize::MAX),
             pauses: AtomicUsize::new(0),
-            limits_changed: AtomicBool::new(false),
+            limits_changes: AtomicUsize::new(0),
             began: AtomicUsize::new(usize::MAX),
             wants_room: AtomicUsize::new(usize::MAX),
             handed_on: AtomicUsize::new(0),
@@ -287,10 +287,16 @@ impl Dispatcher {
     }
 
     /// The same where items may have to wait for limits, with how it stands with these. Says also how many changes there have been.
-    pub(super) fn try_next_with(&self, member: &mut Member, waiting: Waiting, now: Instant) -> (Next, usize) {
+    pub(super) fn try_next_with(
+        &self,
+        member: &mut Member,
+        waiting: Waiting,
+        looked_at: usize,
+        now: Instant,
+    ) -> (Next, usize) {
         self.update(|schedule| {
             schedule.wait_at_limits(waiting);
-            if self.limits_changed.load(Ordering::Acquire) {
+            if self.limits_changes.load(Ordering::Acquire) != looked_at {
                 schedule.limits_changed(); // since the worker has looked
             }
             let handed_on = self.handed_on.load(Ordering::Acquire);
@@ -599,7 +605,7 @@ impl Controlled for Dispatcher {
 
 impl OnChange for Dispatcher {
     fn changed(&self, is_resumed: bool) {
-        self.limits_changed.store(true, Ordering::Release);
+        self.limits_changes.fetch_add(1, Ordering::Release);
         self.update(|schedule| {
             schedule.limits_changed();
             if is_resumed {

@@ -71,7 +71,7 @@ impl<O: Kinds> Worker<'_, '_, O> {
                 }
             }
             let waiting = limits.waiting(&turnstile);
-            let (next, seen) = dispatcher.try_next_with(&mut self.member, waiting, now);
+            let (next, seen) = dispatcher.try_next_with(&mut self.member, waiting, turnstile.changes(), now);
             let Next::Run { mut claim, is_retry } = next else { return (next, seen) };
             if !is_retry {
                 if let Some(counts) = self.recall(&mut claim) {
@@ -94,9 +94,7 @@ impl<O: Kinds> Worker<'_, '_, O> {
         if let Some(permit) = self.permit.take() {
             turnstile.give_back(permit);
         }
-        if dispatcher.limits_changed.swap(false, Ordering::Acquire) {
-            turnstile.changed_outside(now);
-        }
+        turnstile.look_at_changes(dispatcher.limits_changes.load(Ordering::Acquire), now);
         let stop_at = dispatcher.stop_at().load(Ordering::Relaxed);
         if stop_at < turnstile.stopped_at() {
             let stopped =

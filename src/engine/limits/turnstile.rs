@@ -132,6 +132,7 @@ pub(in crate::engine) struct Turnstile<'a> {
     heard: BTreeSet<usize>,
     /// What hears of that.
     listener: Option<Listener>,
+    changes: usize,
 }
 
 impl Turnstile<'_> {
@@ -150,6 +151,7 @@ impl Turnstile<'_> {
             stopped_at: usize::MAX,
             heard: BTreeSet::new(),
             listener,
+            changes: 0,
         }
     }
 
@@ -484,6 +486,18 @@ impl Turnstile<'_> {
 
 /// What changes from outside, and what there is to tell.
 impl<'a> Turnstile<'a> {
+    /// How many changes from outside it has looked at.
+    pub(super) fn changes(&self) -> usize {
+        self.changes
+    }
+
+    /// There have been this many.
+    pub(super) fn look_at_changes(&mut self, changes: usize, now: Duration) {
+        if mem::replace(&mut self.changes, changes) != changes {
+            self.changed_outside(now);
+        }
+    }
+
     /// Something else has changed what is scarce: items that wait for it look again.
     pub(super) fn changed_outside(&mut self, now: Duration) {
         for (at, turn) in mem::take(&mut self.alarms) {
