@@ -15,8 +15,8 @@ use crate::sync::atomic::{AtomicUsize, Ordering};
 ///
 /// A batch may have any number of limits, and an item starts when it has what it needs of all of them. An item that
 /// waits holds no worker, no slot, and no permit of another limit: items that may run go first. Among items that wait
-/// for the same limit, or for the same key, input order holds. Each attempt needs its permits and slots anew; slots are
-/// given back when the attempt ends, also by a panic.
+/// for the same limit, or for the same key, input order holds; one that is tried again takes turns with them. Each
+/// attempt needs its permits and slots anew; slots are given back when the attempt ends, also by a panic.
 ///
 /// ```
 /// use batch_executor::{BatchExecutor, Limit, RateLimit};
