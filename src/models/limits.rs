@@ -1,4 +1,4 @@
-//! Limits that see the item: what waits for slots starts when they are given back, whoever does that.
+//! Limits that see the item: workers start the items that wait for slots when another worker, or the user, frees some.
 
 use std::iter;
 use std::time::Duration;

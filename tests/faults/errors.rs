@@ -48,8 +48,8 @@ fn of_many_failures_at_once_the_lowest_is_the_reason_and_none_is_lost() {
     });
 }
 
-/// A limiter that gives the first this many permits at once, and any other in so long; it opens the gate when a worker gets
-/// one of those.
+/// A limiter that gives `first` permits at once, and lets the worker that asks for a later one wait for `wait`; it opens the gate
+/// when a worker asks for one of those.
 pub(crate) fn late_after(first: usize, wait: Duration, late: &Arc<Gate>) -> impl RateLimiter + 'static {
     let (asked, late) = (AtomicUsize::new(0), Arc::clone(late));
     limiter_fn(move || {

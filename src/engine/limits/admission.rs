@@ -53,12 +53,10 @@ impl<O: Kinds> Worker<'_, '_, O> {
             };
             let (may_start, due) = if turnstile.parked() > 0 { ask(self) } else { (false, None) };
             if let Some(claim) = due {
-                let index = claim.index();
-                if let Some(next) = self.admit(limits, &mut turnstile, claim, true, now) {
-                    dispatcher.update(|schedule| schedule.begin(&mut self.member, at, index, true));
-                    return (next, 0);
+                match self.admit(limits, &mut turnstile, claim, true, now) {
+                    Some(next) => return (next, 0),
+                    None => continue,
                 }
-                continue;
             }
             if may_start {
                 if let Some(start) = turnstile.next_parked(at) {
@@ -80,9 +78,7 @@ impl<O: Kinds> Worker<'_, '_, O> {
                     continue;
                 }
             }
-            let index = claim.index();
             if let Some(next) = self.admit(limits, &mut turnstile, claim, is_retry, now) {
-                dispatcher.update(|schedule| schedule.begin(&mut self.member, at, index, is_retry));
                 return (next, seen);
             }
         }
@@ -115,17 +111,18 @@ impl<O: Kinds> Worker<'_, '_, O> {
         now: Instant,
     ) -> Option<Next> {
         let item = self.job.slots.first(&claim)?;
-        let at = self.job.dispatcher.since(now);
-        let demands = match panic::catch(|| limits.demands(item, turnstile)) {
-            Ok(demands) => demands,
+        let (dispatcher, index) = (self.job.dispatcher, claim.index());
+        let at = dispatcher.since(now);
+        let start = match panic::catch(|| limits.demands(item, turnstile)) {
+            Ok(demands) => turnstile.admit(claim, is_retry, demands, at)?,
             Err(panic) => {
                 let permit = Err(Refused::Panicked(panic));
-                let start = Start { claim, is_retry, since: at, waited_for: None, permit };
-                return Some(self.begin(turnstile, start));
+                Start { claim, is_retry, since: at, waited_for: None, permit }
             }
         };
-        let start = turnstile.admit(claim, is_retry, demands, at)?;
-        Some(self.begin(turnstile, start))
+        let next = self.begin(turnstile, start);
+        dispatcher.update(|schedule| schedule.begin(&mut self.member, at, index, is_retry));
+        Some(next)
     }
 
     /// The attempt has its permit, or fails before it starts.

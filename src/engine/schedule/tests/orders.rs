@@ -408,7 +408,7 @@ impl World<'_> {
                 (may_start, due) = self.schedule.ask_for_due(&mut self.threads[number].member, now);
                 self.release(path);
                 if let Some(claim) = due {
-                    match self.passes(number, &mut lines, claim, true, path) {
+                    match self.passes(number, &mut lines, (claim, true), path) {
                         Some(holds) => break holds,
                         None => continue,
                     }
@@ -416,7 +416,7 @@ impl World<'_> {
             }
             if let Some(at) = lines.startable().filter(|_| may_start) {
                 let Some((claim, is_retry)) = lines.parked.remove(at) else { unreachable!("it is there") };
-                break self.begin(number, &mut lines, claim, is_retry, path);
+                break self.begin(number, &mut lines, (claim, is_retry), path);
             }
             self.schedule.wait_at_limits(lines.waiting());
             let ask = Ask { now, size: 1, handed_on: self.handed_on, is_limited: true };
@@ -424,7 +424,7 @@ impl World<'_> {
             self.release(path);
             match next {
                 Next::Run { claim, is_retry } => {
-                    if let Some(holds) = self.passes(number, &mut lines, claim, is_retry, path) {
+                    if let Some(holds) = self.passes(number, &mut lines, (claim, is_retry), path) {
                         break holds;
                     }
                 }
@@ -442,14 +442,13 @@ impl World<'_> {
         &mut self,
         number: usize,
         lines: &mut Lines,
-        claim: Claim,
-        is_retry: bool,
+        (claim, is_retry): (Claim, bool),
         path: &mut Path,
     ) -> Option<Holds> {
         let Holds::Claim(claim, _) = self.claimed(claim, is_retry) else { unreachable!("a claim") };
         let key = lines.key(claim.index());
         if lines.free[key] > 0 && !lines.has_line(key) {
-            return Some(self.begin(number, lines, claim, is_retry, path));
+            return Some(self.begin(number, lines, (claim, is_retry), path));
         }
         lines.parked.push_back((claim, is_retry));
         None
@@ -459,8 +458,7 @@ impl World<'_> {
         &mut self,
         number: usize,
         lines: &mut Lines,
-        claim: Claim,
-        is_retry: bool,
+        (claim, is_retry): (Claim, bool),
         path: &mut Path,
     ) -> Holds {
         let Thread { member, slot, .. } = &mut self.threads[number];
