@@ -69,7 +69,6 @@ fn on_8_cores_batches_take_a_tenth_longer_than_with_the_best_fixed_number() {
 }
 
 #[test]
-#[cfg_attr(debug_assertions, ignore = "a minute of two cores unless optimized; `.ci/adaptive` runs it")]
 fn on_32_cores_batches_take_a_tenth_longer_than_with_the_best_fixed_number() {
     assert_goals(32);
 }
