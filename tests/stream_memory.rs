@@ -69,12 +69,12 @@ fn memory_is_that_of_the_window_and_does_not_grow_with_the_input() {
     // Counting is slow, and there is more to count where the window is small.
     for (executor, workers, window, items) in [
         (&BatchExecutor::new(), 1, Some(4), 3_000),
-        (&BatchExecutor::new(), 1, None, 30_000),
+        (&BatchExecutor::new(), 1, None, 10_000),
         (&pooled, WORKERS, Some(1), 3_000),
         (&pooled, WORKERS, Some(4 * WORKERS), 3_000),
-        (&pooled, WORKERS, None, 30_000),
-        (&pooled, WORKERS, Some(64), 30_000),
-        (&pooled, WORKERS, Some(4_096), 30_000),
+        (&pooled, WORKERS, None, 15_000),
+        (&pooled, WORKERS, Some(64), 10_000),
+        (&pooled, WORKERS, Some(4_096), 15_000),
     ] {
         let size = window.unwrap_or(LARGEST_DEFAULT);
         for (order, items) in

@@ -7,7 +7,6 @@ mod common;
 
 use std::collections::HashSet;
 use std::iter;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
@@ -43,25 +42,29 @@ fn this_thread() -> String {
     link.file_name().expect("a number").to_string_lossy().into_owned()
 }
 
-/// Runs `wait`, which comes back when the token is cancelled, and sees to it that in the meantime neither its thread nor any
-/// of the executors' wakes.
-fn assert_sleeps(what: &str, token: &CancelToken, wait: impl FnOnce() + Send) {
-    let caller = AtomicU32::new(0);
+/// Runs these waits, which come back when the token is cancelled, and sees to it that in the meantime neither their threads nor any
+/// of the executors' wake.
+fn assert_sleep<'s>(
+    what: &str,
+    token: &CancelToken,
+    waits: impl IntoIterator<Item = Box<dyn FnOnce() + Send + 's>>,
+) {
+    let (callers, all) = (Mutex::new(HashSet::new()), waits.into_iter().collect::<Vec<_>>());
+    let count = all.len();
     thread::scope(|scope| {
-        scope.spawn(|| {
-            caller.store(this_thread().parse().expect("a number"), Ordering::SeqCst);
-            wait();
-        });
-        let threads = || {
-            let mut threads = threads_named(OWN_NAME);
-            threads.insert(caller.load(Ordering::SeqCst).to_string());
-            threads
-        };
+        for wait in all {
+            scope.spawn(|| {
+                callers.lock().unwrap().insert(this_thread());
+                wait();
+            });
+        }
+        let threads = || &threads_named(OWN_NAME) | &callers.lock().unwrap();
         // Once all have come and gone to sleep. A poll of a third of a second would show.
         let is_calm = || {
-            let (threads, before) = (threads(), sleeps(&threads()));
+            let threads = threads();
+            let before = sleeps(&threads);
             thread::sleep(Duration::from_millis(700));
-            before > 0 && sleeps(&threads) == before
+            threads.len() > count && sleeps(&threads) == before
         };
         wait_until(what, is_calm);
         token.cancel();
@@ -72,13 +75,16 @@ fn assert_sleeps(what: &str, token: &CancelToken, wait: impl FnOnce() + Send) {
 fn a_worker_that_waits_for_a_permit_does_not_wake_until_it_is_told() {
     let _alone = alone();
     within_a_minute(|| {
-        for way in ways() {
-            let never = limiter_fn(|| Ok::<_, LimiterError>(Duration::MAX));
-            let (executor, token) = (way.builder().rate_limiter(never).build().unwrap(), CancelToken::new());
-            assert_sleeps(&format!("all wait for permits, {way:?}"), &token, || {
-                let _ = stopped(way.batch(&executor, 0..100).cancel_on(&token).run(|&n| Ok::<_, String>(n)));
-            });
-        }
+        let token = CancelToken::new();
+        let waits = ways().map(|way| -> Box<dyn FnOnce() + Send> {
+            let token = &token;
+            Box::new(move || {
+                let never = limiter_fn(|| Ok::<_, LimiterError>(Duration::MAX));
+                let executor = way.builder().rate_limiter(never).build().unwrap();
+                let _ = stopped(way.batch(&executor, 0..100).cancel_on(token).run(|&n| Ok::<_, String>(n)));
+            })
+        });
+        assert_sleep("all wait for permits", &token, waits);
     });
 }
 
@@ -86,14 +92,17 @@ fn a_worker_that_waits_for_a_permit_does_not_wake_until_it_is_told() {
 fn a_worker_that_waits_for_another_attempt_does_not_wake_until_it_is_told() {
     let _alone = alone();
     within_a_minute(|| {
-        for way in ways() {
-            let (executor, token) = (way.stopping(), CancelToken::new());
-            assert_sleeps(&format!("all wait for attempts, {way:?}"), &token, || {
-                let retry = Retry::delays(|| iter::repeat(Duration::from_secs(3600)));
-                let batch = way.batch(&executor, 0..100).cancel_on(&token).retry(retry);
-                let _ = stopped(batch.run(|&n| Err::<(), _>(n)));
-            });
-        }
+        let token = CancelToken::new();
+        let waits = ways().map(|way| -> Box<dyn FnOnce() + Send> {
+            let token = &token;
+            Box::new(move || {
+                let (executor, hour) = (way.stopping(), Duration::from_secs(3600));
+                let batch = way.batch(&executor, 0..100).cancel_on(token);
+                let retry = Retry::delays(|| iter::repeat(hour));
+                let _ = stopped(batch.retry(retry).run(|&n| Err::<(), _>(n)));
+            })
+        });
+        assert_sleep("all wait for attempts", &token, waits);
     });
 }
 

@@ -45,25 +45,26 @@ fn decide(error: &ApiError) -> RetryDecision {
     }
 }
 
-/// Ten seconds of work for both: many short prompts for the small model, and some long ones for the large one.
-fn prompts(server: &Server) -> Vec<Prompt> {
+/// Of 600, ten seconds of work for both: many short prompts for the small model, and some long ones for the large one.
+fn prompts(server: &Server, count: u64) -> Vec<Prompt> {
     let prompt = |n: u64, model, tokens| Prompt { model, host: server.hosts[(n % 2) as usize], tokens };
     let of_three = |n| match n % 3 {
         0 => prompt(n, MODELS[1], 100 + n * 7 % 200),
         _ => prompt(n, MODELS[0], 20 + n * 7 % 160),
     };
-    (0..600).map(of_three).collect()
+    (0..count).map(of_three).collect()
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
+    let count = std::env::args().nth(1).map_or(Ok(600), |count| count.parse())?;
     let known: [Rate; 2] =
         [|m| RateLimit::per_second(m.requests_a_second), |m| RateLimit::per_second(m.tokens_a_second)];
     let unknown: [Rate; 2] = [|_| RateLimit::learning(10), |_| RateLimit::learning(1_000)];
     for (name, [requests, tokens]) in [("limits", known), ("learning", unknown)] {
         let server = Server::start()?;
-        println!("{name}: {}\n  {}", ask_all(&prompts(&server), requests, tokens)?, server.report());
+        println!("{name}: {}\n  {}", ask_all(&prompts(&server, count), requests, tokens)?, server.report());
     }
     let server = Server::start()?;
-    println!("governor: {}\n  {}", by_hand::run(&prompts(&server)), server.report());
+    println!("governor: {}\n  {}", by_hand::run(&prompts(&server, count)), server.report());
     Ok(())
 }

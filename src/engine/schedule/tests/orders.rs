@@ -7,7 +7,6 @@
 //! everywhere.
 
 use std::collections::{HashMap, VecDeque};
-use std::fmt::{self, Write};
 use std::hash::{DefaultHasher, Hasher};
 
 use super::super::*;
@@ -635,21 +634,13 @@ impl World<'_> {
 
     /// Two states with the same number go on in the same ways.
     fn state(&self) -> u64 {
-        struct Text(DefaultHasher);
-        impl Write for Text {
-            fn write_str(&mut self, text: &str) -> fmt::Result {
-                self.0.write(text.as_bytes());
-                Ok(())
-            }
-        }
-        let mut text = Text(DefaultHasher::new());
         let mut threads: Vec<_> = self.threads.iter().map(|thread| self.text_of(thread)).collect();
         threads.sort_unstable(); // which worker is which is no matter
         let schedule = (&self.schedule, threads, &self.items, &self.lines, self.now, self.handed_on);
         let rest = (self.claims, self.handed_back, self.is_closed, self.may_cancel, self.may_hold);
-        let written = write!(text, "{schedule:?}{rest:?}");
-        assert!(written.is_ok());
-        text.0.finish()
+        let mut hasher = DefaultHasher::new();
+        hasher.write(format!("{schedule:?}{rest:?}").as_bytes());
+        hasher.finish()
     }
 
     fn text_of(&self, thread: &Thread) -> String {
