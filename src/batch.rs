@@ -15,7 +15,7 @@ use crate::cancel::CancelToken;
 use crate::clock;
 use crate::context::ItemContext;
 use crate::control::Control;
-use crate::engine::{Engine, More, OnFailure, Operation, Order, Settings, Steps, Tick, collect};
+use crate::engine::{Engine, Kinds, More, OnFailure, Operation, Order, Settings, Steps, Tick, collect};
 use crate::error::ConfigError;
 use crate::home::AtHome;
 #[cfg(feature = "journal")]
@@ -1175,7 +1175,7 @@ where
     ) -> Streamed<R>
     where
         It: Send,
-        O: Operation<Item = I, Value = T, Error = E>,
+        O: Operation<Kinds: Kinds<Item = I, Value = T, Error = E>>,
     {
         let Batch { engine, items, mut settings } = self;
         settings.numbered = numbered;
@@ -1187,7 +1187,7 @@ where
 
     fn go<O>(self, numbered: bool, operation: O) -> BatchResult<I, T, E>
     where
-        O: Operation<Item = I, Value = T, Error = E>,
+        O: Operation<Kinds: Kinds<Item = I, Value = T, Error = E>>,
     {
         let _clock = clock::enter(self.engine.clock.as_ref());
         self.try_go(clock::now(), numbered, operation).unwrap_or_else(|panic| panic.resume())
@@ -1196,7 +1196,7 @@ where
     /// A panic that is no item's is handed back.
     fn try_go<O>(self, since: Instant, numbered: bool, operation: O) -> Result<BatchResult<I, T, E>, Panic>
     where
-        O: Operation<Item = I, Value = T, Error = E>,
+        O: Operation<Kinds: Kinds<Item = I, Value = T, Error = E>>,
     {
         let Batch { engine, items, mut settings } = self;
         settings.numbered = numbered;

@@ -113,11 +113,17 @@ pub(crate) fn catch<R>(f: impl FnOnce() -> R) -> Result<R, Panic> {
     catch_unwind(AssertUnwindSafe(f)).map_err(Panic::new)
 }
 
+/// Drops the value; a panic of its destructor comes back as a value.
+pub(crate) fn discard<T>(value: T) -> Result<(), Panic> {
+    // Most types have no destructor: then there is no code to catch a panic.
+    if const { mem::needs_drop::<T>() } { catch(|| drop(value)) } else { Ok(()) }
+}
+
 /// Drops the values one by one, all of them, whatever their destructors do. The first panic comes back as a value.
 pub(crate) fn drop_each<T>(values: impl IntoIterator<Item = T>) -> Result<(), Panic> {
     let mut ended = Ok(());
     for value in values {
-        ended = ended.and(catch(|| drop(value)));
+        ended = ended.and(discard(value));
     }
     ended
 }

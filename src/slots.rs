@@ -163,7 +163,7 @@ impl<I, T, E> Drop for Slots<I, T, E> {
     fn drop(&mut self) {
         if self.ring.is_some() {
             for (item, outcome) in self.left() {
-                let _ = panic::catch(|| drop(item)).and(panic::catch(|| drop(outcome)));
+                let _ = panic::discard(item).and(panic::discard(outcome));
             }
         } else if self.written.load(Ordering::Acquire) == self.items.len() {
             // SAFETY: as many outcomes were written as there are places, as in `into_parts`; there they were taken out, and the items too.

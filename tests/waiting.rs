@@ -54,11 +54,11 @@ fn assert_sleep<'s>(
     thread::scope(|scope| {
         for wait in all {
             scope.spawn(|| {
-                callers.lock().unwrap().insert(this_thread());
+                callers.lock().expect("no panic").insert(this_thread());
                 wait();
             });
         }
-        let threads = || &threads_named(OWN_NAME) | &callers.lock().unwrap();
+        let threads = || &threads_named(OWN_NAME) | &callers.lock().expect("no panic");
         // Once all have come and gone to sleep. A poll of a third of a second would show.
         let is_calm = || {
             let threads = threads();

@@ -19,7 +19,7 @@ use crate::timeline::span::Ending;
 use crate::trace::{Event, Trace};
 
 use super::limits::Permit;
-use super::operation::{Kinds, Operation, Past, made};
+use super::operation::{Kinds, Past, made};
 use super::parking::Runs;
 use super::shared::Job;
 use super::worker::Worker;
@@ -48,7 +48,7 @@ pub(super) enum Tried<T, E> {
     Stopped,
 }
 
-impl<'j, O: Operation> Worker<'_, 'j, O> {
+impl<'j, K: Kinds> Worker<'_, 'j, K> {
     /// One attempt at the first item of the claim; what was decided. None if the item may not start.
     pub(super) fn attempt(&mut self, claim: &mut Claim, is_retry: bool) -> Option<Counts> {
         let mut attempt = match self.open(claim, is_retry) {
@@ -63,7 +63,7 @@ impl<'j, O: Operation> Worker<'_, 'j, O> {
     }
 
     /// Runs the operation on the first item of the claim, when it may start.
-    fn try_first(&mut self, claim: &Claim, attempt: &mut Attempt<'j, O::Error>) -> Tried<O::Value, O::Error> {
+    fn try_first(&mut self, claim: &Claim, attempt: &mut Attempt<'j, K::Error>) -> Tried<K::Value, K::Error> {
         if let Some(instead) = self.refused(attempt) {
             return instead;
         }
@@ -93,13 +93,13 @@ impl<'j, O: Operation> Worker<'_, 'j, O> {
 }
 
 /// An attempt before its operation is called, and after.
-impl<'j, O: Kinds> Worker<'_, 'j, O> {
+impl<'j, K: Kinds> Worker<'_, 'j, K> {
     /// Begins an attempt at the first item of the claim, or says what was decided instead; none if the item may not start.
     pub(super) fn open(
         &mut self,
         claim: &mut Claim,
         is_retry: bool,
-    ) -> Result<Attempt<'j, O::Error>, Option<Counts>> {
+    ) -> Result<Attempt<'j, K::Error>, Option<Counts>> {
         let (job, index) = (self.job, claim.index());
         // Either the thread that pauses the batch sees that this runs, or this sees the pause.
         let runs =
@@ -120,13 +120,13 @@ impl<'j, O: Kinds> Worker<'_, 'j, O> {
     }
 
     /// What the attempt comes to without a call of the operation, if there is to be none.
-    pub(super) fn refused(&mut self, attempt: &Attempt<'j, O::Error>) -> Option<Tried<O::Value, O::Error>> {
+    pub(super) fn refused(&mut self, attempt: &Attempt<'j, K::Error>) -> Option<Tried<K::Value, K::Error>> {
         let error = self.refusal.take().map(Tried::Error);
         error.or_else(|| (!self.job.dispatcher.allows(attempt.index)).then_some(Tried::Stopped))
     }
 
     /// The operation is about to be called. Until when it should be done.
-    pub(super) fn begins(&mut self, attempt: &mut Attempt<'j, O::Error>) -> Option<Instant> {
+    pub(super) fn begins(&mut self, attempt: &mut Attempt<'j, K::Error>) -> Option<Instant> {
         let job = self.job;
         attempt.begins(job);
         if let Some(scribe) = &mut self.scribe {
@@ -140,9 +140,9 @@ impl<'j, O: Kinds> Worker<'_, 'j, O> {
     pub(super) fn concluded(
         &mut self,
         claim: &Claim,
-        attempt: &Attempt<'j, O::Error>,
-        outcome: Result<O::Value, O::Error>,
-    ) -> Tried<O::Value, O::Error> {
+        attempt: &Attempt<'j, K::Error>,
+        outcome: Result<K::Value, K::Error>,
+    ) -> Tried<K::Value, K::Error> {
         let Worker { job, member, scribe, .. } = self;
         let (index, number, worker) = (attempt.index, attempt.number, member.number);
         if let Some(scribe) = scribe.as_mut().filter(|_| job.journal.is_some() || outcome.is_err()) {
@@ -169,8 +169,8 @@ impl<'j, O: Kinds> Worker<'_, 'j, O> {
     pub(super) fn settle(
         &mut self,
         claim: &mut Claim,
-        mut attempt: Attempt<'j, O::Error>,
-        tried: Tried<O::Value, O::Error>,
+        mut attempt: Attempt<'j, K::Error>,
+        tried: Tried<K::Value, K::Error>,
     ) -> Option<Counts> {
         match tried {
             Tried::Value(value) => {
@@ -203,8 +203,8 @@ impl<'j, O: Kinds> Worker<'_, 'j, O> {
     fn judge(
         &mut self,
         claim: &mut Claim,
-        mut attempt: Attempt<'j, O::Error>,
-        error: O::Error,
+        mut attempt: Attempt<'j, K::Error>,
+        error: K::Error,
     ) -> Option<Counts> {
         let job = self.job;
         match panic::catch(|| job.ask(&error, &mut attempt, self.permit.as_ref())) {
@@ -218,7 +218,7 @@ impl<'j, O: Kinds> Worker<'_, 'j, O> {
     }
 
     /// The attempt was cut off: the item is tried again after the next delay, if there is one.
-    fn judge_timeout(&mut self, claim: &mut Claim, mut attempt: Attempt<'j, O::Error>) -> Option<Counts> {
+    fn judge_timeout(&mut self, claim: &mut Claim, mut attempt: Attempt<'j, K::Error>) -> Option<Counts> {
         attempt.past.is_held = false;
         let delay = panic::catch(|| {
             let retry = self.job.retry?;
@@ -238,8 +238,8 @@ impl<'j, O: Kinds> Worker<'_, 'j, O> {
     fn put_back(
         &self,
         claim: &mut Claim,
-        mut attempt: Attempt<'j, O::Error>,
-        error: Option<O::Error>,
+        mut attempt: Attempt<'j, K::Error>,
+        error: Option<K::Error>,
         delay: Duration,
     ) -> Option<Counts> {
         let is_stopped = !self.job.dispatcher.allows(attempt.index);
@@ -252,10 +252,12 @@ impl<'j, O: Kinds> Worker<'_, 'j, O> {
         if is_stopped {
             return None;
         }
-        self.job.dispatcher.update(|schedule| match claim.split_first(1) {
-            item if is_held => schedule.later_or_resumed(due, item),
-            item => schedule.later(due, item),
-        });
+        let (item, mut schedule) = (claim.split_first(1), self.job.dispatcher.change());
+        if is_held {
+            schedule.later_or_resumed(due, item);
+        } else {
+            schedule.later(due, item);
+        }
         Some(Counts::default())
     }
 
@@ -263,8 +265,8 @@ impl<'j, O: Kinds> Worker<'_, 'j, O> {
     fn give_up(
         &mut self,
         claim: &mut Claim,
-        mut attempt: Attempt<'j, O::Error>,
-        error: ItemError<O::Error>,
+        mut attempt: Attempt<'j, K::Error>,
+        error: ItemError<K::Error>,
         panic: Option<Panic>,
     ) -> Counts {
         self.note(&attempt, claim, || End::of(&error));
@@ -278,7 +280,7 @@ impl<'j, O: Kinds> Worker<'_, 'j, O> {
     }
 
     /// The item has its outcome: nothing of the attempts before is needed any more.
-    fn close(&self, attempt: &mut Attempt<'j, O::Error>, panic: Option<Panic>) {
+    fn close(&self, attempt: &mut Attempt<'j, K::Error>, panic: Option<Panic>) {
         let attempts = attempt.attempts();
         if attempt.number > 1 || panic.is_some() {
             self.job.tell_trials(Trials { index: attempt.index, attempts, panic });
@@ -289,7 +291,7 @@ impl<'j, O: Kinds> Worker<'_, 'j, O> {
     }
 
     /// Tells the timeline and subscribers how the attempt ended.
-    fn note(&mut self, attempt: &Attempt<'j, O::Error>, claim: &Claim, end: impl FnOnce() -> End) {
+    fn note(&mut self, attempt: &Attempt<'j, K::Error>, claim: &Claim, end: impl FnOnce() -> End) {
         let Worker { job, member, scribe, .. } = self;
         if scribe.is_none() && !Trace::MAY_BE_HEARD {
             return;
@@ -304,7 +306,7 @@ impl<'j, O: Kinds> Worker<'_, 'j, O> {
 }
 
 /// What an earlier run has left, and what this one leaves.
-impl<O: Kinds> Worker<'_, '_, O> {
+impl<K: Kinds> Worker<'_, '_, K> {
     /// Decides the first item of the claim as an earlier run did, if it has.
     pub(super) fn recall(&mut self, claim: &mut Claim) -> Option<Counts> {
         let (job, index) = (self.job, claim.index());
@@ -329,7 +331,7 @@ impl<O: Kinds> Worker<'_, '_, O> {
         }
     }
 
-    fn keep_failure(&self, claim: &Claim, attempts: usize, error: &ItemError<O::Error>) {
+    fn keep_failure(&self, claim: &Claim, attempts: usize, error: &ItemError<K::Error>) {
         let (job, index) = (self.job, claim.index());
         if let Some((journal, item)) = job.journal.zip(job.slots.first(claim)) {
             job.attend(panic::catch(|| journal.record(index, item, attempts, Err(error))));
@@ -337,12 +339,12 @@ impl<O: Kinds> Worker<'_, '_, O> {
     }
 }
 
-impl<'a, O: Kinds> Job<'a, O> {
+impl<'a, K: Kinds> Job<'a, K> {
     /// How long the item waits for its next attempt, if there is to be one.
     fn ask(
         &self,
-        error: &O::Error,
-        attempt: &mut Attempt<'a, O::Error>,
+        error: &K::Error,
+        attempt: &mut Attempt<'a, K::Error>,
         permit: Option<&Permit>,
     ) -> Option<Duration> {
         let retry = self.retry?;
@@ -369,7 +371,7 @@ impl<'a, O: Kinds> Job<'a, O> {
     }
 
     /// Keeps what is known of an item until it is tried again, or until the end.
-    fn keep_past(&self, attempt: Attempt<'a, O::Error>) {
+    fn keep_past(&self, attempt: Attempt<'a, K::Error>) {
         let attempts = attempt.attempts();
         if attempts > 0 {
             self.past.lock().insert(attempt.index, Past { attempts, ..attempt.past });
@@ -390,7 +392,7 @@ impl<'a, E> Attempt<'a, E> {
         if self.has_begun { self.number } else { self.number - 1 }
     }
 
-    fn begins<O: Kinds<Error = E>>(&mut self, job: &Job<'a, O>) {
+    fn begins<K: Kinds<Error = E>>(&mut self, job: &Job<'a, K>) {
         job.discard(self.past.error.take());
         (self.has_begun, self.pauses) = (true, job.dispatcher.pauses());
     }

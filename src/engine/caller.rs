@@ -15,10 +15,10 @@ use crate::result::BatchItem;
 use crate::sync::moment;
 use crate::thread_meter::Watch;
 
-use super::operation::{Kinds, Operation};
+use super::operation::Kinds;
 use super::parking::Signal;
 use super::report::Report;
-use super::schedule::{Role, Schedule, Status};
+use super::schedule::{Role, Status};
 use super::shared::Job;
 use super::worker::{Turn, Worker};
 use crate::slots::Reader;
@@ -33,23 +33,23 @@ const GLANCE: Duration = Duration::from_millis(1);
 /// come for ever. Under a model checker, whose clock knows only sooner and later, once is enough.
 const PATIENCE: u32 = if cfg!(any(loom, shuttle)) { 1 } else { 100 };
 
-pub(super) struct Caller<'c, 'j, O: Operation> {
-    pub(super) job: &'c Job<'j, O>,
+pub(super) struct Caller<'c, 'j, K: Kinds> {
+    pub(super) job: &'c Job<'j, K>,
     seats: Seats<'c>,
     report: Option<Report<'c>>,
-    pub(super) worker: Worker<'c, 'j, O>,
+    pub(super) worker: Worker<'c, 'j, K>,
     /// What it has done by itself, while it runs the items of a stream one after the other.
     pub(super) solo: Option<Counts>,
     /// Whether it has asked for the iterator, to do so.
     pub(super) asks: bool,
 }
 
-pub(super) type ItemOf<O> = BatchItem<<O as Kinds>::Item, Outcome<<O as Kinds>::Value, <O as Kinds>::Error>>;
+pub(super) type ItemOf<K> = BatchItem<<K as Kinds>::Item, Outcome<<K as Kinds>::Value, <K as Kinds>::Error>>;
 
-impl<'c, 'j, O: Operation> Caller<'c, 'j, O> {
+impl<'c, 'j, K: Kinds> Caller<'c, 'j, K> {
     /// With this many seats for workers.
     pub(super) fn new(
-        job: &'c Job<'j, O>,
+        job: &'c Job<'j, K>,
         helpers: Option<&'c Invitation<'c>>,
         seats: usize,
         report: Option<Report<'c>>,
@@ -72,11 +72,11 @@ impl<'c, 'j, O: Operation> Caller<'c, 'j, O> {
     }
 
     /// Until the next item is ready, or will never be.
-    pub(super) fn watch_for(&mut self, reader: &mut Reader) -> Result<Option<ItemOf<O>>, Panic> {
+    pub(super) fn watch_for(&mut self, reader: &mut Reader) -> Result<Option<ItemOf<K>>, Panic> {
         self.watch(Some(reader))
     }
 
-    fn watch(&mut self, mut reader: Option<&mut Reader>) -> Result<Option<ItemOf<O>>, Panic> {
+    fn watch(&mut self, mut reader: Option<&mut Reader>) -> Result<Option<ItemOf<K>>, Panic> {
         let watched = panic::catch(|| self.look_and_wait(&mut reader));
         if watched.is_err() {
             self.job.dispatcher.close(None);
@@ -87,7 +87,7 @@ impl<'c, 'j, O: Operation> Caller<'c, 'j, O> {
         watched
     }
 
-    fn look_and_wait(&mut self, reader: &mut Option<&mut Reader>) -> Option<ItemOf<O>> {
+    fn look_and_wait(&mut self, reader: &mut Option<&mut Reader>) -> Option<ItemOf<K>> {
         let Some(signal) = &self.job.dispatcher.signal else {
             unreachable!("a caller that coordinates has a signal")
         };
@@ -96,7 +96,9 @@ impl<'c, 'j, O: Operation> Caller<'c, 'j, O> {
                 if let Break(found) = self.find(reader) {
                     return found; // with nothing else to look after
                 }
-                if let Some(item) = reader.as_mut().and_then(|reader| self.run_solo(reader)) {
+                if let Some(item) =
+                    reader.as_mut().and_then(|reader| self.run_solo(self.job.operation, reader))
+                {
                     return Some(item);
                 }
             }
@@ -127,7 +129,7 @@ impl<'c, 'j, O: Operation> Caller<'c, 'j, O> {
         self.seats.helpers.is_none()
     }
 
-    fn find(&self, reader: &mut Option<&mut Reader>) -> ControlFlow<Option<ItemOf<O>>> {
+    fn find(&self, reader: &mut Option<&mut Reader>) -> ControlFlow<Option<ItemOf<K>>> {
         let Some(reader) = reader else { return Continue(()) };
         let (slots, line) = (self.job.slots, self.job.dispatcher.line_of_failures());
         if slots.is_in_order() && reader.taken() >= line {
@@ -149,7 +151,7 @@ impl<'c, 'j, O: Operation> Caller<'c, 'j, O> {
         }
         self.seats.follow(&status);
         if let Some(workers) = self.seats.refused() {
-            dispatcher.update(|schedule| schedule.refused(clock::since(dispatcher.since), workers));
+            dispatcher.change().refused(clock::since(dispatcher.since), workers);
         }
         status
     }
@@ -161,7 +163,8 @@ impl<'c, 'j, O: Operation> Caller<'c, 'j, O> {
             let load = may_change.then(|| job.dispatcher.load_of_others());
             if let Some(report) = report {
                 if job.dispatcher.grows() {
-                    report.knows(job.dispatcher.read(Schedule::known_after_item)); // it may have pushed some
+                    let known = job.dispatcher.schedule().known_after_item(); // it may have pushed some
+                    report.knows(known);
                 }
                 report.add(counts, load);
             }
@@ -184,7 +187,7 @@ impl<'c, 'j, O: Operation> Caller<'c, 'j, O> {
 }
 
 /// What the caller looks after.
-impl<O: Operation> Job<'_, O> {
+impl<K: Kinds> Job<'_, K> {
     /// How long the caller may sleep before it looks around, if a retry is due then, or it is to tick.
     fn until_next_look(&self, due: Option<Duration>, tick_in: Option<Duration>) -> Option<Duration> {
         let (dispatcher, now) = (self.dispatcher, clock::now());

@@ -15,7 +15,6 @@ use super::limits::Limits;
 use super::operation::{Kinds, Past};
 use super::parking::Dispatcher;
 use super::results::Consumed;
-use super::schedule::Schedule;
 use super::shared::{Job, Trouble};
 use crate::slots::{Claim, Slots};
 use crate::stream::Streamed;
@@ -30,14 +29,14 @@ pub(super) struct Ending<E> {
     panicked: Result<(), Panic>,
 }
 
-impl<O: Kinds> Job<'_, O> {
+impl<K: Kinds> Job<'_, K> {
     /// The batch is over, after the caller's part has ended like this.
-    pub(super) fn end(self, ended: Result<(), Panic>) -> Ending<O::Error> {
+    pub(super) fn end(self, ended: Result<(), Panic>) -> Ending<K::Error> {
         if let Some(journal) = self.journal {
             self.attend(panic::catch(|| journal.finish()));
         }
         let elapsed = clock::since(self.dispatcher.since);
-        let (counts, workers, curve, mut left) = self.dispatcher.update(Schedule::end);
+        let (counts, workers, curve, mut left) = self.dispatcher.change().end();
         left.extend(self.limits.iter().flat_map(Limits::end));
         self.trace.end(counts);
         let Trouble { panic, journal } = mem::take(&mut *self.trouble.lock());
@@ -55,7 +54,7 @@ impl<O: Kinds> Job<'_, O> {
         let mut ending = Ending { summary, left, tried: HashMap::new(), panicked };
         for (index, Past { attempts, error, delays, .. }) in mem::take(&mut *self.past.lock()) {
             ending.tried.insert(index, (attempts, error));
-            ending.also(panic::catch(|| drop(delays)));
+            ending.also(panic::discard(delays));
         }
         ending
     }
@@ -83,7 +82,7 @@ impl<E> Ending<E> {
     /// What there is to tell, unless something has panicked.
     pub(super) fn close(mut self) -> Result<Summary, Panic> {
         for (_, error) in mem::take(&mut self.tried).into_values() {
-            self.also(panic::catch(|| drop(error)));
+            self.also(panic::discard(error));
         }
         self.summary.trials.sort_unstable_by_key(|trials| trials.index);
         let Ending { summary, panicked, .. } = self;
@@ -91,20 +90,26 @@ impl<E> Ending<E> {
     }
 }
 
-/// A batch from its end to its result. `discard` drops the user's parts of it.
+/// What a batch has come to, or a panic that is no item's; and all items with their outcomes, if those could be brought together.
+pub(super) type Ended<I, T, E> = (Result<Summary, Panic>, Result<Parts<I, T, E>, Panic>);
+
+pub(super) type EndedOf<K> = Ended<<K as Kinds>::Item, <K as Kinds>::Value, <K as Kinds>::Error>;
+
+/// All items of a batch, and their outcomes.
+type Parts<I, T, E> = (Vec<I>, Vec<Outcome<T, E>>);
+
+/// A batch from its end to its items and outcomes.
 pub(super) fn of_batch<I, T, E>(
     mut ending: Ending<E>,
     dispatcher: &Dispatcher,
     slots: Slots<I, T, E>,
-    discard: impl FnOnce() -> Result<(), Panic>,
-) -> Result<BatchResult<I, T, E>, Panic> {
+) -> Ended<I, T, E> {
     let missed = |line| ending.left.iter().any(|claim| claim.index() < line);
-    let reason = dispatcher.read(|schedule| schedule.stop.reason(missed));
+    let reason = dispatcher.schedule().stop.reason(missed);
     ending.stopped(reason);
     let left = mem::take(&mut ending.left);
     let parts = panic::catch(|| slots.into_parts(left, |index| ending.of_undecided(index)));
-    ending.also(discard());
-    finish(ending.close(), parts)
+    (ending.close(), parts)
 }
 
 /// A stream from its end to what its consumer made of it. `discard` drops the user's parts of it.
@@ -117,23 +122,22 @@ pub(super) fn of_stream<I, T, E, R>(
 ) -> Result<Streamed<R>, Panic> {
     let in_order = slots.is_in_order();
     let lowest = ending.left.iter().map(Claim::index).min().unwrap_or(usize::MAX);
-    let reason = dispatcher.read(|schedule| consumed.stopped(&schedule.stop, in_order, lowest));
+    let reason = consumed.stopped(&dispatcher.schedule().stop, in_order, lowest);
     ending.stopped(reason);
     ending.also(discard());
     for (item, outcome) in slots.left() {
-        ending.also(panic::catch(|| drop(item)).and(panic::catch(|| drop(outcome))));
+        ending.also(panic::discard(item).and(panic::discard(outcome)));
     }
     consumed.end(ending.close())
 }
 
-/// All items of a batch, and their outcomes.
-type Parts<I, T, E> = (Vec<I>, Vec<Outcome<T, E>>);
-
-/// What a batch hands back: its result, or a panic that is no item's, when everything else is dropped.
+/// What a batch hands back: its result, or a panic that is no item's, when everything else is dropped. `discarded` tells how it went to
+/// drop what the user gave it.
 pub(super) fn finish<I, T, E>(
-    summary: Result<Summary, Panic>,
-    parts: Result<Parts<I, T, E>, Panic>,
+    (summary, parts): Ended<I, T, E>,
+    discarded: Result<(), Panic>,
 ) -> Result<BatchResult<I, T, E>, Panic> {
+    let summary = summary.and_then(|summary| discarded.map(|()| summary));
     match (summary, parts) {
         (Ok(summary), Ok((items, outcomes))) => Ok(BatchResult::new(items, outcomes, summary)),
         (Err(panic), Ok((items, outcomes))) => {

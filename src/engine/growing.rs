@@ -17,7 +17,7 @@ use crate::trace::Trace;
 use crate::workers::MAX_WORKERS;
 
 use super::ending::finish;
-use super::operation::{Kinds, Operation, Settings, Types};
+use super::operation::{Operation, Settings, Types};
 use super::parking::{Dispatcher, Held};
 use super::schedule::{Growth, Schedule};
 use super::shared::Job;
@@ -120,14 +120,13 @@ struct Garden<I> {
 impl<I> Garden<I> {
     /// The item comes from the one with the number `parent`. Hands it back if there is no memory for it.
     fn add(&self, parent: usize, item: I) -> Result<(), I> {
-        self.dispatcher.update(|schedule| {
-            if !schedule.has_room_to_grow() {
-                return Err(item);
-            }
-            let claim = self.grower.fill(item)?;
-            schedule.push(parent, claim);
-            Ok(())
-        })
+        let mut schedule = self.dispatcher.change();
+        if !schedule.has_room_to_grow() {
+            return Err(item);
+        }
+        let claim = self.grower.fill(item)?;
+        schedule.push(parent, claim);
+        Ok(())
     }
 }
 
@@ -136,14 +135,7 @@ struct Growing<F, I, T, E> {
     op: F,
     garden: Garden<I>,
     has_retry: bool,
-    types: Types<I, T, E, ()>,
-}
-
-impl<F, I, T, E> Kinds for Growing<F, I, T, E> {
-    type Item = I;
-    type Value = T;
-    type Error = E;
-    type State = More<I>;
+    types: Types<I, T, E, More<I>>,
 }
 
 impl<F, I, T, E> Operation for Growing<F, I, T, E>
@@ -153,6 +145,8 @@ where
     E: Send,
     F: Fn(&I, &mut ItemContext<'_>, &More<I>) -> Result<T, E> + Sync,
 {
+    type Kinds = Types<I, T, E, More<I>>;
+
     fn state(&self) -> Result<More<I>, E> {
         let Garden { grower, dispatcher } = &self.garden;
         let garden = Garden { grower: grower.clone(), dispatcher: Arc::clone(dispatcher) };
@@ -171,7 +165,7 @@ where
     }
 
     fn discard(self) -> Result<(), Panic> {
-        panic::catch(|| drop(self.op))
+        panic::discard(self.op)
     }
 }
 
@@ -212,14 +206,13 @@ impl Engine {
         job.grow_from(at_start);
         let ended = self.work_on(&job, workers, report);
         let mut ending = job.end(ended);
-        let (reason, places) = held.dispatcher().read(|schedule| schedule.end_of_growth(&ending.left));
+        let (reason, places) = held.dispatcher().schedule().end_of_growth(&ending.left);
         ending.stopped(reason);
         let left = mem::take(&mut ending.left);
         let parts = panic::catch(|| slots.into_parts(left, |index| ending.of_undecided(index)));
         ending.also(settings.discard());
-        ending.also(operation.discard());
         let summary = ending.close().map(|summary| renumbered(summary, &places));
-        finish(summary, parts.map(|parts| in_order(parts, places)))
+        finish((summary, parts.map(|parts| in_order(parts, places))), operation.discard())
     }
 }
 

@@ -37,15 +37,15 @@ use crate::workers::{AdaptiveWorkers, Workers};
 use crate::slots::Slots;
 use alone::run_alone;
 use caller::Caller;
+use ending::EndedOf;
 use parking::{Hears, Held};
 use report::Report;
 use schedule::{Schedule, Team, Window};
-use shared::Job;
+use shared::{Job, SettingsOf};
 
 pub(crate) use crate::slots::Order;
 pub use growing::More;
-use operation::Kinds;
-pub(crate) use operation::{Operation, Settings, Steps};
+pub(crate) use operation::{Kinds, Operation, Settings, Steps};
 pub(crate) use report::Tick;
 pub(crate) use schedule::OnFailure;
 pub(crate) use source::collect;
@@ -62,8 +62,7 @@ pub(crate) struct Engine {
     pub(crate) clock: Option<TestClock>,
 }
 
-type SettingsOf<'a, O> = Settings<'a, <O as Kinds>::Item, <O as Kinds>::Value, <O as Kinds>::Error>;
-type ResultOf<O> = BatchResult<<O as Kinds>::Item, <O as Kinds>::Value, <O as Kinds>::Error>;
+type ResultOf<K> = BatchResult<<K as Kinds>::Item, <K as Kinds>::Value, <K as Kinds>::Error>;
 
 /// The most items of a stream that are under way where the user sets no window.
 const LARGEST_WINDOW: usize = 4096;
@@ -71,41 +70,54 @@ const LARGEST_WINDOW: usize = 4096;
 impl Engine {
     /// One batch, from its iterator to its result. A panic that is no item's is handed back, when no worker is there any more and
     /// everything is dropped.
-    pub(crate) fn run<O: Operation>(
+    pub(crate) fn run<O>(
         &self,
         since: Instant,
-        items: impl Iterator<Item = O::Item>,
-        mut settings: SettingsOf<'_, O>,
+        items: impl Iterator<Item = <O::Kinds as Kinds>::Item>,
+        mut settings: SettingsOf<'_, O::Kinds>,
         operation: O,
-    ) -> Result<ResultOf<O>, Panic> {
-        let items = match collect(items) {
-            Ok(items) => items,
-            Err(items) => return Ok(BatchResult::out_of_memory(items)),
-        };
+    ) -> Result<ResultOf<O::Kinds>, Panic>
+    where
+        O: Operation<Kinds: Kinds<Item: Send, Value: Send, Error: Send>>,
+    {
+        match collect(items).and_then(|items| self.run_all(since, items, &mut settings, &operation)) {
+            Ok(ended) => ending::finish(ended, settings.discard().and(operation.discard())),
+            Err(items) => Ok(BatchResult::out_of_memory(items)),
+        }
+    }
+
+    /// The items come back where there is no memory for them.
+    fn run_all<K>(
+        &self,
+        since: Instant,
+        items: Vec<K::Item>,
+        settings: &mut SettingsOf<'_, K>,
+        operation: &dyn Operation<Kinds = K>,
+    ) -> Result<EndedOf<K>, Vec<K::Item>>
+    where
+        K: Kinds<Item: Send, Value: Send, Error: Send>,
+    {
         let total = items.len();
         let admitted = settings.journal.as_ref().map(|journal| panic::catch(|| journal.admit(&items)));
-        let (slots, claim) = match Slots::of(items) {
-            Ok(parts) => parts,
-            Err(items) => return Ok(BatchResult::out_of_memory(items)),
-        };
+        let (slots, claim) = Slots::of(items)?;
         if settings.are_plain() && self.runs_alone(settings.workers, total) {
-            return run_alone(since, (slots, claim), settings.on_failure, operation);
+            return Ok(run_alone(since, (slots, claim), settings.on_failure, operation));
         }
         let (report, recorder) = settings.observers_of_batch(since, total);
         let team = settings.team(Some(total), total, recorder.is_some());
-        let (workers, hears) = (team.limit, self.hears(report.as_ref(), &team, &settings));
+        let (workers, hears) = (team.limit, self.hears(report.as_ref(), &team, settings));
         let held =
-            Held::new(Schedule::of_batch(claim, settings.on_failure, team), since, hears, &settings, self);
+            Held::new(Schedule::of_batch(claim, settings.on_failure, team), since, hears, settings, self);
         let limits = mem::take(&mut settings.limits);
         let trace = Trace::begin("batch", Some(total), workers);
-        let mut job = Job::new(&operation, held.dispatcher(), &slots, &settings, recorder, trace);
+        let mut job = Job::new(operation, held.dispatcher(), &slots, settings, recorder, trace);
         job.limit_by(limits, self.limiter.as_deref(), held.listener());
         if let Some(admitted) = admitted {
             job.attend(admitted);
         }
         let ended = self.work_on(&job, workers, report);
         let ending = job.end(ended);
-        ending::of_batch(ending, held.dispatcher(), slots, || settings.discard().and(operation.discard()))
+        Ok(ending::of_batch(ending, held.dispatcher(), slots))
     }
 
     /// How many workers a batch of this many items starts with.
@@ -136,12 +148,10 @@ impl Engine {
 
     /// Has the batch run to its end by the caller and its helpers. A panic of `on_progress` is handed back when no worker is there
     /// any more.
-    fn work_on<O: Operation>(
-        &self,
-        job: &Job<'_, O>,
-        workers: usize,
-        report: Option<Report<'_>>,
-    ) -> Result<(), Panic> {
+    fn work_on<K>(&self, job: &Job<'_, K>, workers: usize, report: Option<Report<'_>>) -> Result<(), Panic>
+    where
+        K: Kinds<Item: Send, Value: Send, Error: Send>,
+    {
         let coordinate = |helpers: Option<&Invitation<'_>>| {
             let mut caller = Caller::new(job, helpers, workers, report);
             let ended = caller.watch_to_the_end();
@@ -159,14 +169,20 @@ impl Engine {
 
     /// One stream, from its iterator to the end of its consumer. A panic that is no item's is handed back, when no worker is there
     /// any more and everything is dropped.
-    pub(crate) fn stream<O: Operation, R>(
+    pub(crate) fn stream<O, I, T, E, R>(
         &self,
         since: Instant,
-        mut items: impl Iterator<Item = O::Item> + Send,
-        mut settings: SettingsOf<'_, O>,
+        mut items: impl Iterator<Item = I> + Send,
+        mut settings: Settings<'_, I, T, E>,
         operation: O,
-        consume: impl FnOnce(&mut Results<'_, O::Item, O::Value, O::Error>) -> R,
-    ) -> Result<Streamed<R>, Panic> {
+        consume: impl FnOnce(&mut Results<'_, I, T, E>) -> R,
+    ) -> Result<Streamed<R>, Panic>
+    where
+        I: Send,
+        T: Send,
+        E: Send,
+        O: Operation<Kinds: Kinds<Item = I, Value = T, Error = E>>,
+    {
         let (hint, at_once) = settings.expects(&items);
         let (report, recorder) = settings.observers(since, hint);
         let team = settings.team(hint, at_once, recorder.is_some());
@@ -195,7 +211,7 @@ impl Engine {
             && settings.workers.adaptive_bounds().is_none();
         job.pull_from(&mut items, is_alone || may_solo);
         let consume = |helpers: Option<&Invitation<'_>>| {
-            results::consume(&job, helpers, workers, report, reader, consume)
+            results::consume(&operation, &job, helpers, workers, report, reader, consume)
         };
         let consumed = if is_alone {
             consume(None)
@@ -203,7 +219,7 @@ impl Engine {
             self.pool.lend(workers, &|| job.work(), |helpers| consume(Some(helpers)))
         };
         let ending = job.end(Ok(()));
-        let discard = || panic::catch(|| drop(items)).and(settings.discard()).and(operation.discard());
+        let discard = || panic::discard(items).and(settings.discard()).and(operation.discard());
         ending::of_stream(ending, held.dispatcher(), slots, consumed, discard)
     }
 

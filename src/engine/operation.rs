@@ -11,14 +11,17 @@ use crate::limit::Limit;
 use crate::panic::{self, Panic};
 use crate::retry::Retry;
 use crate::sync::Instant;
+use crate::sync::atomic::AtomicUsize;
 use crate::timeline::recorder::NameOf;
 use crate::workers::Workers;
 
 use super::Engine;
+use super::parking::Dispatcher;
 use super::report::{OnProgress, Tick};
 use super::results::Flow;
 use super::schedule::{OnFailure, Refusal};
-use crate::slots::Order;
+use super::shared::SlotsOf;
+use crate::slots::{Claim, Halt, Order};
 
 /// What was asked for.
 pub(crate) struct Settings<'a, I, T, E> {
@@ -105,7 +108,7 @@ impl<I, T, E> Settings<'_, I, T, E> {
     /// Drops its parts one by one, whatever their destructors do.
     pub(super) fn discard(self) -> Result<(), Panic> {
         let Settings { retry, journal, .. } = self;
-        panic::catch(|| drop(retry)).and(panic::catch(|| drop(journal)))
+        panic::discard(retry).and(panic::discard(journal))
     }
 }
 
@@ -118,23 +121,69 @@ pub(crate) trait Kinds {
     type State;
 }
 
+pub(super) type Item<O> = <<O as Operation>::Kinds as Kinds>::Item;
+type State<O> = <<O as Operation>::Kinds as Kinds>::State;
+pub(super) type Value<O> = <<O as Operation>::Kinds as Kinds>::Value;
+pub(super) type Failure<O> = <<O as Operation>::Kinds as Kinds>::Error;
+
 /// The user's code: what runs for each item, and what each worker keeps for it.
-pub(crate) trait Operation: Kinds<Item: Send, Value: Send, Error: Send> + Sync {
+///
+/// The engine calls it through `dyn Operation`, a claim at a time, so that the compiler makes the engine once for the types of a batch
+/// and not for each closure.
+pub(crate) trait Operation: Sync {
+    type Kinds: Kinds;
+
     /// Makes a worker's state. An error is that of the item at hand.
-    fn state(&self) -> Result<Self::State, Self::Error>;
+    fn state(&self) -> Result<State<Self>, Failure<Self>>;
 
     fn run(
         &self,
-        item: &Self::Item,
-        context: &mut ItemContext<'_, Self::State>,
-    ) -> Result<Self::Value, Self::Error>;
+        item: &Item<Self>,
+        context: &mut ItemContext<'_, State<Self>>,
+    ) -> Result<Value<Self>, Failure<Self>>;
 
     /// An attempt with this state has ended. `counts` if its item is decided; otherwise it is tried again.
-    #[inline]
-    fn ended(&self, _state: &Self::State, _counts: bool) {}
+    fn ended(&self, _state: &State<Self>, _counts: bool) {}
+
+    /// Decides items of the claim, up to the first without a value.
+    fn decide_while(
+        &self,
+        slots: &SlotsOf<Self::Kinds>,
+        claim: &mut Claim,
+        state: &mut Option<State<Self>>,
+        stretch: &Stretch<'_>,
+    ) -> Option<Halt<Failure<Self>>> {
+        let state = match made(state, self) {
+            Ok(state) => state,
+            Err(error) => return Some(Halt::Error(error)),
+        };
+        let Stretch { most, gate, worker, end, deadline, consumer } = *stretch;
+        let op = |index, item: &Item<Self>| {
+            self.run(item, &mut ItemContext { state, index, attempt: 1, worker, end, deadline })
+        };
+        match consumer {
+            Some(dispatcher) => slots.decide_while::<true>(claim, most, gate, op, || dispatcher.signal()),
+            None => slots.decide_while::<false>(claim, most, gate, op, || ()),
+        }
+    }
 
     /// Drops its parts one by one, whatever their destructors do.
-    fn discard(self) -> Result<(), Panic>;
+    fn discard(self) -> Result<(), Panic>
+    where
+        Self: Sized;
+}
+
+/// How far a worker may go in a claim, and what the operation's context tells of it.
+pub(crate) struct Stretch<'s> {
+    /// How many items.
+    pub(super) most: usize,
+    /// Items from this index on have to be looked at first.
+    pub(super) gate: &'s AtomicUsize,
+    pub(super) worker: usize,
+    pub(super) end: &'s AtomicUsize,
+    pub(super) deadline: Option<Instant>,
+    /// Of a stream, what tells its consumer that the item it waits for is ready.
+    pub(super) consumer: Option<&'s Dispatcher>,
 }
 
 /// An operation and what makes its state, as closures.
@@ -147,7 +196,7 @@ pub(crate) struct Steps<F, N, I, T, E, S> {
 /// Names the types of a batch and holds none of them.
 pub(crate) type Types<I, T, E, S> = PhantomData<fn(&I, &mut S) -> Result<T, E>>;
 
-impl<F, N, I, T, E, S> Kinds for Steps<F, N, I, T, E, S> {
+impl<I, T, E, S> Kinds for Types<I, T, E, S> {
     type Item = I;
     type Value = T;
     type Error = E;
@@ -156,12 +205,11 @@ impl<F, N, I, T, E, S> Kinds for Steps<F, N, I, T, E, S> {
 
 impl<F, N, I, T, E, S> Operation for Steps<F, N, I, T, E, S>
 where
-    I: Send,
-    T: Send,
-    E: Send,
     F: Fn(&I, &mut ItemContext<'_, S>) -> Result<T, E> + Sync,
     N: Fn() -> Result<S, E> + Sync,
 {
+    type Kinds = Types<I, T, E, S>;
+
     fn state(&self) -> Result<S, E> {
         (self.init)()
     }
@@ -173,16 +221,16 @@ where
 
     fn discard(self) -> Result<(), Panic> {
         let Steps { op, init, .. } = self;
-        panic::catch(|| drop(op)).and(panic::catch(|| drop(init)))
+        panic::discard(op).and(panic::discard(init))
     }
 }
 
 /// The user's state, made now if it is not there yet.
 #[inline]
-pub(super) fn made<'s, O: Operation>(
-    state: &'s mut Option<O::State>,
+pub(super) fn made<'s, O: Operation + ?Sized>(
+    state: &'s mut Option<State<O>>,
     operation: &O,
-) -> Result<&'s mut O::State, O::Error> {
+) -> Result<&'s mut State<O>, Failure<O>> {
     match state {
         Some(state) => Ok(state),
         None => Ok(state.insert(operation.state()?)),

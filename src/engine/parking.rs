@@ -5,6 +5,7 @@
 //! says in the same section which sleepers are to be woken. So no call is lost.
 
 use std::collections::HashMap;
+use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -203,12 +204,14 @@ impl Dispatcher {
         time.saturating_duration_since(self.since)
     }
 
-    /// Changes the schedule, and wakes the sleepers that this concerns.
-    pub(super) fn update<R>(&self, change: impl FnOnce(&mut Schedule) -> R) -> R {
-        let mut schedule = self.schedule.lock();
-        let answer = change(&mut schedule);
-        self.release(schedule);
-        answer
+    /// For a change of the schedule. When it is dropped, the sleepers that the change concerns are woken.
+    pub(super) fn change(&self) -> Change<'_> {
+        Change { dispatcher: self, schedule: Some(self.schedule.lock()) }
+    }
+
+    /// For a look at the schedule that changes nothing.
+    pub(super) fn schedule(&self) -> MutexGuard<'_, Schedule> {
+        self.schedule.lock()
     }
 
     /// Gives up the lock after a change.
@@ -280,10 +283,9 @@ impl Dispatcher {
         size: usize,
         now: Instant,
     ) -> Next {
-        self.update(|schedule| {
-            tell(schedule, member);
-            self.ask(schedule, member, size, now)
-        })
+        let mut schedule = self.change();
+        tell(&mut schedule, member);
+        self.ask(&mut schedule, member, size, now)
     }
 
     /// The same where items may have to wait for limits, with how it stands with these. Says also how many changes there have been.
@@ -294,34 +296,33 @@ impl Dispatcher {
         looked_at: usize,
         now: Instant,
     ) -> (Next, usize) {
-        self.update(|schedule| {
-            schedule.wait_at_limits(waiting);
-            if self.limits_changes.load(Ordering::Acquire) != looked_at {
-                schedule.limits_changed(); // since the worker has looked
-            }
-            let handed_on = self.handed_on.load(Ordering::Acquire);
-            self.look_at_time(schedule, now);
-            let ask = Ask { now: self.since(now), size: 1, handed_on, is_limited: true };
-            (schedule.next(member, ask), self.changes.load(Ordering::Relaxed))
-        })
+        let mut schedule = self.change();
+        schedule.wait_at_limits(waiting);
+        if self.limits_changes.load(Ordering::Acquire) != looked_at {
+            schedule.limits_changed(); // since the worker has looked
+        }
+        let handed_on = self.handed_on.load(Ordering::Acquire);
+        self.look_at_time(&mut schedule, now);
+        let ask = Ask { now: self.since(now), size: 1, handed_on, is_limited: true };
+        (schedule.next(member, ask), self.changes.load(Ordering::Relaxed))
     }
 
     /// How many may run.
     #[cfg(feature = "tokio")]
     pub(super) fn limit(&self) -> usize {
-        self.read(|schedule| schedule.team.limit)
+        self.schedule().team.limit
     }
 
     /// Whether that number depends on what they do.
     #[cfg(feature = "tokio")]
     pub(super) fn adapts(&self) -> bool {
-        self.read(|schedule| schedule.team.adapts())
+        self.schedule().team.adapts()
     }
 
     /// The worker tells what it has done.
     pub(super) fn report(&self, member: &mut Member, done: Done, now: Instant) {
         let has_news = self.reports && done.counts.decided() > 0;
-        self.update(|schedule| schedule.done(member, self.since(now), done));
+        self.change().done(member, self.since(now), done);
         if has_news {
             self.signal();
         }
@@ -329,11 +330,9 @@ impl Dispatcher {
 
     /// The worker goes, and tells what it has done.
     pub(super) fn leave(&self, member: &mut Member, done: Done, now: Instant) {
-        let now = self.since(now);
-        self.update(|schedule| {
-            schedule.done(member, now, done);
-            schedule.leave(member);
-        });
+        let (now, mut schedule) = (self.since(now), self.change());
+        schedule.done(member, now, done);
+        schedule.leave(member);
     }
 
     fn ask(&self, schedule: &mut Schedule, member: &mut Member, size: usize, now: Instant) -> Next {
@@ -401,16 +400,14 @@ impl Dispatcher {
             return true;
         }
         let now = self.since(clock::now());
-        let may_start = self.update(|schedule| {
-            if schedule.is_held() {
-                schedule.hand_all_back(member, now, claim.split_first(usize::MAX), is_retry);
-                return false;
-            }
-            if schedule.has_idle() && claim.len() > 1 {
-                schedule.hand_back(member, now, claim.split_rest());
-            }
-            true
-        });
+        let mut schedule = self.change();
+        let may_start = !schedule.is_held();
+        if !may_start {
+            schedule.hand_all_back(member, now, claim.split_first(usize::MAX), is_retry);
+        } else if schedule.has_idle() && claim.len() > 1 {
+            schedule.hand_back(member, now, claim.split_rest());
+        }
+        drop(schedule);
         self.signal(); // a caller with adaptive workers looks around again, since items wait
         may_start
     }
@@ -460,7 +457,7 @@ impl Dispatcher {
 impl Dispatcher {
     /// Nothing more starts.
     pub(super) fn close(&self, reason: Option<StopReason>) {
-        self.update(|schedule| schedule.close(reason));
+        self.change().close(reason);
         self.napping.notify_all();
         self.signal();
     }
@@ -468,7 +465,7 @@ impl Dispatcher {
     /// The item at `index` failed.
     #[cold]
     pub(super) fn failed(&self, index: usize) {
-        self.update(|schedule| schedule.failed(index));
+        self.change().failed(index);
         if self.stop_at.load(Ordering::Relaxed) < usize::MAX {
             self.napping.notify_all();
         }
@@ -511,11 +508,10 @@ impl Dispatcher {
     /// `seen` pauses.
     pub(super) fn pause(&self, time: Duration, seen: usize, last: Option<Refusal>) -> Answer {
         let now = clock::since(self.since);
-        self.update(|schedule| {
-            let answer = schedule.refuse(now, (time, seen), last);
-            self.pauses.store(schedule.pause.number(), Ordering::Relaxed);
-            answer
-        })
+        let mut schedule = self.change();
+        let answer = schedule.refuse(now, (time, seen), last);
+        self.pauses.store(schedule.pause.number(), Ordering::Relaxed);
+        answer
     }
 
     /// The consumer is done with `items` items. If a worker waits for room, it is woken: at the latest when the consumer, which takes
@@ -524,7 +520,7 @@ impl Dispatcher {
     pub(super) fn hand_on(&self, items: usize) {
         self.handed_on.store(items, Ordering::Release);
         if items >= self.wants_room.load(Ordering::Relaxed) {
-            self.update(|_| ());
+            drop(self.change());
         }
     }
 
@@ -552,12 +548,36 @@ impl Dispatcher {
     /// Has the controller look around: `runnable` workers compute, if that is known.
     pub(super) fn tick(&self, runnable: Option<usize>) {
         let (now, handed_on) = (clock::since(self.since), self.handed_on.load(Ordering::Acquire));
-        self.update(|schedule| schedule.tick(now, handed_on, runnable));
+        self.change().tick(now, handed_on, runnable);
     }
+}
 
-    /// For a look at the schedule that changes nothing.
-    pub(super) fn read<R>(&self, read: impl FnOnce(&Schedule) -> R) -> R {
-        read(&self.schedule.lock())
+/// The schedule, locked for a change.
+pub(super) struct Change<'d> {
+    dispatcher: &'d Dispatcher,
+    /// Until it is dropped.
+    schedule: Option<MutexGuard<'d, Schedule>>,
+}
+
+impl Deref for Change<'_> {
+    type Target = Schedule;
+
+    fn deref(&self) -> &Schedule {
+        let Some(schedule) = &self.schedule else { unreachable!("it is locked until it is dropped") };
+        schedule
+    }
+}
+
+impl DerefMut for Change<'_> {
+    fn deref_mut(&mut self) -> &mut Schedule {
+        let Some(schedule) = &mut self.schedule else { unreachable!("it is locked until it is dropped") };
+        schedule
+    }
+}
+
+impl Drop for Change<'_> {
+    fn drop(&mut self) {
+        self.schedule.take().into_iter().for_each(|schedule| self.dispatcher.release(schedule));
     }
 }
 
@@ -575,15 +595,15 @@ impl Drop for Runs<'_> {
 
 impl Controlled for Dispatcher {
     fn hold(&self, is_held: bool) {
-        self.update(|schedule| schedule.hold(is_held));
+        self.change().hold(is_held);
         self.signal();
     }
 
     fn set_workers(&self, workers: usize) {
-        self.update(|schedule| {
-            let now = schedule.clock();
-            schedule.set_workers(now, workers);
-        });
+        let mut schedule = self.change();
+        let now = schedule.clock();
+        schedule.set_workers(now, workers);
+        drop(schedule);
         self.signal();
     }
 
@@ -606,12 +626,12 @@ impl Controlled for Dispatcher {
 impl OnChange for Dispatcher {
     fn changed(&self, is_resumed: bool) {
         self.limits_changes.fetch_add(1, Ordering::Release);
-        self.update(|schedule| {
-            schedule.limits_changed();
-            if is_resumed {
-                schedule.resume();
-            }
-        });
+        let mut schedule = self.change();
+        schedule.limits_changed();
+        if is_resumed {
+            schedule.resume();
+        }
+        drop(schedule);
         self.signal();
     }
 }

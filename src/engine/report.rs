@@ -189,12 +189,12 @@ impl<'a> Report<'a> {
     /// destructors do. A bar's panic is no reason to lose a batch that is over.
     pub(super) fn end(mut self) -> Result<(), Panic> {
         let progress = self.progress(clock::since(self.since));
-        let mut ended = panic::catch(|| drop(self.on_progress.take()));
+        let mut ended = panic::discard(self.on_progress.take());
         for mut tick in self.ticks {
             if tick.is_shown_all {
                 let _ = panic::catch(|| (tick.call)(&progress));
             }
-            ended = ended.and(panic::catch(|| drop(tick)));
+            ended = ended.and(panic::discard(tick));
         }
         ended
     }

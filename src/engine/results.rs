@@ -1,16 +1,15 @@
 //! A stream's consumer: it draws outcomes, and the calling thread takes its part in the work until there is one.
 
 use crate::batch_error::StopReason;
-use crate::error::Outcome;
 use crate::panic::{self, Panic};
 use crate::pool::Invitation;
-use crate::result::{BatchItem, Summary};
+use crate::result::Summary;
 use crate::stream::{Drawn, Feed, Results, Streamed};
 
-use super::caller::Caller;
-use super::operation::Operation;
+use super::caller::{Caller, ItemOf};
+use super::operation::{Failure, Item, Operation, Value};
 use super::report::Report;
-use super::schedule::{Schedule, Stop};
+use super::schedule::Stop;
 use super::shared::Job;
 use crate::slots::{Order, Reader};
 
@@ -33,19 +32,20 @@ pub(super) struct Consumed<R> {
 /// Lets the consumer draw outcomes until it wants no more, and then lets what still runs come to its end. Helpers may then still
 /// be pulling.
 pub(super) fn consume<O: Operation, R>(
-    job: &Job<'_, O>,
+    operation: &O,
+    job: &Job<'_, O::Kinds>,
     helpers: Option<&Invitation<'_>>,
     workers: usize,
     report: Option<Report<'_>>,
     reader: Reader,
-    consume: impl FnOnce(&mut Results<'_, O::Item, O::Value, O::Error>) -> R,
+    consume: impl FnOnce(&mut Results<'_, Item<O>, Value<O>, Failure<O>>) -> R,
 ) -> Consumed<R> {
     let mut caller = Caller::new(job, helpers, workers, report);
-    let mut feed = FromSlots { caller: &mut caller, reader };
+    let mut feed = FromSlots { operation, caller: &mut caller, reader };
     let mut results = Results::new(&mut feed);
     let output = panic::catch(|| consume(&mut results));
     let drawn = results.drawn();
-    let (pulled, has_ended) = job.dispatcher.read(Schedule::known);
+    let (pulled, has_ended) = job.dispatcher.schedule().known();
     let is_complete = has_ended && drawn.counts.decided() == pulled;
     job.dispatcher.close(None);
     let ended = caller.watch_to_the_end();
@@ -54,16 +54,17 @@ pub(super) fn consume<O: Operation, R>(
 }
 
 struct FromSlots<'f, 'c, 'j, O: Operation> {
-    caller: &'f mut Caller<'c, 'j, O>,
+    operation: &'f O,
+    caller: &'f mut Caller<'c, 'j, O::Kinds>,
     reader: Reader,
 }
 
-impl<O: Operation> Feed<O::Item, O::Value, O::Error> for FromSlots<'_, '_, '_, O> {
-    fn next(&mut self) -> Option<BatchItem<O::Item, Outcome<O::Value, O::Error>>> {
-        let FromSlots { caller, reader } = self;
+impl<O: Operation> Feed<Item<O>, Value<O>, Failure<O>> for FromSlots<'_, '_, '_, O> {
+    fn next(&mut self) -> Option<ItemOf<O::Kinds>> {
+        let FromSlots { operation, caller, reader } = self;
         caller.job.dispatcher.hand_on(reader.taken());
         if caller.solo.is_some() {
-            let next = caller.run_solo(reader);
+            let next = caller.run_solo(*operation, reader);
             if next.is_some() {
                 return next;
             }
@@ -108,7 +109,7 @@ fn and<R>(output: Result<R, Panic>, ended: Result<(), Panic>) -> Result<R, Panic
     match ended {
         Ok(()) => Ok(output),
         Err(panic) => {
-            let _ = panic::catch(|| drop(output));
+            let _ = panic::discard(output);
             Err(panic)
         }
     }

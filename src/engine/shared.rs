@@ -22,15 +22,14 @@ use crate::trace::{Event, Trace};
 use super::limits::{Limits, Permit};
 use super::operation::{Kinds, Operation, Past, Settings};
 use super::parking::Dispatcher;
-#[cfg(feature = "tokio")]
-use super::schedule::Schedule;
 use super::schedule::{Answer, Refusal, Role};
 use super::worker::Worker;
 use crate::slots::{Claim, Slots};
 
-pub(super) type SlotsOf<K> = Slots<<K as Kinds>::Item, <K as Kinds>::Value, <K as Kinds>::Error>;
+pub(crate) type SlotsOf<K> = Slots<<K as Kinds>::Item, <K as Kinds>::Value, <K as Kinds>::Error>;
 
-type SettingsOf<'a, K> = Settings<'a, <K as Kinds>::Item, <K as Kinds>::Value, <K as Kinds>::Error>;
+pub(super) type SettingsOf<'a, K> =
+    Settings<'a, <K as Kinds>::Item, <K as Kinds>::Value, <K as Kinds>::Error>;
 
 /// The iterator of a stream. The schedule lends it to one worker at a time, so no worker waits for its lock.
 pub(super) struct Source<'a, I> {
@@ -42,22 +41,22 @@ pub(super) struct Source<'a, I> {
 /// In nanoseconds.
 const QUICK: usize = 20_000;
 
-pub(super) struct Job<'a, O: Kinds> {
-    pub(super) operation: &'a O,
+pub(super) struct Job<'a, K: Kinds> {
+    pub(super) operation: &'a (dyn Operation<Kinds = K> + 'a),
     pub(super) dispatcher: &'a Dispatcher,
-    pub(super) slots: &'a SlotsOf<O>,
+    pub(super) slots: &'a SlotsOf<K>,
     /// Out of what workers pull; none for a batch.
-    pub(super) source: Option<Mutex<Source<'a, O::Item>>>,
+    pub(super) source: Option<Mutex<Source<'a, K::Item>>>,
     /// Items with lower numbers were there when the batch began.
     pub(super) at_start: usize,
     /// None where no item has to wait for anything.
-    pub(super) limits: Option<Limits<'a, O::Item>>,
-    pub(super) retry: Option<&'a Retry<'a, O::Error>>,
+    pub(super) limits: Option<Limits<'a, K::Item>>,
+    pub(super) retry: Option<&'a Retry<'a, K::Error>>,
     /// How long an attempt may take.
     pub(super) item_timeout: Option<Duration>,
-    pub(super) journal: Option<&'a (dyn JournalHook<O::Item, O::Value, O::Error> + Send + 'a)>,
+    pub(super) journal: Option<&'a (dyn JournalHook<K::Item, K::Value, K::Error> + Send + 'a)>,
     /// Where every attempt is noted, if that is wanted.
-    pub(super) recorder: Option<Recorder<'a, O::Item>>,
+    pub(super) recorder: Option<Recorder<'a, K::Item>>,
     pub(super) trace: Trace,
     /// The workers' threads, where the number of workers depends on what they do.
     pub(super) watch: Option<Watch>,
@@ -66,7 +65,7 @@ pub(super) struct Job<'a, O: Kinds> {
     /// Whether there is more to do for an item than to run it.
     pub(super) is_careful: bool,
     /// Items that are to be tried again, by their indices.
-    pub(super) past: Mutex<HashMap<usize, Past<'a, O::Error>>>,
+    pub(super) past: Mutex<HashMap<usize, Past<'a, K::Error>>>,
     /// Whether the caller may run items by itself.
     pub(super) may_solo: bool,
     /// What the last items of a stream took, in nanoseconds.
@@ -83,18 +82,18 @@ pub(super) struct Trouble {
     pub(super) journal: Option<JournalFailure>,
 }
 
-impl<'a, O: Kinds> Job<'a, O> {
+impl<'a, K: Kinds> Job<'a, K> {
     pub(super) fn new(
-        operation: &'a O,
+        operation: &'a (dyn Operation<Kinds = K> + 'a),
         dispatcher: &'a Dispatcher,
-        slots: &'a SlotsOf<O>,
-        settings: &'a SettingsOf<'_, O>,
-        recorder: Option<Recorder<'a, O::Item>>,
+        slots: &'a SlotsOf<K>,
+        settings: &'a SettingsOf<'_, K>,
+        recorder: Option<Recorder<'a, K::Item>>,
         trace: Trace,
     ) -> Self {
         let (retry, journal) = (settings.retry.as_ref(), settings.journal.as_deref());
         let waits = retry.is_some() || dispatcher.deadline.is_some();
-        let adapts = dispatcher.read(|schedule| schedule.team.adapts());
+        let adapts = dispatcher.schedule().team.adapts();
         Job {
             operation,
             dispatcher,
@@ -126,7 +125,7 @@ impl<'a, O: Kinds> Job<'a, O> {
     /// Items come out of this iterator, which waits for nothing if the caller `may_solo`.
     pub(super) fn pull_from(
         &mut self,
-        items: &'a mut (dyn Iterator<Item = O::Item> + Send + 'a),
+        items: &'a mut (dyn Iterator<Item = K::Item> + Send + 'a),
         may_solo: bool,
     ) {
         self.source = Some(Mutex::new(Source { items, solo: None }));
@@ -143,21 +142,21 @@ impl<'a, O: Kinds> Job<'a, O> {
     /// Every item needs something of these limits, and of the executor's.
     pub(super) fn limit_by<'l: 'a>(
         &mut self,
-        limits: Vec<Limit<'l, O::Item>>,
+        limits: Vec<Limit<'l, K::Item>>,
         limiter: Option<&'a dyn RateLimiter>,
         listener: Option<Listener>,
     ) {
         let limits = limits.into_iter().map(Limit::shortened);
         let limits: Vec<_> = limits.chain(limiter.map(Limit::rate)).collect();
         if !limits.is_empty() {
-            let workers = self.dispatcher.read(|schedule| schedule.team.most_workers());
+            let workers = self.dispatcher.schedule().team.most_workers();
             self.limits = Some(Limits::new(limits, self.dispatcher.since, workers, listener));
             (self.waits, self.is_careful) = (true, true);
         }
     }
 }
 
-impl<O: Operation> Job<'_, O> {
+impl<K: Kinds> Job<'_, K> {
     /// A worker works until there is nothing left for it. A panic of the loop itself fails the batch.
     pub(super) fn work(&self) {
         let clock = clock::enter(self.dispatcher.clock.as_ref());
@@ -170,7 +169,7 @@ impl<O: Operation> Job<'_, O> {
 }
 
 /// Who may start.
-impl<O: Kinds> Job<'_, O> {
+impl<K: Kinds> Job<'_, K> {
     /// Whether the number of workers depends on what they do.
     pub(super) fn adapts(&self) -> bool {
         self.watch.is_some()
@@ -214,7 +213,7 @@ impl<O: Kinds> Job<'_, O> {
     /// The batch was dropped: what is undecided is skipped, so that what is decided can be dropped.
     #[cfg(feature = "tokio")]
     pub(super) fn abandon(&self) {
-        let (.., mut left) = self.dispatcher.update(Schedule::end);
+        let (.., mut left) = self.dispatcher.change().end();
         left.extend(self.limits.iter().flat_map(Limits::end));
         for mut claim in left.into_iter().filter(|_| !self.is_stream()) {
             while claim.len() > 0 {
@@ -229,16 +228,16 @@ impl<O: Kinds> Job<'_, O> {
     }
 
     /// Decides the first item of the claim.
-    pub(super) fn settle(&self, claim: &mut Claim, outcome: Outcome<O::Value, O::Error>) {
+    pub(super) fn settle(&self, claim: &mut Claim, outcome: Outcome<K::Value, K::Error>) {
         self.slots.decide(claim, outcome, || self.dispatcher.signal());
     }
 }
 
 /// What goes wrong that is no item's.
-impl<O: Kinds> Job<'_, O> {
+impl<K: Kinds> Job<'_, K> {
     /// Drops something of the user's. A panic of its destructor stops the batch.
     pub(super) fn discard<V>(&self, value: V) {
-        if let Err(panic) = panic::catch(|| drop(value)) {
+        if let Err(panic) = panic::discard(value) {
             self.fail(panic);
         }
     }
@@ -251,7 +250,7 @@ impl<O: Kinds> Job<'_, O> {
     }
 
     /// Tells subscribers of an item that failed at its first attempt.
-    pub(super) fn tell_failure(&self, index: usize, worker: usize, error: &ItemError<O::Error>) {
+    pub(super) fn tell_failure(&self, index: usize, worker: usize, error: &ItemError<K::Error>) {
         if Trace::MAY_BE_HEARD {
             let End { ending, note } = End::of(error);
             self.tell(Event { index, attempt: 1, worker, ending, note: note.as_deref() });

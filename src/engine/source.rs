@@ -2,10 +2,10 @@
 
 use crate::panic;
 
-use super::operation::Operation;
+use super::operation::Kinds;
 use super::shared::Job;
 
-impl<O: Operation> Job<'_, O> {
+impl<K: Kinds> Job<'_, K> {
     /// Pulls up to `most` items, the first of which has this index. Each can be claimed at once, by any worker: the iterator may
     /// wait for what comes of the items before.
     pub(super) fn pull(&self, index: usize, most: usize) {
@@ -15,7 +15,7 @@ impl<O: Operation> Job<'_, O> {
             for index in index..index + most {
                 let Some(item) = source.items.next() else { return true };
                 let claim = self.slots.fill(index, item);
-                if !self.dispatcher.update(|schedule| schedule.add(claim)) {
+                if !self.dispatcher.change().add(claim) {
                     break;
                 }
             }
@@ -23,7 +23,7 @@ impl<O: Operation> Job<'_, O> {
         });
         drop(source);
         let has_ended = *pulled.as_ref().unwrap_or(&true);
-        self.dispatcher.update(|schedule| schedule.give_back_source(has_ended));
+        self.dispatcher.change().give_back_source(has_ended);
         if let Err(panic) = pulled {
             self.fail(panic);
         }

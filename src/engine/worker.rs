@@ -5,36 +5,35 @@ use std::time::Duration;
 
 use crate::adaptive::Sample;
 use crate::clock;
-use crate::context::ItemContext;
 use crate::counts::Counts;
 use crate::error::ItemError;
 use crate::panic::{self, Panic};
 use crate::sync::Instant;
-use crate::sync::atomic::{AtomicUsize, Ordering};
+use crate::sync::atomic::Ordering;
 use crate::thread_meter::{Meter, Usage, Watch};
 use crate::timeline::recorder::{LimitWait, Scribe};
 
 use super::limits::Permit;
-use super::operation::{Kinds, Operation, made};
+use super::operation::{Kinds, Stretch};
 use super::schedule::{Done, Member, Next, Pace, Role, Schedule};
 use super::shared::Job;
 use crate::slots::{Claim, Halt};
 
 /// One worker, and what is its own.
-pub(super) struct Worker<'w, 'j, O: Kinds> {
-    pub(super) job: &'w Job<'j, O>,
+pub(super) struct Worker<'w, 'j, K: Kinds> {
+    pub(super) job: &'w Job<'j, K>,
     pub(super) member: Member,
     pace: Pace,
     /// The user's. Made when the worker has its first item.
-    pub(super) state: Option<O::State>,
+    pub(super) state: Option<K::State>,
     /// Boxed, as the measure is, since a task may have thousands of workers.
-    pub(super) scribe: Option<Box<Scribe<'w, O::Item>>>,
+    pub(super) scribe: Option<Box<Scribe<'w, K::Item>>>,
     /// What the attempt under way has of the limits.
     pub(super) permit: Option<Permit>,
     /// When it came to the limits, and for which it has waited.
     pub(super) asked: Option<LimitWait>,
     /// Why it may not start: a limiter gave an error, or what asks for its cost panicked.
-    pub(super) refusal: Option<ItemError<O::Error>>,
+    pub(super) refusal: Option<ItemError<K::Error>>,
     /// Where the controller wants to know of it.
     measure: Option<Box<Measure>>,
 }
@@ -64,8 +63,8 @@ pub(super) enum Turn {
     Leave,
 }
 
-impl<'w, 'j, O: Kinds> Worker<'w, 'j, O> {
-    pub(super) fn new(job: &'w Job<'j, O>, role: Role) -> Self {
+impl<'w, 'j, K: Kinds> Worker<'w, 'j, K> {
+    pub(super) fn new(job: &'w Job<'j, K>, role: Role) -> Self {
         let pace = if job.adapts() && role == Role::Helper { Pace::measured() } else { Pace::new() };
         let scribe = job.recorder.as_ref().map(|recorder| Box::new(Scribe::new(recorder)));
         Worker {
@@ -82,14 +81,14 @@ impl<'w, 'j, O: Kinds> Worker<'w, 'j, O> {
     }
 
     /// The first item of the claim has come to this error in the end.
-    pub(super) fn fail(&self, claim: &mut Claim, error: ItemError<O::Error>) {
+    pub(super) fn fail(&self, claim: &mut Claim, error: ItemError<K::Error>) {
         // First, so that the consumer of a stream sees no item above the one that stops it.
         self.job.dispatcher.failed(claim.index());
         self.job.settle(claim, Err(error));
     }
 
     #[cold]
-    pub(super) fn fail_unnoted(&self, claim: &mut Claim, error: ItemError<O::Error>) {
+    pub(super) fn fail_unnoted(&self, claim: &mut Claim, error: ItemError<K::Error>) {
         self.job.tell_failure(claim.index(), self.member.number, &error);
         self.fail(claim, error);
     }
@@ -110,7 +109,7 @@ impl<'w, 'j, O: Kinds> Worker<'w, 'j, O> {
         let (job, size) = (self.job, self.claim_size());
         match &job.limits {
             Some(limits) => {
-                job.dispatcher.update(|schedule| tell(schedule, &mut self.member));
+                tell(&mut job.dispatcher.change(), &mut self.member);
                 self.try_next_within(limits, now).0
             }
             None => job.dispatcher.try_next(&mut self.member, tell, size, now),
@@ -128,7 +127,7 @@ impl<'w, 'j, O: Kinds> Worker<'w, 'j, O> {
     }
 }
 
-impl<O: Operation> Worker<'_, '_, O> {
+impl<K: Kinds> Worker<'_, '_, K> {
     /// Works until there is nothing left for this worker.
     pub(super) fn work(&mut self) {
         let _watched = self.job.watch.as_ref().map(Watch::enter);
@@ -215,7 +214,6 @@ impl<O: Operation> Worker<'_, '_, O> {
     }
 
     /// Decides items, up to the first without a value: one catch serves for all of them. None if the next may not start.
-    #[inline]
     fn run_some(&mut self, claim: &mut Claim, most: usize) -> Option<Counts> {
         let (dispatcher, start) = (self.job.dispatcher, claim.index());
         let (gate, most) = match dispatcher.gate().load(Ordering::Relaxed) {
@@ -223,7 +221,16 @@ impl<O: Operation> Worker<'_, '_, O> {
             _ if dispatcher.look(&mut self.member, claim, false) => (dispatcher.stop_at(), 1),
             _ => return None,
         };
-        let ended = panic::catch(|| self.decide_while(claim, most, gate));
+        let Worker { job, member, state, .. } = self;
+        let stretch = Stretch {
+            most,
+            gate,
+            worker: member.number,
+            end: dispatcher.stop_at(),
+            deadline: dispatcher.deadline,
+            consumer: job.is_stream().then_some(dispatcher),
+        };
+        let ended = panic::catch(|| job.operation.decide_while(job.slots, claim, state, &stretch));
         let mut counts = Counts { succeeded: claim.index() - start, ..Counts::default() };
         match ended {
             Ok(None | Some(Halt::Gate)) => return Some(counts),
@@ -233,29 +240,10 @@ impl<O: Operation> Worker<'_, '_, O> {
         counts.failed += 1;
         Some(counts)
     }
-
-    #[inline]
-    fn decide_while(&mut self, claim: &mut Claim, most: usize, gate: &AtomicUsize) -> Option<Halt<O::Error>> {
-        let Worker { job, member, state, .. } = self;
-        let state = match made(state, job.operation) {
-            Ok(state) => state,
-            Err(error) => return Some(Halt::Error(error)),
-        };
-        let (worker, stop_at, deadline) = (member.number, job.dispatcher.stop_at(), job.dispatcher.deadline);
-        let op = |index, item: &O::Item| {
-            job.operation
-                .run(item, &mut ItemContext { state, index, attempt: 1, worker, end: stop_at, deadline })
-        };
-        if job.is_stream() {
-            job.slots.decide_while::<true>(claim, most, gate, op, || job.dispatcher.signal())
-        } else {
-            job.slots.decide_while::<false>(claim, most, gate, op, || ())
-        }
-    }
 }
 
 /// What the controller wants to know.
-impl<O: Operation> Worker<'_, '_, O> {
+impl<K: Kinds> Worker<'_, '_, K> {
     fn begin_measure(&mut self, now: Instant) {
         let Some(ticket) = &self.member.ticket else { return };
         let measure = self.measure.get_or_insert_with(|| Box::new(Measure::new(now)));
@@ -275,7 +263,7 @@ impl<O: Operation> Worker<'_, '_, O> {
 }
 
 /// A worker that goes counts as gone, also by unwinding.
-impl<O: Kinds> Drop for Worker<'_, '_, O> {
+impl<K: Kinds> Drop for Worker<'_, '_, K> {
     fn drop(&mut self) {
         self.give_permit_back();
         if !self.member.is_away() {

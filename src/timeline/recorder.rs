@@ -88,7 +88,7 @@ impl<'a, I> Recorder<'a, I> {
     /// When no worker is left. A panic of what makes ids, as it is dropped, is handed back.
     pub(crate) fn finish(mut self) -> (Recorded, Result<(), Panic>) {
         let tracks = mem::take(&mut self.state.get_mut().tracks);
-        (Recorded::of(tracks, self.room), panic::catch(|| drop(self.name_of)))
+        (Recorded::of(tracks, self.room), panic::discard(self.name_of))
     }
 }
 

@@ -17,11 +17,11 @@ use crate::engine::worker::Worker;
 use crate::slots::Claim;
 use crate::timeline::recorder::LimitWait;
 
-impl<O: Kinds> Worker<'_, '_, O> {
+impl<K: Kinds> Worker<'_, '_, K> {
     /// What the worker is to do next, as soon as there is something.
     pub(in crate::engine) fn next_within(
         &mut self,
-        limits: &Limits<'_, O::Item>,
+        limits: &Limits<'_, K::Item>,
         done: Done,
         now: &mut Instant,
     ) -> Next {
@@ -39,7 +39,7 @@ impl<O: Kinds> Worker<'_, '_, O> {
     /// The same for a worker that does not sleep here. Says also how many changes there had been.
     pub(in crate::engine) fn try_next_within(
         &mut self,
-        limits: &Limits<'_, O::Item>,
+        limits: &Limits<'_, K::Item>,
         now: Instant,
     ) -> (Next, usize) {
         let dispatcher = self.job.dispatcher;
@@ -48,9 +48,7 @@ impl<O: Kinds> Worker<'_, '_, O> {
         let at = dispatcher.since(now);
         self.prepare(&mut turnstile, at);
         loop {
-            let ask = |worker: &mut Self| {
-                dispatcher.update(|schedule| schedule.ask_for_due(&mut worker.member, at))
-            };
+            let ask = |worker: &mut Self| dispatcher.change().ask_for_due(&mut worker.member, at);
             let (may_start, due) = if turnstile.parked() > 0 { ask(self) } else { (false, None) };
             if let Some(claim) = due {
                 match self.admit(limits, &mut turnstile, claim, true, now) {
@@ -61,10 +59,10 @@ impl<O: Kinds> Worker<'_, '_, O> {
             if may_start {
                 if let Some(start) = turnstile.next_parked(at) {
                     let (waiting, index) = (limits.waiting(&turnstile), start.claim.index());
-                    dispatcher.update(|schedule| {
-                        schedule.wait_at_limits(waiting);
-                        schedule.begin(&mut self.member, at, index, start.is_retry);
-                    });
+                    let mut schedule = dispatcher.change();
+                    schedule.wait_at_limits(waiting);
+                    schedule.begin(&mut self.member, at, index, start.is_retry);
+                    drop(schedule);
                     return (self.begin(&mut turnstile, start), 0);
                 }
             }
@@ -93,10 +91,11 @@ impl<O: Kinds> Worker<'_, '_, O> {
         turnstile.look_at_changes(dispatcher.limits_changes.load(Ordering::Acquire), now);
         let stop_at = dispatcher.stop_at().load(Ordering::Relaxed);
         if stop_at < turnstile.stopped_at() {
-            let stopped =
-                dispatcher.read(|schedule| turnstile.stop_at(stop_at, |index| !schedule.stop.allows(index)));
+            let schedule = dispatcher.schedule();
+            let stopped = turnstile.stop_at(stop_at, |index| !schedule.stop.allows(index));
+            drop(schedule);
             if !stopped.is_empty() {
-                dispatcher.update(|schedule| schedule.leave_undecided(stopped));
+                dispatcher.change().leave_undecided(stopped);
             }
         }
     }
@@ -104,7 +103,7 @@ impl<O: Kinds> Worker<'_, '_, O> {
     /// Starts the item, or parks it.
     fn admit<'l>(
         &mut self,
-        limits: &Limits<'l, O::Item>,
+        limits: &Limits<'l, K::Item>,
         turnstile: &mut Turnstile<'l>,
         claim: Claim,
         is_retry: bool,
@@ -121,7 +120,7 @@ impl<O: Kinds> Worker<'_, '_, O> {
             }
         };
         let next = self.begin(turnstile, start);
-        dispatcher.update(|schedule| schedule.begin(&mut self.member, at, index, is_retry));
+        dispatcher.change().begin(&mut self.member, at, index, is_retry);
         Some(next)
     }
 
@@ -145,11 +144,11 @@ impl<O: Kinds> Worker<'_, '_, O> {
         let mut turnstile = limits.lock();
         turnstile.give_back(permit);
         let waiting = limits.waiting(&turnstile);
-        self.job.dispatcher.update(|schedule| schedule.wait_at_limits(waiting));
+        self.job.dispatcher.change().wait_at_limits(waiting);
     }
 }
 
-impl<O: Kinds> Job<'_, O> {
+impl<K: Kinds> Job<'_, K> {
     /// The limiters of this attempt hear of a pause.
     pub(in crate::engine) fn pause_limiters(&self, permit: Option<&Permit>, time: Duration) {
         let (Some(limits), Some(permit)) = (&self.limits, permit) else { return };

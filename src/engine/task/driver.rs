@@ -130,7 +130,7 @@ where
             let has_landed = self.land(cx);
             self.start();
             self.tell();
-            if self.flights.is_empty() && job.dispatcher.read(Schedule::is_idle) {
+            if self.flights.is_empty() && job.dispatcher.schedule().is_idle() {
                 self.is_over = true;
                 self.call_consumer();
                 return Poll::Ready(());
@@ -403,7 +403,7 @@ impl<K: Kinds, It, M, F> Drop for Driver<'_, '_, '_, K, It, M, F> {
         }
         let runs = self.seats.drain(..).filter_map(|seat| seat.run);
         let claims = runs.map(Run::into_claim).collect();
-        self.job.dispatcher.update(|schedule| schedule.leave_undecided(claims));
+        self.job.dispatcher.change().leave_undecided(claims);
         self.job.abandon();
     }
 }

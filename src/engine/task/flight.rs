@@ -89,7 +89,7 @@ impl<F: Future> Flight<F> {
     /// Drops the future. What comes of that is as if it had been cut off when it was polled next.
     pub(super) fn cut_off(mut self) -> Flown<F> {
         let future = self.future.take();
-        let landed = panic::catch(|| drop(future)).map(|()| Err(Aborted));
+        let landed = panic::discard(future).map(|()| Err(Aborted));
         Flown { seat: self.seat, landed, polls: self.polls + 1, place: None }
     }
 }
@@ -125,6 +125,6 @@ impl<F: Future> Future for Flight<F> {
 impl<F> Drop for Flight<F> {
     fn drop(&mut self) {
         let future = self.future.take();
-        let _ = panic::catch(|| drop(future));
+        let _ = panic::discard(future);
     }
 }

@@ -28,7 +28,7 @@ use crate::sync::Instant;
 use crate::sync::atomic::{AtomicBool, Ordering};
 use crate::trace::Trace;
 
-use super::operation::{Kinds, Settings};
+use super::operation::{Operation, Settings, Types};
 use super::parking::{Dispatcher, Hears, Held};
 use super::results::Consumed;
 use super::schedule::Schedule;
@@ -61,14 +61,23 @@ impl Call {
     }
 }
 
-/// The types of a batch whose operation is called elsewhere.
-struct InTask<I, T, E>(PhantomData<fn(I) -> (T, E)>);
+/// The operation of a batch in a task, which makes futures of it by itself.
+struct InTask<I, T, E>(Types<I, T, E, ()>);
 
-impl<I, T, E> Kinds for InTask<I, T, E> {
-    type Item = I;
-    type Value = T;
-    type Error = E;
-    type State = ();
+impl<I, T, E> Operation for InTask<I, T, E> {
+    type Kinds = Types<I, T, E, ()>;
+
+    fn state(&self) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn run(&self, _item: &I, _context: &mut ItemContext<'_>) -> Result<T, E> {
+        unreachable!("a task makes futures of its operation")
+    }
+
+    fn discard(self) -> Result<(), Panic> {
+        Ok(())
+    }
 }
 
 impl Engine {
@@ -116,7 +125,7 @@ impl Engine {
         let _clock = clock::enter(self.clock.as_ref());
         let _now = clock::enter_task(Timer::now);
         let ending = job.end(ended);
-        ending::of_batch(ending, held.dispatcher(), slots, || settings.discard())
+        ending::finish(ending::of_batch(ending, held.dispatcher(), slots), settings.discard())
     }
 
     /// One stream, from its iterator to the end of its consumer, as [`stream`](Engine::stream).
@@ -151,7 +160,7 @@ impl Engine {
         let mut results = AsyncResults::new(&slots, held.dispatcher(), reader);
         let output = beside(|cx| driver.poll(cx), consume(&mut results), held.dispatcher()).await;
         let drawn = results.drawn();
-        let (pulled, has_ended) = job.dispatcher.read(Schedule::known);
+        let (pulled, has_ended) = job.dispatcher.schedule().known();
         let is_complete = has_ended && drawn.counts.decided() == pulled;
         let consumed = Consumed::new(output, drawn, is_complete);
         let ended = driver.end();

@@ -5,7 +5,6 @@ use std::future::poll_fn;
 use std::task::{Context, Poll};
 
 use crate::engine::parking::Dispatcher;
-use crate::engine::schedule::Schedule;
 use crate::error::Outcome;
 use crate::result::BatchItem;
 use crate::slots::{Reader, Slots};
@@ -72,7 +71,7 @@ impl<'r, I, T, E> AsyncResults<'r, I, T, E> {
             self.drawn.add(index, &outcome);
             return Poll::Ready(Some(BatchItem { index, item, outcome }));
         }
-        if !is_wanted || self.dispatcher.read(Schedule::is_idle) {
+        if !is_wanted || self.dispatcher.schedule().is_idle() {
             self.drawn.is_over = true;
             return Poll::Ready(None);
         }

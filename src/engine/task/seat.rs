@@ -158,7 +158,7 @@ impl<'d, 'j, K: Kinds> Seat<'d, 'j, K> {
         if run.claim.len() > 1 {
             run.items -= run.claim.len() - 1;
             let (now, rest) = (job.dispatcher.since(clock::now()), run.claim.split_rest());
-            job.dispatcher.update(|schedule| schedule.hand_back(&mut worker.member, now, rest));
+            job.dispatcher.change().hand_back(&mut worker.member, now, rest);
         }
     }
 
