@@ -175,17 +175,17 @@ fn async_api_gets_all_answers_though_some_requests_hang() {
 
 #[test]
 fn llm_keeps_limits_for_requests_and_tokens_and_learns_those_that_it_does_not_know() {
-    let ran = Ran::new(example("llm").arg("240").env("ALL_PROXY", "http://127.0.0.1:9"));
+    let ran = Ran::new(example("llm").arg("180").env("ALL_PROXY", "http://127.0.0.1:9"));
     let lines: Vec<&str> = ran.exited_with(0).stdout().lines().collect();
     let [limits, counted, learning, learnt, by_hand, _] = lines[..] else { panic!("{lines:?}") };
-    assert!(limits.starts_with("limits: 240 of 240 succeeded in "), "{limits}");
+    assert!(limits.starts_with("limits: 180 of 180 succeeded in "), "{limits}");
     assert_eq!(
         number_before(" requests refused, ", counted),
         0,
         "the server has room for a second: {counted}"
     );
     assert!(number_before(" % of the limits used", counted) >= 75, "on a quiet machine 98: {counted}");
-    assert!(learning.starts_with("learning: 240 of 240 succeeded in "), "{learning}");
+    assert!(learning.starts_with("learning: 180 of 180 succeeded in "), "{learning}");
     assert!(number_before(" requests refused, ", learnt) <= 30, "on a quiet machine 6: {learnt}");
     assert!(number_before(" % of the limits used", learnt) >= 50, "on a quiet machine 90: {learnt}");
     assert!(by_hand.starts_with("governor: "), "{by_hand}");

@@ -100,7 +100,7 @@ fn when_the_kth_of_seven_threads_is_refused_those_before_it_work() {
     }
     let mut idlers: Vec<Idler> = std::iter::from_fn(idler).collect();
     let blocks = blocks_beside(&idlers);
-    for k in 1..=8 {
+    for k in [1, 2, 3, 5, 8] {
         let executor = builder().workers(8).stop_on_error(false).stack_size(STACK).build().unwrap();
         let rest = idlers.split_off(idlers.len() - (k - 1));
         end(rest);
@@ -136,11 +136,11 @@ fn whichever_thread_is_refused_every_outcome_is_there() {
     if !strace_works(TEST) {
         return;
     }
-    for k in 1..=8 {
+    for k in [1, 2, 3, 5, 8] {
         assert_ends_well(behind_strace(&format!("{k}+"), TEST, "for ever"));
     }
     // The first is the harness's own.
-    for k in 2..=8 {
+    for k in [2, 3, 4, 6, 8] {
         assert_ends_well(behind_strace(&k.to_string(), TEST, "once"));
     }
 }

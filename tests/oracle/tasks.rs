@@ -230,7 +230,7 @@ impl Flow {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 1_000, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 500, ..ProptestConfig::default() })]
 
     #[test]
     fn a_task_equals_a_plain_loop_in_whatever_order_its_futures_are_woken(
