@@ -732,7 +732,8 @@ impl Buffer {
         // SAFETY: the size is not 0.
         #[allow(unsafe_code)]
         let start = unsafe { alloc::alloc(layout) };
-        (!start.is_null()).then_some(Buffer { start, layout })
+        // Not with `then_some`, which would make a buffer in any case, and drop it.
+        (!start.is_null()).then(|| Buffer { start, layout })
     }
 
     /// An empty vector in this memory; in other memory if this many values have no room in it.
@@ -754,6 +755,7 @@ impl Buffer {
 
 impl Drop for Buffer {
     fn drop(&mut self) {
+        debug_assert!(!self.start.is_null(), "a buffer has memory");
         if self.layout.size() == 0 {
             return;
         }
