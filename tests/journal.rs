@@ -684,7 +684,10 @@ fn the_time_that_a_line_takes_is_no_time_of_the_next_item() {
         let result = batch.run(|n| Ok::<_, String>(Slow(n % 200 == 150)));
         let stats = ran_to_its_end(result).timeline().unwrap().stats();
         let busy = stats.elapsed.mul_f64(stats.utilisation * number(stats.workers));
-        assert!(busy < Duration::from_millis(500), "no-ops ran for {busy:?}, beside ten lines of 200 ms\n{stats}");
+        assert!(
+            busy < Duration::from_millis(500),
+            "no-ops ran for {busy:?}, beside ten lines of 200 ms\n{stats}"
+        );
     }
 }
 
