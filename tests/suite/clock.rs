@@ -1,0 +1,162 @@
+//! A test clock: waits take no time, and what happens is what would have happened.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use crate::common::within_a_minute;
+use batch_executor::{
+    BatchExecutor, BatchExecutorBuilder, Limit, RateLimit, Retry, RetryDecision, StopReason, TestClock,
+};
+
+const SECOND: Duration = Duration::from_secs(1);
+const HOUR: Duration = Duration::from_secs(3600);
+
+fn builder(workers: usize) -> (TestClock, BatchExecutorBuilder) {
+    let clock = TestClock::new();
+    (clock.clone(), BatchExecutor::builder().workers(workers).clock(clock))
+}
+
+#[test]
+fn an_hour_of_back_off_takes_no_time() {
+    within_a_minute(|| {
+        for workers in [1, 2, 8] {
+            let (clock, builder) = builder(workers);
+            let result = builder
+                .build()
+                .unwrap()
+                .batch(0..20)
+                .retry(Retry::delays(|| [HOUR, 2 * HOUR].into_iter()))
+                .run_with(|n, cx| if cx.attempt() < 3 && n % 2 == 0 { Err("down") } else { Ok(()) });
+            assert!(result.is_success());
+            assert_eq!((clock.elapsed(), result.elapsed()), (3 * HOUR, 3 * HOUR), "{workers}");
+        }
+    });
+}
+
+#[test]
+fn a_rate_is_kept_to_the_nanosecond() {
+    within_a_minute(|| {
+        for workers in [1, 3] {
+            let (clock, builder) = builder(workers);
+            let executor = builder.rate_limiter(RateLimit::per_minute(60)).build().unwrap();
+            let starts = Mutex::new(Vec::new());
+            let result = executor.run(0..100u32, |n| {
+                starts.lock().unwrap().push((*n, clock.elapsed()));
+                Ok::<_, String>(())
+            });
+            assert!(result.is_success());
+            let expected: Vec<_> = (0..100u32).map(|n| (n, SECOND * n)).collect();
+            assert_eq!(*starts.lock().unwrap(), expected);
+        }
+    });
+}
+
+#[test]
+fn tokens_and_requests_and_keys_take_the_time_that_the_scarcest_needs() {
+    within_a_minute(|| {
+        for workers in [1, 4, 16] {
+            let (clock, builder) = builder(workers);
+            let executor = builder.build().unwrap();
+            let result = executor
+                .batch(0..120u64)
+                .limit(Limit::rate(RateLimit::per_second(4)))
+                .limit(Limit::per_key(
+                    |n: &u64| n % 2,
+                    |odd| Limit::rate(RateLimit::per_second(if *odd == 1 { 20 } else { 1_000 })).cost(|_| 20),
+                ))
+                .run(|_| Ok::<_, String>(()));
+            assert!(result.is_success());
+            // 60 odd items: one a second. Meanwhile the even ones have three permits of four.
+            let whole = clock.elapsed();
+            assert!((59 * SECOND..63 * SECOND).contains(&whole), "{whole:?}, {workers} workers");
+        }
+    });
+}
+
+#[test]
+fn a_pause_and_a_timeout_go_by_the_clock() {
+    within_a_minute(|| {
+        let (clock, builder) = builder(4);
+        let executor = builder.build().unwrap();
+        let tried = AtomicUsize::new(0);
+        let pause = Retry::delays(|| [SECOND; 9].into_iter()).when(|_: &&str| RetryDecision::PauseAll(HOUR));
+        let result = executor.batch(0..50).retry(pause).run_with(|n, cx| {
+            tried.fetch_add(1, Ordering::Relaxed);
+            if *n == 20 && cx.attempt() == 1 { Err("slow down") } else { Ok(()) }
+        });
+        assert!(result.is_success());
+        assert_eq!((clock.elapsed(), tried.load(Ordering::Relaxed)), (HOUR, 51));
+
+        let result = executor
+            .batch(0..50)
+            .timeout(10 * SECOND)
+            .limit(Limit::rate(RateLimit::per_second(1)))
+            .run(|_| Ok::<_, String>(()));
+        assert_eq!(result.stopped(), Some(StopReason::DeadlineExceeded));
+        assert_eq!((result.succeeded(), clock.elapsed()), (10, HOUR + 10 * SECOND));
+    });
+}
+
+#[test]
+fn a_stream_goes_by_the_clock() {
+    within_a_minute(|| {
+        for workers in [1, 4] {
+            let (clock, builder) = builder(workers);
+            let executor = builder.rate_limiter(RateLimit::per_second(1)).build().unwrap();
+            let streamed = executor.batch(0..50).window(8).stream(
+                |n| Ok::<_, String>(*n),
+                |results| results.map(|item| (item.item, clock.elapsed())).collect::<Vec<_>>(),
+            );
+            assert_eq!(streamed.output.len(), 50);
+            assert_eq!(clock.elapsed(), 49 * SECOND);
+            assert!(streamed.output.iter().all(|(n, at)| *at >= SECOND * *n), "{:?}", streamed.output);
+        }
+    });
+}
+
+#[test]
+fn a_batch_inside_an_item_goes_by_the_same_clock() {
+    within_a_minute(|| {
+        let (clock, builder) = builder(2);
+        let executor = builder.build().unwrap();
+        let retry = || Retry::delays(|| [HOUR].into_iter());
+        let result = executor.batch(0..4).run(|_| {
+            let inner = executor.batch(0..4).retry(retry());
+            inner
+                .run_with(|_, cx| if cx.attempt() == 1 { Err("down") } else { Ok(()) })
+                .into_values()
+                .map(drop)
+        });
+        assert!(result.is_success());
+        assert!((HOUR..=4 * HOUR).contains(&clock.elapsed()), "{:?}", clock.elapsed());
+    });
+}
+
+#[test]
+fn one_task_waits_for_its_permit_by_the_clock() {
+    within_a_minute(|| {
+        let (clock, builder) = builder(1);
+        let executor = builder.rate_limiter(RateLimit::every(HOUR)).build().unwrap();
+        for _ in 0..3 {
+            executor.execute(|| Ok::<_, String>(())).unwrap();
+        }
+        assert_eq!(clock.elapsed(), 2 * HOUR);
+    });
+}
+
+/// What an item waits for its permit is no time of its own.
+#[test]
+fn the_time_of_an_item_begins_with_its_attempt() {
+    within_a_minute(|| {
+        for workers in [1, 3] {
+            let (_, builder) = builder(workers);
+            let executor = builder.rate_limiter(RateLimit::per_minute(1)).build().unwrap();
+            let batch = executor.batch(0..4u32).item_timeout(30 * SECOND);
+            let result = batch.run_with(|_, cx| Ok::<_, String>(cx.deadline().unwrap()));
+            let deadlines = result.into_values().unwrap();
+            let after: Vec<_> = deadlines.iter().map(|deadline| *deadline - deadlines[0]).collect();
+            assert_eq!(after, [0, 60, 120, 180].map(|seconds| seconds * SECOND), "{workers}");
+        }
+    });
+}

@@ -1,0 +1,341 @@
+//! A hand on batches that run: pause, resume, cancel, another number of workers, and a look at what runs.
+
+use std::sync::Barrier;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use crate::common::{collecting, settings, stopping, wait_until, within_a_minute};
+use batch_executor::{BatchExecutor, Control, Limit, Retry, StopReason, TestClock, Workers};
+
+const SOON: Duration = Duration::from_millis(5);
+
+#[test]
+fn a_paused_batch_starts_nothing_and_goes_on_when_it_is_resumed() {
+    within_a_minute(|| {
+        for workers in settings() {
+            let (executor, control, ran) = (collecting(workers), Control::new(), AtomicUsize::new(0));
+            let stood = thread::scope(|scope| {
+                let stood = scope.spawn(|| {
+                    wait_until("it is paused", || control.snapshot().progress.completed >= 1_000);
+                    wait_until("nothing runs", || control.snapshot().running.is_empty());
+                    let before = ran.load(Ordering::SeqCst);
+                    thread::sleep(SOON);
+                    let after = ran.load(Ordering::SeqCst);
+                    control.resume();
+                    (before, after)
+                });
+                let result = executor.batch(0..20_000).control(&control).run(|_| {
+                    if ran.fetch_add(1, Ordering::SeqCst) == 1_000 {
+                        control.pause();
+                    }
+                    Ok::<_, String>(())
+                });
+                assert!(result.is_success(), "{workers:?}");
+                stood.join().unwrap()
+            });
+            assert_eq!(stood.0, stood.1, "{workers:?}");
+            assert!(stood.0 < 1_000 + 2 * 256, "{workers:?}: {}", stood.0);
+            assert_eq!(ran.into_inner(), 20_000);
+        }
+    });
+}
+
+#[test]
+fn a_batch_that_begins_while_the_control_is_paused_waits() {
+    within_a_minute(|| {
+        for workers in settings() {
+            let (executor, control) = (stopping(workers), Control::new());
+            control.pause();
+            thread::scope(|scope| {
+                scope.spawn(|| {
+                    wait_until("it is there", || control.snapshot().progress.total == 50);
+                    thread::sleep(SOON);
+                    assert_eq!(control.snapshot().progress.completed, 0, "{workers:?}");
+                    control.resume();
+                });
+                assert!(executor.batch(0..50).control(&control).run(|_| Ok::<_, ()>(())).is_success());
+            });
+        }
+    });
+}
+
+#[test]
+fn a_paused_batch_can_be_cancelled_and_its_deadline_goes_on() {
+    within_a_minute(|| {
+        for workers in settings() {
+            let (executor, control) = (stopping(workers), Control::new());
+            control.pause();
+            thread::scope(|scope| {
+                scope.spawn(|| {
+                    thread::sleep(SOON);
+                    control.cancel();
+                });
+                let result = executor.batch(0..50).control(&control).run(|_| Ok::<_, ()>(()));
+                assert_eq!((result.stopped(), result.skipped()), (Some(StopReason::Cancelled), 50));
+            });
+            let control = Control::new();
+            control.pause();
+            let batch = executor.batch(0..50).control(&control).timeout(SOON);
+            let result = batch.run(|_| Ok::<_, ()>(()));
+            assert_eq!((result.stopped(), result.skipped()), (Some(StopReason::DeadlineExceeded), 50));
+        }
+    });
+}
+
+#[test]
+fn a_stream_is_paused_and_resumed() {
+    within_a_minute(|| {
+        for workers in settings() {
+            let (executor, control) = (collecting(workers), Control::new());
+            let pulled = AtomicUsize::new(0);
+            thread::scope(|scope| {
+                let items = (0..5_000).inspect(|_| _ = pulled.fetch_add(1, Ordering::SeqCst));
+                let streamed = executor.batch(items).control(&control).stream(
+                    |n| Ok::<_, String>(*n),
+                    |results| {
+                        let first = results.next().unwrap().item;
+                        control.pause();
+                        scope.spawn(|| {
+                            thread::sleep(SOON);
+                            control.resume();
+                        });
+                        first + results.count()
+                    },
+                );
+                assert_eq!(streamed.output, 4_999, "{workers:?}");
+            });
+        }
+    });
+}
+
+#[test]
+fn more_workers_start_as_soon_as_they_are_set() {
+    within_a_minute(|| {
+        for workers in [Workers::Sequential, Workers::Fixed(2), Workers::adaptive()] {
+            let (executor, control, all_run) = (collecting(workers), Control::new(), Barrier::new(6));
+            let result = executor.batch(0..6).control(&control).run(|n| {
+                if *n == 0 {
+                    control.set_workers(6);
+                }
+                all_run.wait();
+                Ok::<_, String>(())
+            });
+            assert!(result.is_success(), "{workers:?}");
+        }
+    });
+}
+
+#[test]
+fn fewer_workers_hold_when_enough_items_have_ended() {
+    within_a_minute(|| {
+        let (executor, control) = (collecting(6), Control::new());
+        let (now, late, begun) = (AtomicUsize::new(0), AtomicUsize::new(0), Barrier::new(6));
+        let result = executor.batch(0..200).control(&control).run(|n| {
+            let running = now.fetch_add(1, Ordering::SeqCst) + 1;
+            if *n < 6 {
+                begun.wait();
+                control.set_workers(2);
+            } else if *n >= 20 {
+                late.fetch_max(running, Ordering::SeqCst);
+            }
+            thread::sleep(Duration::from_micros(100));
+            now.fetch_sub(1, Ordering::SeqCst);
+            Ok::<_, String>(())
+        });
+        assert!(result.is_success());
+        assert!((1..=2).contains(&late.into_inner()));
+    });
+}
+
+#[test]
+fn a_snapshot_tells_which_items_run_and_since_when() {
+    within_a_minute(|| {
+        let (executor, control) = (collecting(3), Control::new());
+        let (here, seen) = (Barrier::new(4), Barrier::new(4));
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                here.wait();
+                thread::sleep(SOON);
+                let snapshot = control.snapshot();
+                let mut running: Vec<_> = snapshot.running.iter().map(|r| (r.index, r.attempt)).collect();
+                running.sort_unstable();
+                assert_eq!(running, [(0, 1), (1, 1), (2, 1)]);
+                assert!(snapshot.running.iter().all(|running| running.since >= SOON && running.worker < 3));
+                assert_eq!((snapshot.progress.running, snapshot.progress.total), (3, 5));
+                seen.wait();
+            });
+            let result = executor.batch(0..5).control(&control).run(|n| {
+                if *n < 3 {
+                    here.wait();
+                    seen.wait();
+                }
+                Ok::<_, String>(())
+            });
+            assert!(result.is_success());
+        });
+        assert!(control.snapshot().running.is_empty());
+        assert_eq!(control.snapshot().progress.total, 0);
+    });
+}
+
+#[test]
+fn a_pause_holds_retries_and_limits_too() {
+    within_a_minute(|| {
+        for workers in [1, 4] {
+            let (executor, control, ran) = (collecting(workers), Control::new(), AtomicUsize::new(0));
+            thread::scope(|scope| {
+                scope.spawn(|| {
+                    wait_until("some have run", || ran.load(Ordering::SeqCst) >= 20);
+                    control.pause();
+                    wait_until("nothing runs", || control.snapshot().running.is_empty());
+                    let before = ran.load(Ordering::SeqCst);
+                    thread::sleep(SOON);
+                    assert_eq!(ran.load(Ordering::SeqCst), before);
+                    control.resume();
+                });
+                let result = executor
+                    .batch(0..200usize)
+                    .control(&control)
+                    .retry(Retry::delays(|| [Duration::from_micros(100); 2].into_iter()))
+                    .limit(Limit::per_key(|n: &usize| n % 3, |_| Limit::at_once(1)))
+                    .run_with(|n, cx| {
+                        ran.fetch_add(1, Ordering::SeqCst);
+                        thread::sleep(Duration::from_micros(50));
+                        if n % 4 == 0 && cx.attempt() < 3 { Err("again") } else { Ok(()) }
+                    });
+                assert!(result.is_success(), "{workers}");
+            });
+            assert_eq!(ran.into_inner(), 200 + 2 * 50);
+        }
+    });
+}
+
+#[test]
+fn one_control_serves_several_batches() {
+    within_a_minute(|| {
+        let (executor, control) = (collecting(2), Control::new());
+        let all_run = Barrier::new(4);
+        thread::scope(|scope| {
+            let batches = [0, 1].map(|_| {
+                scope.spawn(|| {
+                    let batch = executor.batch(0..2).control(&control);
+                    batch.run(|_| {
+                        all_run.wait();
+                        let snapshot = control.snapshot();
+                        all_run.wait();
+                        Ok::<_, String>((snapshot.running.len(), snapshot.progress.total))
+                    })
+                })
+            });
+            for batch in batches {
+                let result = batch.join().unwrap();
+                assert!(result.values().all(|seen| *seen == (4, 4)), "{:?}", result.outcomes());
+            }
+        });
+    });
+}
+
+#[test]
+fn a_pause_under_a_test_clock_stops_the_clock() {
+    within_a_minute(|| {
+        let (clock, control) = (TestClock::new(), Control::new());
+        let executor = BatchExecutor::builder().workers(2).clock(clock.clone()).build().unwrap();
+        control.pause();
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                thread::sleep(SOON);
+                control.resume();
+            });
+            let hour = Duration::from_secs(3600);
+            let batch =
+                executor.batch(0..10).control(&control).retry(Retry::delays(move || [hour].into_iter()));
+            let result = batch.run_with(|_, cx| if cx.attempt() == 1 { Err(()) } else { Ok(()) });
+            assert!(result.is_success());
+            assert_eq!(clock.elapsed(), hour);
+        });
+    });
+}
+
+/// Item 2 begins when item 1 has run for a while, and item 0 before both.
+#[test]
+fn a_snapshot_lists_first_what_has_run_longest() {
+    within_a_minute(|| {
+        let (control, seen) = (Control::new(), AtomicUsize::new(0));
+        let result = collecting(2).batch(0..3).control(&control).run(|n| {
+            match *n {
+                0 => wait_until("it is seen", || seen.load(Ordering::SeqCst) > 0),
+                1 => {
+                    let runs = || control.snapshot().running.iter().any(|running| running.index == 0);
+                    wait_until("the first runs", runs);
+                    thread::sleep(SOON);
+                }
+                _ => {
+                    let running = control.snapshot().running;
+                    seen.store(1, Ordering::SeqCst);
+                    return Ok(running.iter().map(|running| running.index).collect());
+                }
+            }
+            Ok::<_, String>(Vec::new())
+        });
+        assert_eq!(result.into_values().unwrap()[2], [0, 2]);
+    });
+}
+
+#[test]
+fn a_snapshot_tells_which_attempt_runs() {
+    for workers in [1, 2] {
+        let control = Control::new();
+        let retry = Retry::delays(|| [Duration::ZERO; 2].into_iter());
+        let result = collecting(workers).batch(0..4).control(&control).retry(retry).run_with(|_, cx| {
+            let running = control.snapshot().running;
+            let own =
+                running.iter().find(|running| running.index == cx.index()).map(|r| (r.attempt, r.worker));
+            assert_eq!(own, Some((cx.attempt(), cx.worker())));
+            if cx.attempt() < 3 { Err("again") } else { Ok(()) }
+        });
+        assert!(result.is_success(), "{:?}", result.outcomes());
+    }
+}
+
+#[test]
+fn a_number_that_was_set_before_is_that_of_each_batch_that_begins() {
+    within_a_minute(|| {
+        for workers in settings() {
+            let (executor, control) = (collecting(workers), Control::new());
+            control.set_workers(3);
+            for _ in 0..2 {
+                let all_run = Barrier::new(3);
+                let result = executor.batch(0..3).control(&control).run(|_| {
+                    all_run.wait();
+                    Ok::<_, String>(control.snapshot().progress.workers)
+                });
+                assert_eq!(result.into_values().unwrap(), [3; 3], "{workers:?}");
+            }
+        }
+    });
+}
+
+#[test]
+fn adaptive_workers_adapt_no_longer_when_a_number_is_set() {
+    within_a_minute(|| {
+        let (control, mut seen) = (Control::new(), Vec::new());
+        let executor = collecting(batch_executor::AdaptiveWorkers::new().min(1).max(64));
+        let batch = executor.batch(0..400).control(&control).on_progress(|p| seen.push(p.workers));
+        let result = batch.run(|n| {
+            if *n == 20 {
+                control.set_workers(2);
+            }
+            thread::sleep(Duration::from_millis(1));
+            Ok::<_, String>(())
+        });
+        assert!(result.is_success());
+        assert_eq!((seen[120..].iter().min(), seen[120..].iter().max()), (Some(&2), Some(&2)), "{seen:?}");
+    });
+}
+
+#[test]
+#[should_panic(expected = "pause it instead")]
+fn no_workers_at_all_are_refused() {
+    Control::new().set_workers(0);
+}

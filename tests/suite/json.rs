@@ -1,0 +1,247 @@
+//! What feature `serde` makes of everything that comes out of a batch, as JSON, to the letter.
+
+#![cfg(feature = "serde")]
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+use std::panic::panic_any;
+use std::time::Duration;
+
+use batch_executor::{
+    BatchExecutor, BatchResult, CancelToken, ItemContext, LimiterError, Retry, StopReason, limiter_fn,
+};
+use serde_json::{Value, json, to_string, to_value};
+
+use crate::common::{collecting, stopping};
+
+/// The JSON, with the time that it took replaced by 0.5.
+#[track_caller]
+fn timeless(json: &str) -> String {
+    let (before, rest) = json.split_once(r#""elapsed_seconds":"#).unwrap();
+    let (time, after) = rest.split_at(rest.find([',', '}']).unwrap());
+    assert!(time.parse::<f64>().unwrap() >= 0.0, "{json}");
+    format!(r#"{before}"elapsed_seconds":0.5{after}"#)
+}
+
+/// The outcomes of the items, to the letter.
+fn outcomes<I: serde::Serialize, T: serde::Serialize, E: serde::Serialize>(
+    result: &BatchResult<I, T, E>,
+) -> Vec<String> {
+    result.iter().map(|item| to_string(&item.outcome).unwrap()).collect()
+}
+
+#[test]
+fn a_result_has_what_its_accessors_say_in_this_order() {
+    let result = stopping(1).run([1, 2], |n| Ok::<_, String>(n * 2));
+    assert_eq!(
+        timeless(&to_string(&result).unwrap()),
+        concat!(
+            r#"{"total":2,"succeeded":2,"failed":0,"skipped":0,"elapsed_seconds":0.5,"workers":1,"stopped":null,"items":["#,
+            r#"{"index":0,"item":1,"outcome":{"Ok":2},"attempts":1},"#,
+            r#"{"index":1,"item":2,"outcome":{"Ok":4},"attempts":1}]}"#
+        )
+    );
+    assert_eq!(to_value(&result).unwrap()["elapsed_seconds"], result.elapsed().as_secs_f64());
+    let nothing = collecting(1).run([0; 0], |_| Ok::<(), ()>(()));
+    let json = to_value(&nothing).unwrap();
+    assert_eq!((&json["total"], &json["items"], &json["stopped"]), (&json!(0), &json!([]), &Value::Null));
+}
+
+#[test]
+fn every_outcome_is_a_result() {
+    let op = |&n: &i32| match n {
+        0 => Ok("a value"),
+        1 => Err("an error"),
+        2 => panic!("number {n}"),
+        _ => panic_any(4_u64),
+    };
+    let result = collecting(2).run(0..4, op);
+    assert_eq!(result.stopped(), None);
+    let expected = [
+        r#"{"Ok":"a value"}"#,
+        r#"{"Err":{"Failed":"an error"}}"#,
+        r#"{"Err":{"Panicked":"number 2"}}"#,
+        r#"{"Err":{"Panicked":"non-string panic payload"}}"#,
+    ];
+    assert_eq!(outcomes(&result), expected);
+}
+
+#[test]
+fn a_refusal_is_its_text_and_what_was_skipped_is_a_word() {
+    let limiter = limiter_fn(|| Err(LimiterError::new("the quota is \"used up\"")));
+    let executor = BatchExecutor::builder().rate_limiter(limiter).build().unwrap();
+    let result = executor.run([1, 2], |_| Ok::<(), ()>(()));
+    assert_eq!(result.stopped(), Some(StopReason::ItemFailed { index: 0 }));
+    assert_eq!(
+        outcomes(&result),
+        [r#"{"Err":{"RateLimiter":"the quota is \"used up\""}}"#, r#"{"Err":"Skipped"}"#]
+    );
+    assert_eq!(to_value(&result).unwrap()["items"][1]["attempts"], 0);
+}
+
+#[test]
+fn attempts_are_told_of_every_item() {
+    let retry = Retry::delays(|| [Duration::ZERO; 2].into_iter());
+    let op = |n: &usize, cx: &mut ItemContext<'_>| {
+        if *n == cx.attempt() { Ok(()) } else { Err("no") }
+    };
+    let result = collecting(2).batch([1, 2, 3, 3]).retry(retry).run_with(op);
+    assert_eq!(result.stopped(), None);
+    let json = to_value(&result).unwrap();
+    let attempts: Vec<&Value> =
+        json["items"].as_array().unwrap().iter().map(|item| &item["attempts"]).collect();
+    assert_eq!(attempts, [1, 2, 3, 3]);
+}
+
+#[test]
+fn items_values_and_errors_may_be_borrowed_and_of_any_shape() {
+    #[derive(Debug, serde::Serialize)]
+    struct Refused<'a> {
+        status: u16,
+        body: &'a str,
+    }
+
+    let text = String::from("one two");
+    let op = |word: &&str| {
+        let borrowed = &text[..3];
+        if *word == "two" { Err(Refused { status: 429, body: borrowed }) } else { Ok((borrowed, word.len())) }
+    };
+    let result = collecting(1).run(text.split(' '), op);
+    assert_eq!(result.stopped(), None);
+    let items: Vec<String> = result.iter().map(|item| to_string(&item).unwrap()).collect();
+    let expected = [
+        r#"{"index":0,"item":"one","outcome":{"Ok":["one",3]}}"#,
+        r#"{"index":1,"item":"two","outcome":{"Err":{"Failed":{"status":429,"body":"one"}}}}"#,
+    ];
+    assert_eq!(items, expected);
+}
+
+#[test]
+fn a_batch_that_stopped_says_why_and_holds_what_it_had_done() {
+    let result = stopping(1).run([1, 2, 3, 4], |&n| if n == 2 { Err("no") } else { Ok(n) });
+    assert_eq!(
+        timeless(&to_string(&result).unwrap()),
+        concat!(
+            r#"{"total":4,"succeeded":1,"failed":1,"skipped":2,"elapsed_seconds":0.5,"workers":1,"#,
+            r#""stopped":{"ItemFailed":{"index":1}},"items":["#,
+            r#"{"index":0,"item":1,"outcome":{"Ok":1},"attempts":1},"#,
+            r#"{"index":1,"item":2,"outcome":{"Err":{"Failed":"no"}},"attempts":1},"#,
+            r#"{"index":2,"item":3,"outcome":{"Err":"Skipped"},"attempts":0},"#,
+            r#"{"index":3,"item":4,"outcome":{"Err":"Skipped"},"attempts":0}]}"#
+        )
+    );
+    let refused = stopping(1).batch([1, 2]).run_tasks([|| Ok::<(), ()>(())]);
+    assert_eq!(
+        timeless(&to_string(&refused).unwrap()),
+        concat!(
+            r#"{"total":2,"succeeded":0,"failed":0,"skipped":2,"elapsed_seconds":0.5,"workers":0,"#,
+            r#""stopped":{"LengthMismatch":{"tasks":1,"items":2}},"items":["#,
+            r#"{"index":0,"item":1,"outcome":{"Err":"Skipped"},"attempts":0},"#,
+            r#"{"index":1,"item":2,"outcome":{"Err":"Skipped"},"attempts":0}]}"#
+        )
+    );
+}
+
+#[test]
+fn an_item_that_waited_for_another_attempt_has_its_last_error() {
+    let token = CancelToken::new();
+    let retry = Retry::delays(|| [Duration::MAX].into_iter());
+    let result = stopping(1).batch([1]).retry(retry).cancel_on(&token).run(|_| {
+        token.cancel();
+        Err::<(), _>("busy")
+    });
+    let json = to_value(&result).unwrap();
+    assert_eq!(json["items"][0]["outcome"], json!({ "Err": { "Interrupted": "busy" } }));
+    assert_eq!(
+        (&json["failed"], &json["skipped"], &json["stopped"]),
+        (&json!(0), &json!(1), &json!("Cancelled"))
+    );
+    assert_eq!(json["items"][0]["attempts"], 1);
+}
+
+#[test]
+fn an_error_of_a_batch_has_its_text_and_what_its_accessors_say() {
+    let result = stopping(1).run([1, 2, 3, 4], |&n| if n == 2 { Err("no") } else { Ok(n) });
+    let error = result.into_result().unwrap_err();
+    assert_eq!(
+        to_string(&error).unwrap(),
+        format!(
+            concat!(
+                r#"{{"message":"{}","stopped":{{"ItemFailed":{{"index":1}}}},"index":1,"#,
+                r#""total":4,"succeeded":1,"failed":1,"skipped":2}}"#
+            ),
+            error
+        )
+    );
+    let refused = stopping(1).batch([1, 2]).run_tasks([|| Ok::<(), String>(())]).into_result().unwrap_err();
+    let json = to_value(&refused).unwrap();
+    assert_eq!(json["stopped"], json!({ "LengthMismatch": { "tasks": 1, "items": 2 } }));
+    assert_eq!(json["index"], Value::Null);
+}
+
+#[test]
+fn every_reason_to_stop_is_a_word_or_a_word_and_its_number() {
+    let reasons = [
+        (StopReason::ItemFailed { index: 3 }, r#"{"ItemFailed":{"index":3}}"#),
+        (StopReason::TooManyFailures { limit: 9 }, r#"{"TooManyFailures":{"limit":9}}"#),
+        (StopReason::Cancelled, r#""Cancelled""#),
+        (StopReason::DeadlineExceeded, r#""DeadlineExceeded""#),
+        (StopReason::LengthMismatch { tasks: 1, items: 2 }, r#"{"LengthMismatch":{"tasks":1,"items":2}}"#),
+        (StopReason::Journal, r#""Journal""#),
+        (StopReason::OutOfMemory, r#""OutOfMemory""#),
+    ];
+    for (reason, expected) in reasons {
+        assert_eq!(to_string(&reason).unwrap(), expected);
+    }
+}
+
+#[test]
+fn progress_has_its_fields_and_its_time_in_seconds() {
+    let mut told = Vec::new();
+    let _ = collecting(1)
+        .batch(0..2)
+        .on_progress(|p| {
+            assert_eq!(to_value(p).unwrap()["elapsed_seconds"], p.elapsed.as_secs_f64());
+            told.push(to_string(p).unwrap());
+        })
+        .run(|&n| if n == 0 { Ok(()) } else { Err("no") });
+    assert_eq!(
+        timeless(&told[1]),
+        concat!(
+            r#"{"completed":2,"total":2,"total_hint":2,"succeeded":1,"failed":1,"running":0,"waiting":0,"retries":0,"#,
+            r#""recorded":0,"workers":1,"elapsed_seconds":0.5,"paused_for_seconds":null}"#
+        )
+    );
+}
+
+#[test]
+fn a_stream_says_how_it_ended() {
+    let op = |&n: &i32| if n == 2 { Err("no") } else { Ok(n) };
+    let streamed = stopping(2).batch(0..9).stream(op, |results| results.count());
+    let expected = r#"{"output":3,"stopped":{"ItemFailed":{"index":2}},"succeeded":2,"failed":1}"#;
+    assert_eq!(to_string(&streamed).unwrap(), expected);
+
+    let token = CancelToken::new();
+    token.cancel();
+    let streamed = stopping(2).batch(0..9).cancel_on(&token).stream(op, |results| results.count());
+    assert_eq!(to_value(streamed).unwrap()["stopped"], "Cancelled");
+    let streamed = stopping(2).batch(0..2).stream(op, |results| results.count());
+    assert_eq!(to_value(streamed).unwrap()["stopped"], Value::Null);
+}
+
+#[test]
+fn a_timeline_in_numbers_says_its_seconds() {
+    let result = BatchExecutor::new().batch(["x"]).record_timeline().run(|_| Ok::<_, String>(()));
+    assert_eq!(result.stopped(), None);
+    let timeline = result.timeline().unwrap();
+    let (stats, span) = (json!(&timeline.stats()), json!(&timeline.spans()[0]));
+    let number = |value: &Value| value.as_f64().unwrap();
+    assert_eq!((&stats["items"], &stats["retries"], &stats["workers"]), (&1.into(), &0.into(), &1.into()));
+    assert!(number(&stats["run_time"]["p99_seconds"]) <= number(&stats["elapsed_seconds"]));
+    assert_eq!(
+        (&span["id"], &span["ending"], &span["note"]),
+        (&"x".into(), &"Succeeded".into(), &Value::Null)
+    );
+    assert!(number(&span["started_seconds"]) <= number(&span["ended_seconds"]));
+    let intervals = json!(&timeline.intervals());
+    assert_eq!(intervals[0]["start_seconds"], 0.0);
+}

@@ -1,0 +1,153 @@
+//! Promise 11: an idle worker gets the items of another worker's claim that are not started yet, at the latest when that worker
+//! ends the item it is in.
+
+use std::collections::HashMap;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread::{self, ThreadId};
+use std::time::Duration;
+
+use batch_executor::{AdaptiveWorkers, Batch, BatchExecutor, Workers};
+
+use crate::common::within_a_minute;
+
+const ITEMS: usize = 20_000;
+
+/// In the midst of quick ones, where a claim has hundreds of items.
+const SLOW: std::ops::Range<usize> = 10_000..10_012;
+
+/// Which thread ran each of the slow items.
+#[derive(Default)]
+struct Runs(Mutex<Vec<ThreadId>>);
+
+impl Runs {
+    fn run(&self, item: usize) {
+        if SLOW.contains(&item) {
+            self.0.lock().expect("no item panics").push(thread::current().id());
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// No worker ran all or nearly all of them, as the owner of their claim would have done by itself. On a busy machine a
+    /// worker may come late.
+    #[track_caller]
+    fn assert_shared(self) {
+        let runs = self.0.into_inner().expect("no item panics");
+        let mut by_thread = HashMap::new();
+        for thread in &runs {
+            *by_thread.entry(*thread).or_insert(0_usize) += 1;
+        }
+        let most = by_thread.into_values().max();
+        assert_eq!(runs.len(), SLOW.len());
+        assert!(
+            most.is_some_and(|most| most <= SLOW.len() * 2 / 3),
+            "one worker ran {most:?} of {}",
+            runs.len()
+        );
+    }
+}
+
+fn executor() -> BatchExecutor {
+    BatchExecutor::builder().workers(4).build().expect("four workers are fine")
+}
+
+/// Runs a batch with these steps.
+#[track_caller]
+fn assert_is_shared(
+    steps: impl for<'b> FnOnce(
+        Batch<'b, std::ops::Range<usize>, usize, String>,
+    ) -> Batch<'b, std::ops::Range<usize>, usize, String>,
+) {
+    let (executor, runs) = (executor(), Runs::default());
+    let result = steps(executor.batch(0..ITEMS)).run(|&item| {
+        runs.run(item);
+        Ok(item)
+    });
+    assert!(result.values().copied().eq(0..ITEMS));
+    runs.assert_shared();
+}
+
+#[test]
+fn idle_workers_get_the_rest_of_a_claim() {
+    within_a_minute(|| assert_is_shared(|batch| batch));
+}
+
+#[test]
+fn idle_workers_get_the_rest_of_a_claim_of_a_batch_with_progress() {
+    within_a_minute(|| assert_is_shared(|batch| batch.on_progress(|_| ())));
+}
+
+#[test]
+fn idle_workers_get_the_rest_of_a_claim_of_a_batch_with_a_timeline() {
+    within_a_minute(|| assert_is_shared(|batch| batch.record_timeline().timeline_spans(100)));
+}
+
+#[test]
+fn idle_adaptive_workers_get_the_rest_of_a_claim() {
+    let workers = Workers::from(AdaptiveWorkers::new().min(4).max(4));
+    within_a_minute(move || assert_is_shared(|batch| batch.workers(workers)));
+}
+
+#[test]
+fn idle_workers_of_a_stream_get_the_rest_of_a_claim() {
+    within_a_minute(|| {
+        for is_ordered in [true, false] {
+            let (executor, runs) = (executor(), Runs::default());
+            let batch = executor.batch(0..ITEMS).window(8_000);
+            let batch = if is_ordered { batch } else { batch.unordered() };
+            let streamed = batch.stream(
+                |&item| {
+                    runs.run(item);
+                    Ok::<_, String>(item)
+                },
+                |results| results.count(),
+            );
+            assert_eq!(streamed.output, ITEMS);
+            runs.assert_shared();
+        }
+    });
+}
+
+/// With a deadline, a limiter or a retry a claim has one item, so an item that hangs holds back no other.
+#[test]
+fn with_a_deadline_every_other_item_is_decided_beside_one_that_hangs() {
+    within_a_minute(|| {
+        let (executor, others) = (executor(), AtomicUsize::new(0));
+        let result = executor.batch(0..50).timeout(Duration::from_secs(20)).run_with(|&item, cx| {
+            while item == 7 && others.load(Ordering::SeqCst) < 49 {
+                if cx.is_cancelled() {
+                    return Err("the others did not run");
+                }
+                thread::yield_now();
+            }
+            others.fetch_add(1, Ordering::SeqCst);
+            Ok(item)
+        });
+        assert_eq!((result.succeeded(), result.stopped()), (50, None));
+    });
+}
+
+#[cfg(feature = "journal")]
+#[test]
+fn idle_workers_of_a_resumed_batch_get_the_rest_of_a_claim() {
+    use batch_executor::{Journal, Plan};
+
+    within_a_minute(|| {
+        let path = std::env::temp_dir().join(format!("promise-11-{}.jsonl", std::process::id()));
+        let (executor, runs) = (executor(), Runs::default());
+        for round in ["first", "second"] {
+            let journal = Journal::open(&path, Plan::of(0..ITEMS).unwrap()).unwrap();
+            let batch = executor.batch(0..ITEMS).stop_on_error(false).journal(&journal);
+            let result = batch.run(|&item| match round {
+                "first" if SLOW.contains(&item) => Err("later".to_owned()),
+                _ => {
+                    runs.run(item);
+                    Ok(item)
+                }
+            });
+            assert_eq!(result.failed(), if round == "first" { SLOW.len() } else { 0 });
+        }
+        runs.assert_shared();
+        std::fs::remove_file(path).unwrap();
+    });
+}

@@ -1,0 +1,209 @@
+//! What a timeline is written as: a page with its data in it, and a trace, each true to the spans whatever ids contain.
+
+#![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
+
+use std::io::{self, Write};
+use std::thread;
+use std::time::Duration;
+
+use crate::common::builder;
+use batch_executor::{BatchResult, Ending, LimiterError, Retry, Span, Timeline, limiter_fn};
+use serde_json::Value;
+
+const HOSTILE: [&str; 7] = [
+    "</script><script>alert(1)</script>",
+    "<!-- <script>",
+    "quote \" backslash \\ newline \n tab \t",
+    "\u{2028}\u{2029}\u{0}\u{7f}",
+    "grüße 🦀 \u{202e}",
+    "",
+    "]]>&amp;",
+];
+
+/// A batch of those, in which everything happens that can.
+fn result() -> BatchResult<&'static str, (), String> {
+    let limiter = limiter_fn(|| Ok::<_, LimiterError>(Duration::from_micros(300)));
+    let executor = builder().workers(2).stop_on_error(false).rate_limiter(limiter).build().unwrap();
+    let retry = Retry::delays(|| [Duration::ZERO].into_iter());
+    executor
+        .batch(HOSTILE)
+        .retry(retry)
+        .record_timeline_as(|id| (*id).to_owned())
+        .run_with(|id, cx| {
+            thread::sleep(Duration::from_micros(200));
+            match cx.index() {
+                1 => Err(format!("no good: {id}")),
+                2 if cx.attempt() == 1 => Err("once".to_owned()),
+                3 => panic!("{id}"),
+                _ => Ok(()),
+            }
+        })
+        .into_result()
+        .unwrap()
+}
+
+fn page(timeline: &Timeline) -> String {
+    let mut page = Vec::new();
+    timeline.write_html(&mut page).unwrap();
+    String::from_utf8(page).unwrap()
+}
+
+/// What the page's script reads.
+fn data(page: &str) -> Value {
+    let (_, after) = page.split_once(r#"<script type="application/json" id="data">"#).unwrap();
+    let (data, _) = after.split_once("</script>").unwrap();
+    serde_json::from_str(data).unwrap()
+}
+
+fn numbers(column: &Value) -> Vec<u64> {
+    column.as_array().unwrap().iter().map(|number| number.as_u64().unwrap()).collect()
+}
+
+#[track_caller]
+fn assert_column(data: &Value, name: &str, spans: &[Span], of: impl Fn(&Span) -> u128) {
+    let seen = numbers(&data["spans"][name]).into_iter().map(u128::from);
+    assert!(seen.eq(spans.iter().map(of)), "{name}: {}", data["spans"][name]);
+}
+
+#[test]
+fn the_page_has_the_spans_in_it() {
+    let result = result();
+    let timeline = result.timeline_with_errors().unwrap();
+    let (data, spans, stats) = (data(&page(&timeline)), timeline.spans(), timeline.stats());
+    assert_column(&data, "index", spans, |span| span.index() as u128);
+    assert_column(&data, "attempt", spans, |span| span.attempt() as u128);
+    assert_column(&data, "worker", spans, |span| span.worker() as u128);
+    assert_column(&data, "run", spans, |span| span.run_time().as_nanos());
+    assert_column(&data, "permit", spans, |span| span.limiter_wait().as_nanos());
+    assert_column(&data, "queue", spans, |span| span.queue_wait().as_nanos());
+    assert_column(&data, "end", spans, |span| match span.ending() {
+        Ending::Succeeded => 0,
+        Ending::Failed => 1,
+        Ending::Panicked => 2,
+        Ending::Refused => 3,
+        _ => 4,
+    });
+    assert_eq!(data["limiters"], serde_json::json!(["rate"]));
+    assert_column(&data, "waited", spans, |span| u128::from(span.waited_for() == Some("rate")));
+    assert!(spans.iter().any(|span| span.waited_for().is_some()), "{spans:?}");
+    let mut sum = 0;
+    let starts = numbers(&data["spans"]["started"]).into_iter().map(|more| {
+        sum += u128::from(more);
+        sum
+    });
+    assert!(starts.eq(spans.iter().map(|span| span.started().as_nanos())));
+    assert_eq!(data["attempts"].as_u64(), Some(stats.attempts as u64));
+    assert_eq!(data["complete"], true);
+    assert_eq!(numbers(&data["failed"]).len(), 2);
+    assert_eq!(numbers(&data["slowest"]).len(), spans.len());
+    assert_eq!(data["stats"]["utilisation"].as_f64(), Some(stats.utilisation));
+    assert_eq!(u128::from(data["stats"]["run"]["p90"].as_u64().unwrap()), stats.run_time.p90.as_nanos());
+    let ended = data["density"]["ended"].as_array().unwrap().iter().flat_map(numbers).sum::<u64>();
+    assert_eq!(ended, HOSTILE.len() as u64);
+    assert_eq!(data["limit"], serde_json::json!([[0, 2]]));
+    for (at, note) in data["notes"].as_object().unwrap() {
+        assert_eq!(note.as_str(), spans[at.parse::<usize>().unwrap()].note());
+    }
+    assert_eq!(data["notes"].as_object().unwrap().len(), 2, "an error and a panic");
+}
+
+#[test]
+fn whatever_ids_contain_they_come_back_as_they_are_and_end_no_script() {
+    let result = result();
+    let timeline = result.timeline_with_errors().unwrap();
+    let (page, empty) = (page(&timeline), {
+        let executor = builder().build().unwrap();
+        let nothing = executor.batch([0; 0]).record_timeline().run(|_| Ok::<_, ()>(()));
+        page(nothing.timeline().unwrap())
+    });
+    let data = data(&page);
+    for (at, span) in timeline.spans().iter().enumerate() {
+        assert_eq!(data["spans"]["id"][at], HOSTILE[span.index()]);
+    }
+    let tags = |page: &str| {
+        page.matches("<script").count() + page.matches("</script").count() + page.matches("<!--").count()
+    };
+    assert_eq!(tags(&page), tags(&empty), "the same markup as without any id");
+}
+
+#[test]
+fn the_page_needs_nothing_beside_itself() {
+    // The name of SVG is no address.
+    let page = page(result().timeline().unwrap()).replace("http://www.w3.org/2000/svg", "");
+    for outside in ["http://", "https://", " src=", "@import", "url("] {
+        assert!(!page.contains(outside), "{outside}");
+    }
+    assert!(page.contains("default-src 'none'"));
+}
+
+#[test]
+fn the_trace_has_an_event_for_each_span_and_each_wait_and_its_counters() {
+    let result = result();
+    let timeline = result.timeline().unwrap();
+    let mut trace = Vec::new();
+    timeline.write_chrome_trace(&mut trace).unwrap();
+    let trace: Value = serde_json::from_slice(&trace).unwrap();
+    let events = trace["traceEvents"].as_array().unwrap();
+    let of = |what: &str, key: &str, value: &str| -> Vec<&Value> {
+        events.iter().filter(|event| event["ph"] == what && event[key] == value).collect()
+    };
+    let items = of("X", "cat", "item");
+    assert_eq!(items.len(), timeline.spans().len());
+    for (event, span) in items.iter().zip(timeline.spans()) {
+        assert_eq!((&event["name"], &event["tid"]), (&span.id().into(), &(span.worker() + 1).into()));
+        let micros = |time: Duration| time.as_secs_f64() * 1e6;
+        assert!((event["ts"].as_f64().unwrap() - micros(span.started())).abs() < 1e-3);
+        assert!((event["dur"].as_f64().unwrap() - micros(span.run_time())).abs() < 1e-3);
+        assert_eq!(event["args"]["ending"], span.ending().to_string());
+        assert_eq!(event["args"]["attempt"], span.attempt());
+    }
+    for edge in ["b", "e"] {
+        let waits = of(edge, "cat", "limiter");
+        assert_eq!(waits.len(), timeline.spans().len(), "each waited for its permit");
+        assert!(waits.iter().all(|event| event["args"]["limit"] == "rate"), "{waits:?}");
+    }
+    assert_eq!(of("M", "name", "thread_name").len(), 2);
+    for counter in ["busy workers", "items per second", "worker limit"] {
+        let values = of("C", "name", counter);
+        assert!(
+            !values.is_empty() && values.iter().all(|event| event["args"][counter].is_number()),
+            "{counter}"
+        );
+        assert!(values.iter().map(|event| event["ts"].as_f64().unwrap()).is_sorted(), "{counter}");
+    }
+    for event in events {
+        let has = |key: &str| event[key].is_number();
+        assert!(event["ph"].is_string() && event["name"].is_string() && has("pid") && has("tid"), "{event}");
+        assert!(event["ph"] == "M" || has("ts"), "{event}");
+        // As Perfetto wants it: no thread 0, and none that looks like the main one.
+        assert!(event["tid"] != 0 && event["tid"] != event["pid"], "{event}");
+        assert!(event["ph"] != "X" || event["dur"].as_f64().is_some_and(|time| time >= 0.0), "{event}");
+    }
+}
+
+/// A disk that is full after this many bytes.
+struct Full(usize);
+
+impl Write for Full {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = bytes.len().min(self.0);
+        self.0 -= written;
+        if written == 0 { Err(io::ErrorKind::StorageFull.into()) } else { Ok(written) }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn a_disk_that_is_full_is_an_error() {
+    let result = result();
+    let timeline = result.timeline().unwrap();
+    let whole = page(timeline).len();
+    for room in [0, 100, whole - 1] {
+        assert_eq!(timeline.write_html(Full(room)).unwrap_err().kind(), io::ErrorKind::StorageFull);
+        assert!(timeline.write_chrome_trace(Full(room.min(900))).is_err());
+    }
+    timeline.write_html(Full(whole)).unwrap();
+}

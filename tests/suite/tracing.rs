@@ -1,0 +1,185 @@
+//! What the subscribers of crate `tracing` hear: a span for each batch, an event for each failure and retry, none for a success
+//! unless they listen that closely.
+#![cfg(feature = "tracing")]
+
+use std::fmt::{Debug, Write};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::Duration;
+
+use crate::common::{Meeting, Way, assert_survived, collecting, stopping};
+use batch_executor::{BatchExecutor, Retry};
+use tracing::field::{Field, Visit};
+use tracing::span::{Attributes, Id, Record};
+use tracing::{Event, Level, Subscriber};
+use tracing_subscriber::layer::{Context, SubscriberExt};
+use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::{Layer, Registry};
+
+/// Writes down what it hears, up to a level.
+#[derive(Clone)]
+struct Ear {
+    level: Level,
+    heard: Arc<Mutex<Vec<String>>>,
+}
+
+impl Ear {
+    fn new(level: Level) -> Self {
+        Ear { level, heard: Arc::default() }
+    }
+
+    /// What it hears of this.
+    fn hears<R>(&self, what: impl FnOnce() -> R) -> R {
+        tracing::subscriber::with_default(Registry::default().with(self.clone()), what)
+    }
+
+    fn note(&self, line: String) {
+        self.heard.lock().expect("no panic while it is locked").push(line);
+    }
+
+    fn lines(&self, start: &str) -> Vec<String> {
+        let mut lines = self.heard.lock().expect("no panic while it is locked").clone();
+        lines.retain(|line| line.starts_with(start));
+        lines.sort();
+        lines
+    }
+}
+
+struct Fields(String);
+
+impl Visit for Fields {
+    fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
+        let _ = write!(self.0, " {field}={value:?}");
+    }
+}
+
+impl<S: Subscriber + for<'s> LookupSpan<'s>> Layer<S> for Ear {
+    fn enabled(&self, metadata: &tracing::Metadata<'_>, _: Context<'_, S>) -> bool {
+        *metadata.level() <= self.level
+    }
+
+    fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, context: Context<'_, S>) {
+        let mut fields = Fields(String::new());
+        attributes.record(&mut fields);
+        let span = context.span(id).expect("it is new");
+        let parent = span.parent().map_or("nothing", |parent| parent.name());
+        self.note(format!("span {} in {parent}{}", span.name(), fields.0));
+    }
+
+    fn on_record(&self, _: &Id, values: &Record<'_>, _: Context<'_, S>) {
+        let mut fields = Fields(String::new());
+        values.record(&mut fields);
+        self.note(format!("record{}", fields.0));
+    }
+
+    fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {
+        let mut fields = Fields(String::new());
+        event.record(&mut fields);
+        let within = context.event_span(event).map_or("nothing", |span| span.name());
+        self.note(format!("{} in {within}{}", event.metadata().level(), fields.0));
+    }
+}
+
+#[test]
+fn a_batch_is_a_span_in_that_of_its_caller_with_its_counts() {
+    let ear = Ear::new(Level::DEBUG);
+    ear.hears(|| {
+        tracing::info_span!("caller").in_scope(|| {
+            let executor = BatchExecutor::builder().workers(3).stop_on_error(false).build().unwrap();
+            let result = executor.run(0..10, |n| if *n == 4 { Err("four") } else { Ok(()) });
+            assert_eq!(result.stopped(), None);
+        });
+    });
+    assert_eq!(ear.lines("span batch"), ["span batch in caller what=\"batch\" items=10 workers=3"]);
+    assert_eq!(ear.lines("record"), ["record failed=1", "record succeeded=9"]);
+}
+
+#[test]
+fn each_failure_and_each_retry_is_an_event_and_no_success_is() {
+    for way in Way::with_threads() {
+        let (ear, executor) = (Ear::new(Level::DEBUG), way.collecting());
+        ear.hears(|| {
+            let retry = Retry::delays(|| [Duration::ZERO].into_iter());
+            let batch = way.batch(&executor, ["fine", "busy", "bad", "loud"]).retry(retry);
+            let result = batch.run_with(|id, cx| match *id {
+                "busy" if cx.attempt() == 1 => Err("busy"),
+                "bad" => Err("bad"),
+                "loud" => panic!("boom"),
+                _ => Ok(()),
+            });
+            assert_eq!(result.stopped(), None);
+        });
+        let told = |level| {
+            let lines = ear.lines(level).into_iter();
+            // The worker may be any.
+            lines.map(|line| line.split(" worker=").next().unwrap_or_default().to_owned()).collect::<Vec<_>>()
+        };
+        let busy = "DEBUG in batch message=item failed, and is tried again index=1 attempt=1";
+        let bad = "DEBUG in batch message=item failed, and is tried again index=2 attempt=1";
+        assert_eq!(told("DEBUG"), [busy, bad], "{way:?}");
+        let bad = "WARN in batch message=item failed index=2 attempt=2";
+        let loud = "WARN in batch message=item panicked index=3 attempt=1";
+        assert_eq!(told("WARN"), [bad, loud], "{way:?}");
+        assert!(ear.lines("WARN")[1].ends_with("note=\"boom\""));
+        assert!(ear.lines("TRACE").is_empty());
+    }
+}
+
+#[test]
+fn successes_are_events_for_those_who_listen_that_closely() {
+    for way in Way::with_threads() {
+        let (ear, executor) = (Ear::new(Level::TRACE), way.collecting());
+        let result = ear.hears(|| way.batch(&executor, 0..200).run(|n| Ok::<_, String>(n + 1)));
+        assert_eq!(result.stopped(), None);
+        assert!(result.timeline().is_none());
+        assert_eq!(ear.lines("TRACE in batch message=item succeeded").len(), 200, "{way:?}");
+    }
+}
+
+#[test]
+fn a_stream_is_a_span_too() {
+    let ear = Ear::new(Level::INFO);
+    ear.hears(|| {
+        let streamed =
+            stopping(2).batch(0..).stream(|n| Ok::<_, String>(*n), |results| results.take(5).count());
+        assert_eq!(streamed.output, 5);
+    });
+    let lines = ear.lines("span batch");
+    assert_eq!(lines, ["span batch in nothing what=\"stream\" workers=2"]);
+}
+
+#[test]
+fn what_operations_tell_is_told_within_the_batch_on_every_worker() {
+    let (ear, meeting) = (Ear::new(Level::INFO), Meeting::default());
+    ear.hears(|| {
+        let result = stopping(3).run(0..3, |n| {
+            meeting.of(3); // one to a worker
+            tracing::info!(n, "hello");
+            Ok::<_, String>(())
+        });
+        assert_eq!(result.stopped(), None);
+    });
+    assert_eq!(ear.lines("INFO in batch message=hello").len(), 3, "{:?}", ear.lines(""));
+}
+
+#[test]
+fn a_subscriber_that_panics_stops_the_batch_and_nothing_hangs() {
+    struct Deaf;
+    impl<S: Subscriber> Layer<S> for Deaf {
+        fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+            assert!(*event.metadata().level() > Level::WARN, "the ear hurts");
+        }
+    }
+    let executor = collecting(3);
+    let unwound = thread::scope(|scope| {
+        let run = || {
+            tracing::subscriber::with_default(Registry::default().with(Deaf), || {
+                executor.run(0..1_000, |n| if *n == 5 { Err(()) } else { Ok(()) })
+            })
+        };
+        scope.spawn(run).join()
+    });
+    let payload = unwound.expect_err("the panic goes on in the caller");
+    assert_eq!(payload.downcast_ref::<&str>(), Some(&"the ear hurts"));
+    assert_survived(executor);
+}
