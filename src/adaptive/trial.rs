@@ -176,7 +176,7 @@ impl Controller {
         };
         let is_paid =
             if up { self.can_pay(limit) } else { self.can_pay(DOWN * limit.max(self.telling_claims())) };
-        Some(finer.clamp(self.least, most)).filter(|_| is_paid)
+        is_paid.then(|| finer.clamp(self.least, most))
     }
 
     /// This many claims show a difference of a fifth.

@@ -137,7 +137,10 @@ fn a_payload_that_is_no_text_is_kept() {
         for workers in settings() {
             let executor = collecting(workers);
             let result = executor.run([0, 1], |&n| -> Result<(), String> {
-                if n == 0 { panic_any(42) } else { panic_any("") }
+                match n {
+                    0 => panic_any(42),
+                    _ => panic_any(""),
+                }
             });
             let mut items = ran_to_its_end(result).into_iter().map(|item| item.outcome.unwrap_err());
             let (Some(ItemError::Panicked(number)), Some(ItemError::Panicked(empty))) =

@@ -129,7 +129,7 @@ mod tests {
     fn items_that_are_due_come_in_the_order_of_their_times_and_then_of_their_indices() {
         let mut retries = retries(&[3, 1, 9, 1]);
         assert_eq!(retries.next_due(), Some(SECOND));
-        assert!(take_due(&mut retries, Duration::ZERO).is_empty());
+        assert_eq!(take_due(&mut retries, Duration::ZERO), Vec::<usize>::new());
         assert_eq!(take_due(&mut retries, 3 * SECOND), [1, 3, 0]);
         assert_eq!((retries.waiting(), retries.next_due()), (1, Some(9 * SECOND)));
     }
