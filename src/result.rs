@@ -340,7 +340,7 @@ impl<I, T, E> BatchResult<I, T, E> {
     ///
     /// There are as many as items, except where the batch stopped for
     /// [`StopReason::OutOfMemory`]: then there are none.
-    #[must_use]
+    #[must_use = "the outcomes are what a batch is run for"]
     pub fn outcomes(&self) -> &[Outcome<T, E>] {
         self.outcomes.as_slice()
     }

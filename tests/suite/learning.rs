@@ -96,7 +96,8 @@ fn run(start: u32, allowed: u64, seconds: u64, workers: usize) -> (f64, usize) {
 #[test]
 fn an_unknown_limit_is_learnt_from_below_and_from_above() {
     for (start, allowed) in [(1, 5), (3, 20), (20, 20), (23, 20), (400, 20), (5, 5), (100, 5)] {
-        for workers in [1, 4] {
+        // Threads hand over to each other at every item: where there are many, one worker is enough.
+        for workers in if allowed == 5 { vec![1, 4] } else { vec![1] } {
             let (ratio, refused) = run(start, allowed, 90, workers);
             assert!(
                 ratio <= 1.2,
@@ -111,7 +112,7 @@ fn an_unknown_limit_is_learnt_from_below_and_from_above() {
 fn what_has_been_learnt_is_tried_ever_more_rarely() {
     let clock = TestClock::new();
     let server = Server::new(&clock, 10);
-    let result = executor(&clock, 2)
+    let result = executor(&clock, 1)
         .batch(0..10 * 1_200)
         .retry(slow_down())
         .limit(Limit::rate(RateLimit::learning(2)))
@@ -129,10 +130,10 @@ fn what_has_been_learnt_is_tried_ever_more_rarely() {
 
 #[test]
 fn a_limit_that_changes_is_followed_up_and_down() {
-    for (before, after) in [(20, 4), (20, 10), (4, 12), (2, 10)] {
+    for (before, after, workers) in [(20, 4, 4), (20, 10, 1), (4, 12, 1), (2, 10, 1)] {
         let clock = TestClock::new();
         let server = Server::new(&clock, before);
-        let result = executor(&clock, 4)
+        let result = executor(&clock, workers)
             .batch(0..60 * before + 400 * after)
             .retry(slow_down())
             .limit(Limit::rate(RateLimit::learning(10)))
@@ -154,13 +155,13 @@ fn a_limit_that_changes_is_followed_up_and_down() {
 #[test]
 fn an_outage_is_outlasted_and_does_not_spoil_the_rate() {
     let clock = TestClock::new();
-    let server = Server::new(&clock, 50);
+    let server = Server::new(&clock, 10);
     let is_down = || (60 * SECOND..120 * SECOND).contains(&clock.elapsed());
     let endless = Retry::delays(|| std::iter::repeat(SECOND)).when(|_| RetryDecision::PauseAll(SECOND));
     let result = executor(&clock, 4)
-        .batch(0..50 * 200)
+        .batch(0..10 * 200)
         .retry(endless)
-        .limit(Limit::rate(RateLimit::learning(50)))
+        .limit(Limit::rate(RateLimit::learning(10)))
         .run(|_| if is_down() { Err("503") } else { server.ask(1) });
     assert!(result.is_success());
     // A fifth more than the outage and what the limit takes. Mostly it is 279 s, and 297 s where threads ask in another order.
@@ -171,7 +172,7 @@ fn an_outage_is_outlasted_and_does_not_spoil_the_rate() {
 fn it_never_falls_below_its_least_rate_and_is_never_stuck() {
     let clock = TestClock::new();
     let tried = Mutex::new(Vec::new());
-    let result = executor(&clock, 4)
+    let result = executor(&clock, 1)
         .batch(0..1)
         .retry(
             Retry::delays(|| std::iter::repeat_n(Duration::from_millis(1), 5_000))
@@ -198,7 +199,7 @@ fn costs_are_learnt_in_permits() {
     let server = Server::new(&clock, 10_000);
     let cost = |n: &u64| 100 + n % 7 * 100;
     let items = 10_000 * 90 / 400;
-    let result = executor(&clock, 8)
+    let result = executor(&clock, 2)
         .batch(0..items)
         .retry(slow_down())
         .limit(Limit::rate(RateLimit::learning(2_000)).cost(cost))
