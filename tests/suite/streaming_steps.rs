@@ -182,7 +182,7 @@ fn items_that_wait_get_more_workers_than_a_stream_began_with_and_never_more_than
 /// Nothing completes before they have met.
 #[test]
 fn items_that_wait_for_each_other_get_there() {
-    const TOGETHER: usize = 40;
+    const TOGETHER: usize = 16;
     within_a_minute(|| {
         let (executor, meeting) = (collecting(AdaptiveWorkers::new().max(64)), Meeting::default());
         let streamed = executor.batch(0..).window(100).stream(
