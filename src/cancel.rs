@@ -188,7 +188,7 @@ impl fmt::Debug for CancelToken {
 impl UnwindSafe for CancelToken {}
 impl RefUnwindSafe for CancelToken {}
 
-#[cfg(test)]
+#[cfg(all(test, not(any(loom, shuttle))))]
 mod tests {
     use super::*;
     use crate::sync::atomic::AtomicUsize;

@@ -66,7 +66,7 @@ fn readable(time: Duration) -> (f64, &'static str) {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(any(loom, shuttle))))]
 mod tests {
     use super::*;
 

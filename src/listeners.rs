@@ -64,7 +64,7 @@ impl Listeners {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(any(loom, shuttle))))]
 mod tests {
     use super::*;
     use crate::sync::atomic::{AtomicUsize, Ordering};

@@ -428,7 +428,7 @@ fn readable(time: Duration) -> String {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(any(loom, shuttle))))]
 mod tests {
     use indicatif::{InMemoryTerm, ProgressDrawTarget};
 

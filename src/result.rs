@@ -631,7 +631,7 @@ impl<I: serde::Serialize, T: serde::Serialize, E: serde::Serialize> serde::Seria
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(any(loom, shuttle))))]
 mod tests {
     use super::*;
 

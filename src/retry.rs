@@ -310,7 +310,7 @@ fn random() -> u64 {
     RandomState::new().hash_one(())
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(any(loom, shuttle))))]
 mod tests {
     use super::*;
 

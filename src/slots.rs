@@ -73,7 +73,7 @@ impl Claim {
     }
 
     /// For tests of what only passes claims on.
-    #[cfg(test)]
+    #[cfg(all(test, not(any(loom, shuttle))))]
     pub(crate) fn of(items: std::ops::Range<usize>) -> Claim {
         Claim { place: items.start, index: items.start, len: items.len() }
     }
@@ -770,7 +770,7 @@ impl Drop for Buffer {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(any(loom, shuttle))))]
 mod tests {
     use std::rc::Rc;
 

@@ -340,7 +340,7 @@ fn available_cpus() -> usize {
     num_cpus::get().min(parallelism).max(1)
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(any(loom, shuttle))))]
 mod tests {
     use super::*;
 

@@ -311,7 +311,7 @@ impl<'p> Seats<'p> {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(any(loom, shuttle))))]
 mod tests {
     use std::sync::atomic::{AtomicBool, Ordering};
     use std::thread;

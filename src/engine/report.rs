@@ -200,7 +200,7 @@ impl<'a> Report<'a> {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(any(loom, shuttle))))]
 mod tests {
     use std::cell::RefCell;
     use std::thread;

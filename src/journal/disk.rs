@@ -118,7 +118,7 @@ impl Disk for FileDisk {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(any(loom, shuttle))))]
 mod tests {
     use std::fs;
 

@@ -108,7 +108,7 @@ fn without_order(value: Value) -> String {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(any(loom, shuttle))))]
 mod tests {
     use super::*;
 

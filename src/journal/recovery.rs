@@ -108,7 +108,7 @@ impl Contents {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(any(loom, shuttle))))]
 mod tests {
     use serde_json::value::RawValue;
 

@@ -102,7 +102,7 @@ mod windows {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(any(loom, shuttle))))]
 mod tests {
     use std::fs;
     use std::process;

@@ -57,7 +57,7 @@ impl Drop for Leave {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(any(loom, shuttle))))]
 mod tests {
     use std::sync::mpsc;
     use std::thread;

@@ -234,7 +234,7 @@ impl fmt::Debug for Open {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(any(loom, shuttle))))]
 mod tests {
     use super::*;
     use crate::sync::thread;

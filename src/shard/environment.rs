@@ -353,7 +353,7 @@ fn positive(variable: &'static str, number: usize) -> Result<usize, ConfigError>
     if number == 0 { Err(problem(variable, "is 0; it is at least 1")) } else { Ok(number) }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(any(loom, shuttle))))]
 mod tests {
     use super::*;
 

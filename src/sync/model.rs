@@ -226,10 +226,6 @@ impl Instant {
         Instant(NOW.get())
     }
 
-    pub(crate) fn elapsed(self) -> Duration {
-        NOW.get().saturating_sub(self.0)
-    }
-
     pub(crate) fn checked_add(self, time: Duration) -> Option<Self> {
         self.0.checked_add(time).map(Instant)
     }

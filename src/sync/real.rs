@@ -86,7 +86,7 @@ pub(crate) fn spin_until(come: impl Fn() -> bool) {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(any(loom, shuttle))))]
 mod tests {
     use std::cell::Cell;
 

@@ -46,7 +46,7 @@ impl<V: IntoIterator<Item: fmt::Display> + Clone> fmt::Display for List<V> {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(any(loom, shuttle))))]
 mod tests {
     use super::*;
 

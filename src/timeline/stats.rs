@@ -221,7 +221,7 @@ impl fmt::Display for ThreeDigits {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(any(loom, shuttle))))]
 mod tests {
     use super::*;
 

@@ -285,7 +285,7 @@ fn lanes(tracks: &mut [Track]) -> Vec<Density> {
     lanes
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(any(loom, shuttle))))]
 mod tests {
     use std::collections::BTreeSet;
 

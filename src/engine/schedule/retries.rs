@@ -104,7 +104,7 @@ impl PartialEq for Entry {
 
 impl Eq for Entry {}
 
-#[cfg(test)]
+#[cfg(all(test, not(any(loom, shuttle))))]
 mod tests {
     use std::iter;
 
