@@ -188,7 +188,8 @@ impl fmt::Debug for CancelToken {
 impl UnwindSafe for CancelToken {}
 impl RefUnwindSafe for CancelToken {}
 
-#[cfg(all(test, not(any(loom, shuttle))))]
+#[cfg(test)]
+#[cfg(not(any(loom, shuttle)))]
 mod tests {
     use super::*;
     use crate::sync::atomic::AtomicUsize;

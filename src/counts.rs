@@ -66,7 +66,8 @@ fn readable(time: Duration) -> (f64, &'static str) {
     }
 }
 
-#[cfg(all(test, not(any(loom, shuttle))))]
+#[cfg(test)]
+#[cfg(not(any(loom, shuttle)))]
 mod tests {
     use super::*;
 

@@ -3,7 +3,10 @@
 use crate::error::ItemError;
 
 /// A journal, for one batch. Positions are those in the batch.
-#[cfg_attr(not(feature = "journal"), allow(dead_code, reason = "nothing implements it"))]
+#[cfg_attr(
+    not(all(feature = "journal", feature = "tokio")),
+    allow(dead_code, reason = "nothing implements it, or no batch runs in a task")
+)]
 pub(crate) trait JournalHook<I, T, E>: Sync {
     /// Whether this batch may run. All items are there, and none has started.
     fn admit(&self, items: &[I]) -> Result<(), JournalFailure>;
@@ -24,9 +27,21 @@ pub(crate) trait JournalHook<I, T, E>: Sync {
         outcome: Result<&T, &ItemError<E>>,
     ) -> Result<(), JournalFailure>;
 
+    /// From now on, syncs that nobody waits for run where this has them run.
+    fn sync_by(&mut self, spawn: Spawn);
+
+    /// Syncs what is recorded by then. [`finish`](JournalHook::finish) tells what went wrong.
+    fn in_background(&self) -> Work;
+
     /// Syncs what was recorded.
     fn finish(&self) -> Result<(), JournalFailure>;
 }
+
+/// What blocks a thread for a while.
+pub(crate) type Work = Box<dyn FnOnce() + Send>;
+
+/// Has work done on another thread, sooner or later, or not at all.
+pub(crate) type Spawn = fn(Work);
 
 /// The journal cannot go on, and neither can the batch. Says why.
 #[derive(Debug, Clone)]

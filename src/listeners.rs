@@ -64,7 +64,8 @@ impl Listeners {
     }
 }
 
-#[cfg(all(test, not(any(loom, shuttle))))]
+#[cfg(test)]
+#[cfg(not(any(loom, shuttle)))]
 mod tests {
     use super::*;
     use crate::sync::atomic::{AtomicUsize, Ordering};

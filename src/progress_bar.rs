@@ -428,7 +428,8 @@ fn readable(time: Duration) -> String {
     }
 }
 
-#[cfg(all(test, not(any(loom, shuttle))))]
+#[cfg(test)]
+#[cfg(not(any(loom, shuttle)))]
 mod tests {
     use indicatif::{InMemoryTerm, ProgressDrawTarget};
 

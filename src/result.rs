@@ -631,7 +631,8 @@ impl<I: serde::Serialize, T: serde::Serialize, E: serde::Serialize> serde::Seria
     }
 }
 
-#[cfg(all(test, not(any(loom, shuttle))))]
+#[cfg(test)]
+#[cfg(not(any(loom, shuttle)))]
 mod tests {
     use super::*;
 

@@ -310,7 +310,8 @@ fn random() -> u64 {
     RandomState::new().hash_one(())
 }
 
-#[cfg(all(test, not(any(loom, shuttle))))]
+#[cfg(test)]
+#[cfg(not(any(loom, shuttle)))]
 mod tests {
     use super::*;
 

@@ -770,7 +770,8 @@ impl Drop for Buffer {
     }
 }
 
-#[cfg(all(test, not(any(loom, shuttle))))]
+#[cfg(test)]
+#[cfg(not(any(loom, shuttle)))]
 mod tests {
     use std::rc::Rc;
 

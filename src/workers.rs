@@ -340,7 +340,8 @@ fn available_cpus() -> usize {
     num_cpus::get().min(parallelism).max(1)
 }
 
-#[cfg(all(test, not(any(loom, shuttle))))]
+#[cfg(test)]
+#[cfg(not(any(loom, shuttle)))]
 mod tests {
     use super::*;
 

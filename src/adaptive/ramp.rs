@@ -97,7 +97,7 @@ pub(super) fn more(limit: usize) -> usize {
     if limit < 8 { limit.saturating_mul(4) } else { limit.saturating_mul(2) }
 }
 
-#[cfg(all(test, not(any(loom, shuttle))))]
+#[cfg(test)]
 mod tests {
     use super::*;
 

@@ -236,7 +236,7 @@ fn between(low: usize, high: usize) -> Option<usize> {
     (float(high) >= NEAR * float(low) && middle > low && middle < high).then_some(middle)
 }
 
-#[cfg(all(test, not(any(loom, shuttle))))]
+#[cfg(test)]
 mod tests {
     use super::*;
 

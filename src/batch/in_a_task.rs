@@ -25,7 +25,8 @@ use super::Batch;
 /// - **Callbacks** of [`on_progress`](Batch::on_progress) and [`on_tick`](Batch::on_tick) need not be `Send`, so only the thread
 ///   that made them calls them. Where a runtime moves the task to another thread, such a call panics and says why. Under
 ///   `block_on`, in `#[tokio::main]` without `spawn`, and in a `LocalSet`, a task stays on its thread.
-/// - **A [journal](Batch::journal)** writes and syncs on the task's thread. A sync takes some milliseconds, a few times a second.
+/// - **A [journal](Batch::journal)** writes on the task's thread, and syncs on a thread of the runtime that may block. With
+///   `sync_every(1)` it syncs on the task's thread, too, some milliseconds for each item.
 /// - **The iterator, and a [rate limiter](crate::RateLimiter) of your own,** are asked on the task's thread and should not block.
 ///
 /// Waits need a runtime of `tokio` with its timer enabled. A batch that waits for nothing runs on any runtime.
@@ -147,5 +148,91 @@ where
         let op = async move |item: &I, _: &mut ItemContext<'_>| op(item).await;
         let streamed = Box::pin(engine.stream_in_task(items, settings, op, consume)).await;
         streamed.unwrap_or_else(|panic| panic.resume())
+    }
+}
+
+#[cfg(test)]
+#[cfg(not(any(loom, shuttle)))]
+mod tests {
+    use std::sync::mpsc::{Receiver, Sender, channel};
+    use std::thread::{self, ThreadId};
+
+    use crate::error::ItemError;
+    use crate::executor::BatchExecutor;
+    use crate::journal_hook::{JournalFailure, JournalHook, Recalled, Spawn, Work};
+    use crate::sync::Mutex;
+
+    /// A journal that syncs after item 3, which takes until somebody else has run in the runtime, and at the end.
+    struct Slow {
+        syncs: Sender<ThreadId>,
+        leave: Mutex<Option<Receiver<()>>>,
+        spawn: Option<Spawn>,
+    }
+
+    impl JournalHook<usize, (), String> for Slow {
+        fn admit(&self, _: &[usize]) -> Result<(), JournalFailure> {
+            Ok(())
+        }
+
+        fn recorded(&self, _: usize) -> usize {
+            0
+        }
+
+        fn recall(&self, _: usize, _: &usize) -> Result<Option<Recalled<(), String>>, JournalFailure> {
+            Ok(None)
+        }
+
+        fn record(
+            &self,
+            position: usize,
+            _: &usize,
+            _: usize,
+            _: Result<&(), &ItemError<String>>,
+        ) -> Result<(), JournalFailure> {
+            if position == 3 {
+                self.spawn.expect("a place for syncs")(self.in_background());
+            }
+            Ok(())
+        }
+
+        fn sync_by(&mut self, spawn: Spawn) {
+            self.spawn = Some(spawn);
+        }
+
+        fn in_background(&self) -> Work {
+            let (syncs, leave) = (self.syncs.clone(), self.leave.lock().take());
+            Box::new(move || {
+                assert!(leave.is_none_or(|leave| leave.recv().is_ok()));
+                assert!(syncs.send(thread::current().id()).is_ok());
+            })
+        }
+
+        fn finish(&self) -> Result<(), JournalFailure> {
+            assert!(self.leave.lock().is_none());
+            Ok(())
+        }
+    }
+
+    /// The runtime has one thread: a sync on it would wait for ever.
+    #[test]
+    fn a_journal_syncs_on_other_threads_than_that_of_the_task() {
+        let ((syncs, synced), (leave, may_leave)) = (channel(), channel());
+        let journal = Slow { syncs, leave: Mutex::new(Some(may_leave)), spawn: None };
+        let executor = BatchExecutor::new();
+        let mut batch = executor.batch(0..10).workers(2);
+        batch.settings.journal = Some(Box::new(journal));
+        let op = async |n: &usize| {
+            tokio::task::yield_now().await;
+            if *n == 9 {
+                leave.send(()).map_err(|_| "nobody syncs".to_owned())?;
+            }
+            Ok(())
+        };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        let result = runtime.block_on(batch.run_async(op));
+        assert!(result.is_success(), "{result}");
+        let synced: Vec<ThreadId> = synced.into_iter().collect();
+        assert_eq!(synced.len(), 2, "the last one was waited for");
+        assert!(synced.iter().all(|thread| *thread != thread::current().id()));
     }
 }

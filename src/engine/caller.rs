@@ -311,7 +311,8 @@ impl<'p> Seats<'p> {
     }
 }
 
-#[cfg(all(test, not(any(loom, shuttle))))]
+#[cfg(test)]
+#[cfg(not(any(loom, shuttle)))]
 mod tests {
     use std::sync::atomic::{AtomicBool, Ordering};
     use std::thread;

@@ -200,7 +200,8 @@ impl<'a> Report<'a> {
     }
 }
 
-#[cfg(all(test, not(any(loom, shuttle))))]
+#[cfg(test)]
+#[cfg(not(any(loom, shuttle)))]
 mod tests {
     use std::cell::RefCell;
     use std::thread;

@@ -67,7 +67,8 @@ fn has_room_for<I>(items: usize) -> bool {
     items.saturating_mul(size_of::<I>()) <= CERTAINLY_THERE || Vec::<I>::new().try_reserve(items).is_ok()
 }
 
-#[cfg(all(test, not(any(loom, shuttle))))]
+#[cfg(test)]
+#[cfg(not(any(loom, shuttle)))]
 mod tests {
     use super::*;
 

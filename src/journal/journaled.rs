@@ -6,7 +6,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::error::ItemError;
-use crate::journal_hook::{JournalFailure, JournalHook, Recalled};
+use crate::journal_hook::{JournalFailure, JournalHook, Recalled, Spawn, Work};
 use crate::sync::Mutex;
 use crate::sync::atomic::{AtomicBool, Ordering};
 
@@ -19,6 +19,8 @@ use super::plan::{Ids, id_of};
 pub(crate) struct Journaled<'j, N> {
     journal: &'j Journal,
     names: N,
+    /// Where syncs run, if not on the thread that records.
+    spawn: Option<Spawn>,
     /// Whether all items were looked at before the first started.
     is_admitted: AtomicBool,
     /// Otherwise, what came so far.
@@ -44,7 +46,8 @@ impl Seen {
 
 impl<'j, N> Journaled<'j, N> {
     pub(crate) fn new(journal: &'j Journal, names: N) -> Self {
-        Journaled { journal, names, is_admitted: AtomicBool::new(false), seen: Mutex::default() }
+        let (is_admitted, seen) = (AtomicBool::new(false), Mutex::default());
+        Journaled { journal, names, spawn: None, is_admitted, seen }
     }
 }
 
@@ -119,7 +122,15 @@ where
         attempts: usize,
         outcome: Result<&T, &ItemError<E>>,
     ) -> Result<(), JournalFailure> {
-        self.journal.record(position, self.id(position, item)?, attempts, outcome)
+        self.journal.record(position, self.id(position, item)?, attempts, outcome, self.spawn)
+    }
+
+    fn sync_by(&mut self, spawn: Spawn) {
+        self.spawn = Some(spawn);
+    }
+
+    fn in_background(&self) -> Work {
+        self.journal.in_background()
     }
 
     fn finish(&self) -> Result<(), JournalFailure> {

@@ -11,7 +11,7 @@ use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 
 use crate::error::{Chain, ItemError, TIMED_OUT};
-use crate::journal_hook::{JournalFailure, Recalled};
+use crate::journal_hook::{JournalFailure, Recalled, Spawn, Work};
 use crate::sync::Mutex;
 use crate::sync::atomic::{AtomicBool, Ordering};
 
@@ -20,7 +20,7 @@ use super::error::JournalError;
 use super::line::{Header, Kept, Line, RawLine, parse, to_bytes};
 use super::plan::{Ids, Items, Plan};
 use super::recovery::{Contents, Entry, Tail};
-use super::writer::Writer;
+use super::writer::{Shared, Writer};
 
 /// The outcomes of a run in a file: a line of JSON for each decided item. A later run with the same file runs only items that are
 /// not in it as done. For [`Batch::journal`](crate::Batch::journal).
@@ -64,7 +64,7 @@ pub struct Journal {
     retries_failed: bool,
     /// By the index of the item.
     entries: Mutex<HashMap<usize, Entry>>,
-    writer: Writer,
+    writer: Shared,
     /// Whether a batch keeps it now.
     is_kept: AtomicBool,
 }
@@ -89,6 +89,7 @@ impl Journal {
         }
         let end = mend(path, &disk, &plan, &contents)?;
         let (entries, writer) = (Mutex::new(contents.entries), Writer::new(path, Box::new(disk), end));
+        let writer = Shared::new(writer);
         Ok(Journal { plan, retries_failed: true, entries, writer, is_kept: AtomicBool::new(false) })
     }
 
@@ -143,15 +144,15 @@ impl Journal {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     #[must_use]
-    pub fn sync_every(mut self, lines: usize) -> Self {
+    pub fn sync_every(self, lines: usize) -> Self {
         assert!(lines > 0, "sync_every(0): the number of lines must be at least 1");
-        self.writer.rule.lines = lines;
+        self.writer.set_lines(lines);
         self
     }
 
     /// Syncs the file with the first line that comes this long after the last sync; a second by default.
     #[must_use]
-    pub fn sync_interval(mut self, interval: Duration) -> Self {
+    pub fn sync_interval(self, interval: Duration) -> Self {
         self.writer.set_interval(interval);
         self
     }
@@ -254,6 +255,7 @@ impl Journal {
         id: String,
         attempts: usize,
         outcome: Result<&T, &ItemError<E>>,
+        spawn: Option<Spawn>,
     ) -> Result<(), JournalFailure> {
         let index = self.plan.index(position);
         let unwritable =
@@ -265,9 +267,18 @@ impl Journal {
         let id = RawValue::from_string(id).map_err(unwritable)?;
         let bytes = to_bytes(&Line { index, id: &id, attempts, at: now(), outcome }).map_err(unwritable)?;
         check_value::<T>(&bytes).map_err(unreadable)?;
-        let offset = self.writer.append(&bytes)?;
+        let offset = match spawn {
+            Some(spawn) => self.writer.append_and_spawn(&bytes, spawn)?,
+            None => self.writer.append(&bytes)?,
+        };
         self.entries.lock().insert(index, Entry { offset, length: bytes.len(), has_value });
         Ok(())
+    }
+
+    /// What syncs all that is there.
+    #[cfg_attr(not(feature = "tokio"), allow(dead_code, reason = "no batch runs in a task"))]
+    pub(super) fn in_background(&self) -> Work {
+        self.writer.in_background()
     }
 
     pub(super) fn finish(&self) -> Result<(), JournalFailure> {

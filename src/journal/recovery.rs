@@ -108,7 +108,8 @@ impl Contents {
     }
 }
 
-#[cfg(all(test, not(any(loom, shuttle))))]
+#[cfg(test)]
+#[cfg(not(any(loom, shuttle)))]
 mod tests {
     use serde_json::value::RawValue;
 

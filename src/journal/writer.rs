@@ -1,11 +1,13 @@
 //! Appends lines to a disk, and syncs them in groups. After a write or a sync that failed it does neither again.
 
 use std::io;
+use std::ops::Deref;
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock, Weak};
+use std::thread;
 use std::time::Duration;
 
-use crate::journal_hook::JournalFailure;
+use crate::journal_hook::{JournalFailure, Spawn, Work};
 use crate::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use crate::sync::{Instant, Mutex, later};
 
@@ -25,7 +27,6 @@ pub(super) struct Rule {
 pub(super) struct Writer {
     path: PathBuf,
     disk: Box<dyn Disk>,
-    pub(super) rule: Rule,
     state: Mutex<State>,
     /// How many lines were appended, and how many of them are synced.
     appended: AtomicUsize,
@@ -38,8 +39,26 @@ pub(super) struct Writer {
     failure: OnceLock<String>,
 }
 
+/// A line that is in the file.
+struct Written {
+    offset: u64,
+    number: usize,
+    due: Due,
+}
+
+/// When a line is synced.
+enum Due {
+    /// Before its item counts as decided.
+    AtOnce,
+    /// With those before it, unless a thread syncs already.
+    Now,
+    /// With those behind it.
+    Later,
+}
+
 #[derive(Debug)]
 struct State {
+    rule: Rule,
     /// Where the next line goes.
     end: u64,
     /// When the next line is to be synced, however few there are.
@@ -50,11 +69,10 @@ impl Writer {
     /// For a disk that has this many bytes.
     pub(super) fn new(path: &Path, disk: Box<dyn Disk>, end: u64) -> Self {
         let rule = Rule { lines: 100, interval: Duration::from_secs(1) };
-        let state = State { end, due: later(Instant::now(), rule.interval) };
+        let state = State { rule, end, due: later(Instant::now(), rule.interval) };
         Writer {
             path: path.to_owned(),
             disk,
-            rule,
             state: Mutex::new(state),
             appended: AtomicUsize::new(0),
             synced: AtomicUsize::new(0),
@@ -64,9 +82,14 @@ impl Writer {
         }
     }
 
-    pub(super) fn set_interval(&mut self, interval: Duration) {
-        self.rule.interval = interval;
-        self.state.get_mut().due = later(Instant::now(), interval);
+    pub(super) fn set_lines(&self, lines: usize) {
+        self.state.lock().rule.lines = lines;
+    }
+
+    pub(super) fn set_interval(&self, interval: Duration) {
+        let mut state = self.state.lock();
+        state.rule.interval = interval;
+        state.due = later(Instant::now(), interval);
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -75,11 +98,15 @@ impl Writer {
 
     /// Appends a line, and syncs if it is time to; where the line is.
     pub(super) fn append(&self, line: &[u8]) -> Result<u64, JournalFailure> {
-        let (offset, number, is_late) = self.write(line)?;
-        if self.rule.lines <= 1 {
-            self.sync_up_to(number)?;
-        } else if is_late || self.unsynced_up_to(number) >= self.rule.lines {
-            self.sync_unless_somebody_does(number)?;
+        let Written { offset, number, due } = self.write(line)?;
+        match due {
+            Due::AtOnce => self.sync_up_to(number)?,
+            Due::Now if self.begins_to_sync() => {
+                let synced = self.sync_up_to(number);
+                self.is_syncing.store(false, Ordering::Relaxed);
+                synced?;
+            }
+            Due::Now | Due::Later => (),
         }
         Ok(offset)
     }
@@ -89,8 +116,7 @@ impl Writer {
         number.saturating_sub(self.synced.load(Ordering::Relaxed))
     }
 
-    /// Where the line is, which it is, and whether the time to sync has come.
-    fn write(&self, line: &[u8]) -> Result<(u64, usize, bool), JournalFailure> {
+    fn write(&self, line: &[u8]) -> Result<Written, JournalFailure> {
         let now = Instant::now();
         let mut state = self.state.lock();
         self.check()?;
@@ -99,20 +125,25 @@ impl Writer {
         state.end += line.len() as u64;
         let is_late = now >= state.due;
         if is_late {
-            state.due = later(now, self.rule.interval);
+            state.due = later(now, state.rule.interval);
         }
         // Release: a sync up to this number syncs this line, too.
         let number = self.appended.fetch_add(1, Ordering::Release) + 1;
-        Ok((offset, number, is_late))
+        let due = match state.rule.lines {
+            ..=1 => Due::AtOnce,
+            lines if is_late || self.unsynced_up_to(number) >= lines => Due::Now,
+            _ => Due::Later,
+        };
+        Ok(Written { offset, number, due })
     }
 
-    fn sync_unless_somebody_does(&self, number: usize) -> Result<(), JournalFailure> {
-        if self.is_syncing.swap(true, Ordering::Relaxed) {
-            return Ok(());
-        }
-        let synced = self.sync_up_to(number);
-        self.is_syncing.store(false, Ordering::Relaxed);
-        synced
+    /// Whether this is the thread that syncs now.
+    fn begins_to_sync(&self) -> bool {
+        !self.is_syncing.swap(true, Ordering::Relaxed)
+    }
+
+    fn sync(&self) -> Result<(), JournalFailure> {
+        self.sync_up_to(self.appended.load(Ordering::Acquire))
     }
 
     /// Until this many lines are synced. Those that wait for one another have one sync for all.
@@ -131,7 +162,7 @@ impl Writer {
 
     /// Syncs what is not synced. Also if there is nothing, the file has to be there.
     pub(super) fn finish(&self) -> Result<(), JournalFailure> {
-        self.sync_up_to(self.appended.load(Ordering::Acquire))?;
+        self.sync()?;
         self.check_file()
     }
 
@@ -160,7 +191,68 @@ impl Writer {
     }
 }
 
-#[cfg(all(test, not(any(loom, shuttle))))]
+/// The writer of a journal. A sync in the background shares it for as long as the sync takes.
+#[derive(Debug)]
+pub(super) struct Shared(Option<Arc<Writer>>);
+
+impl Shared {
+    pub(super) fn new(writer: Writer) -> Self {
+        Shared(Some(Arc::new(writer)))
+    }
+
+    /// Appends a line as [`Writer::append`] does, and hands what others wait for no more than for this one to `spawn`.
+    pub(super) fn append_and_spawn(&self, line: &[u8], spawn: Spawn) -> Result<u64, JournalFailure> {
+        let Written { offset, number, due } = self.write(line)?;
+        match due {
+            Due::AtOnce => self.sync_up_to(number)?,
+            Due::Now if self.begins_to_sync() => spawn(self.in_background()),
+            Due::Now | Due::Later => (),
+        }
+        Ok(offset)
+    }
+
+    /// Syncs what is there when it is called. What goes wrong is told by the next call. Until then the file is not held open.
+    pub(super) fn in_background(&self) -> Work {
+        let turn = Turn(self.0.as_ref().map_or_else(Weak::new, Arc::downgrade));
+        Box::new(move || {
+            if let Some(writer) = turn.0.upgrade() {
+                let _ = writer.sync();
+            }
+        })
+    }
+}
+
+impl Deref for Shared {
+    type Target = Writer;
+
+    fn deref(&self) -> &Writer {
+        self.0.as_ref().unwrap_or_else(|| unreachable!("it is there until it is dropped"))
+    }
+}
+
+/// The file is closed when this is over, so that it can be opened again.
+impl Drop for Shared {
+    fn drop(&mut self) {
+        let left = self.0.take().map(|writer| Arc::downgrade(&writer));
+        while left.as_ref().is_some_and(|left| left.strong_count() > 0) {
+            thread::sleep(Duration::from_micros(100));
+        }
+    }
+}
+
+/// A sync in the background, done or not.
+struct Turn(Weak<Writer>);
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        if let Some(writer) = self.0.upgrade() {
+            writer.is_syncing.store(false, Ordering::Relaxed);
+        }
+    }
+}
+
+#[cfg(test)]
+#[cfg(not(any(loom, shuttle)))]
 mod tests {
     use std::sync::{Arc, mpsc};
 
@@ -221,9 +313,9 @@ mod tests {
 
     fn writer(disk: Faulty, lines: usize, interval: Duration) -> (Writer, Arc<Mutex<Image>>) {
         let image = Arc::clone(&disk.image);
-        let mut writer = Writer::new(Path::new("j"), Box::new(disk), 0);
-        writer.rule = Rule { lines, interval };
-        writer.state.get_mut().due = later(Instant::now(), interval);
+        let writer = Writer::new(Path::new("j"), Box::new(disk), 0);
+        writer.set_lines(lines);
+        writer.set_interval(interval);
         (writer, image)
     }
 
@@ -246,7 +338,7 @@ mod tests {
     #[test]
     fn one_by_one_each_line_is_synced_before_its_worker_goes_on() {
         let (writer, image) = writer(Faulty::default(), 1, LONG);
-        std::thread::scope(|scope| {
+        thread::scope(|scope| {
             for _ in 0..4 {
                 scope.spawn(|| {
                     for _ in 0..50 {
@@ -269,7 +361,7 @@ mod tests {
     #[test]
     fn the_first_line_after_the_interval_is_synced() {
         let (writer, image) = writer(Faulty::default(), 1_000, Duration::from_millis(5));
-        std::thread::sleep(Duration::from_millis(10));
+        thread::sleep(Duration::from_millis(10));
         writer.append(b"x\n").unwrap();
         assert_eq!(image.lock().syncs, 1);
     }
@@ -307,8 +399,8 @@ mod tests {
 
     #[test]
     fn the_time_to_sync_comes_once_in_an_interval() {
-        let (mut writer, image) = writer(Faulty::default(), 1_000, LONG);
-        writer.state.get_mut().due = Instant::now();
+        let (writer, image) = writer(Faulty::default(), 1_000, LONG);
+        writer.state.lock().due = Instant::now();
         let syncs = [(); 3].map(|()| {
             writer.append(b"x\n").unwrap();
             image.lock().syncs
@@ -355,9 +447,10 @@ mod tests {
         let disk = Faulty::default();
         let image = Arc::clone(&disk.image);
         let disk = Slow { disk, begun, leave: Mutex::new(may_leave) };
-        let mut writer = Writer::new(Path::new("j"), Box::new(disk), 0);
-        writer.rule = Rule { lines: 2, interval: LONG };
-        std::thread::scope(|scope| {
+        let writer = Writer::new(Path::new("j"), Box::new(disk), 0);
+        writer.set_lines(2);
+        writer.set_interval(LONG);
+        thread::scope(|scope| {
             writer.append(b"x\n").unwrap();
             let second = scope.spawn(|| writer.append(b"x\n").unwrap());
             has_begun.recv().unwrap();
@@ -370,5 +463,67 @@ mod tests {
             writer.finish().unwrap();
         });
         assert_eq!(image.lock().durable.len(), 6);
+    }
+
+    fn shared(lines: usize, disk: Faulty) -> (Shared, Arc<Mutex<Image>>) {
+        let (writer, image) = writer(disk, lines, LONG);
+        (Shared::new(writer), image)
+    }
+
+    #[test]
+    fn lines_are_appended_during_a_sync_in_the_background_and_the_file_is_open_until_its_end() {
+        let ((begun, has_begun), (leave, may_leave)) = (mpsc::sync_channel(9), mpsc::channel());
+        let disk = Faulty::default();
+        let image = Arc::clone(&disk.image);
+        let disk = Slow { disk, begun, leave: Mutex::new(may_leave) };
+        let writer = Writer::new(Path::new("j"), Box::new(disk), 0);
+        writer.set_lines(2);
+        let shared = Shared::new(writer);
+        let spawn: Spawn = |work| drop(thread::spawn(work));
+        // The sync that the second line begins goes on during the others, which begin none.
+        (0..6).for_each(|_| assert!(shared.append_and_spawn(b"x\n", spawn).is_ok()));
+        has_begun.recv().unwrap();
+        let Image { live, syncs, .. } = image.lock().clone();
+        assert_eq!((live.len(), syncs), (12, 1));
+        let is_closed = Arc::new(AtomicBool::new(false));
+        let closing = thread::spawn({
+            let is_closed = Arc::clone(&is_closed);
+            move || {
+                drop(shared);
+                is_closed.store(true, Ordering::SeqCst);
+            }
+        });
+        thread::sleep(Duration::from_millis(20));
+        assert!(!is_closed.load(Ordering::SeqCst), "the sync goes on");
+        leave.send(()).unwrap();
+        closing.join().unwrap();
+        assert_eq!(Arc::strong_count(&image), 1, "the disk is closed");
+    }
+
+    #[test]
+    fn a_sync_that_never_begins_holds_no_file_open_and_keeps_no_other_from_syncing() {
+        static LATER: std::sync::Mutex<Vec<Work>> = std::sync::Mutex::new(Vec::new());
+        let (shared, image) = shared(2, Faulty::default());
+        let spawn: Spawn = |work| LATER.lock().unwrap_or_else(|_| unreachable!("nothing panics")).push(work);
+        (0..4).for_each(|_| assert!(shared.append_and_spawn(b"x\n", spawn).is_ok()));
+        assert_eq!(LATER.lock().unwrap().len(), 1, "one at a time");
+        LATER.lock().unwrap().clear();
+        shared.append_and_spawn(b"x\n", |work| work()).unwrap();
+        assert_eq!(image.lock().durable.len(), 10);
+        (0..2).for_each(|_| assert!(shared.append_and_spawn(b"x\n", spawn).is_ok()));
+        drop(shared);
+        assert_eq!(Arc::strong_count(&image), 1, "the disk is closed");
+        LATER.lock().unwrap().drain(..).for_each(|work| work());
+        assert_eq!(image.lock().syncs, 1);
+    }
+
+    #[test]
+    fn a_sync_in_the_background_that_fails_is_told_by_the_next_call() {
+        let (shared, image) = shared(2, Faulty { sync_fails: Some(1), ..Faulty::default() });
+        let appended = [(); 3].map(|()| shared.append_and_spawn(b"x\n", |work| work()).is_ok());
+        assert_eq!(appended, [true, true, false]);
+        assert!(shared.finish().is_err());
+        let Image { live, syncs, .. } = image.lock().clone();
+        assert_eq!((live.len(), syncs), (4, 1));
     }
 }

@@ -57,7 +57,8 @@ impl Drop for Leave {
     }
 }
 
-#[cfg(all(test, not(any(loom, shuttle))))]
+#[cfg(test)]
+#[cfg(not(any(loom, shuttle)))]
 mod tests {
     use std::sync::mpsc;
     use std::thread;

@@ -160,7 +160,8 @@ fn scaled(time: u64, new: u64, old: u64) -> u64 {
     u64::try_from(scaled).unwrap_or(u64::MAX)
 }
 
-#[cfg(all(test, not(any(loom, shuttle))))]
+#[cfg(test)]
+#[cfg(not(any(loom, shuttle)))]
 mod tests {
     use super::*;
 

@@ -353,7 +353,8 @@ fn positive(variable: &'static str, number: usize) -> Result<usize, ConfigError>
     if number == 0 { Err(problem(variable, "is 0; it is at least 1")) } else { Ok(number) }
 }
 
-#[cfg(all(test, not(any(loom, shuttle))))]
+#[cfg(test)]
+#[cfg(not(any(loom, shuttle)))]
 mod tests {
     use super::*;
 

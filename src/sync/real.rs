@@ -86,7 +86,8 @@ pub(crate) fn spin_until(come: impl Fn() -> bool) {
     }
 }
 
-#[cfg(all(test, not(any(loom, shuttle))))]
+#[cfg(test)]
+#[cfg(not(any(loom, shuttle)))]
 mod tests {
     use std::cell::Cell;
 

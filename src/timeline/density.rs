@@ -138,7 +138,8 @@ fn position(number: u64) -> usize {
     usize::try_from(number).unwrap_or(usize::MAX)
 }
 
-#[cfg(all(test, not(any(loom, shuttle))))]
+#[cfg(test)]
+#[cfg(not(any(loom, shuttle)))]
 mod tests {
     use super::*;
 

@@ -46,7 +46,8 @@ impl<V: IntoIterator<Item: fmt::Display> + Clone> fmt::Display for List<V> {
     }
 }
 
-#[cfg(all(test, not(any(loom, shuttle))))]
+#[cfg(test)]
+#[cfg(not(any(loom, shuttle)))]
 mod tests {
     use super::*;
 

@@ -285,7 +285,8 @@ fn lanes(tracks: &mut [Track]) -> Vec<Density> {
     lanes
 }
 
-#[cfg(all(test, not(any(loom, shuttle))))]
+#[cfg(test)]
+#[cfg(not(any(loom, shuttle)))]
 mod tests {
     use std::collections::BTreeSet;
 

@@ -104,7 +104,8 @@ impl PartialEq for Entry {
 
 impl Eq for Entry {}
 
-#[cfg(all(test, not(any(loom, shuttle))))]
+#[cfg(test)]
+#[cfg(not(any(loom, shuttle)))]
 mod tests {
     use std::iter;
 

@@ -28,7 +28,7 @@ use crate::sync::Instant;
 use crate::sync::atomic::{AtomicBool, Ordering};
 use crate::trace::Trace;
 
-use super::operation::{Operation, Settings, Types};
+use super::operation::{Kinds, Operation, Settings, Types};
 use super::parking::{Dispatcher, Hears, Held};
 use super::results::Consumed;
 use super::schedule::Schedule;
@@ -89,7 +89,7 @@ impl Engine {
         op: impl AsyncFn(&I, &mut ItemContext<'_>) -> Result<T, E>,
     ) -> Result<BatchResult<I, T, E>, Panic> {
         let since = self.now_in_task();
-        settings.workers = settings.workers.in_a_task();
+        enter(&mut settings);
         let items = match collect(items) {
             Ok(items) => items,
             Err(items) => return Ok(BatchResult::out_of_memory(items)),
@@ -121,6 +121,7 @@ impl Engine {
                 op(&item, &mut ItemContext { state, index, attempt, worker, end, deadline }).await
             });
         poll_fn(|cx| driver.poll(cx)).await;
+        sync(&job).await;
         let ended = driver.end();
         let _clock = clock::enter(self.clock.as_ref());
         let _now = clock::enter_task(Timer::now);
@@ -137,7 +138,7 @@ impl Engine {
         consume: impl AsyncFnOnce(&mut AsyncResults<'_, I, T, E>) -> R,
     ) -> Result<Streamed<R>, Panic> {
         let since = self.now_in_task();
-        settings.workers = settings.workers.in_a_task();
+        enter(&mut settings);
         let (hint, at_once) = settings.expects(&items);
         let (report, recorder) = settings.observers(since, hint);
         let team = settings.team(hint, at_once, recorder.is_some());
@@ -163,6 +164,7 @@ impl Engine {
         let (pulled, has_ended) = job.dispatcher.schedule().known();
         let is_complete = has_ended && drawn.counts.decided() == pulled;
         let consumed = Consumed::new(output, drawn, is_complete);
+        sync(&job).await;
         let ended = driver.end();
         let _clock = clock::enter(self.clock.as_ref());
         let _now = clock::enter_task(Timer::now);
@@ -172,6 +174,21 @@ impl Engine {
 
     fn now_in_task(&self) -> Instant {
         self.clock.as_ref().map_or_else(Timer::now, TestClock::now)
+    }
+}
+
+/// What is another in a task: how many run at once, and where a journal syncs.
+fn enter<I, T, E>(settings: &mut Settings<'_, I, T, E>) {
+    settings.workers = settings.workers.in_a_task();
+    if let Some(journal) = &mut settings.journal {
+        journal.sync_by(timer::spawn_blocking);
+    }
+}
+
+/// Nothing is left for [`Job::end`] to sync, for which it would hold the thread.
+async fn sync<K: Kinds>(job: &Job<'_, K>) {
+    if let Some(journal) = job.journal {
+        timer::blocking(journal.in_background()).await;
     }
 }
 

@@ -1,10 +1,12 @@
-//! The only place that knows a runtime: its clock and its timer. Another runtime needs another of these.
+//! The only place that knows a runtime: its clock, its timer, and its threads for what blocks. Another runtime needs another of these.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
+use tokio::runtime::Handle;
 use tokio::time::{Instant as Moment, Sleep, sleep_until};
 
+use crate::journal_hook::Work;
 use crate::sync::Instant;
 
 /// One timer, made when it is needed first: a batch that waits for nothing needs no runtime.
@@ -27,5 +29,21 @@ impl Timer {
             sleep.as_mut().reset(at);
         }
         sleep.as_mut().poll(cx)
+    }
+}
+
+/// Has the work done on a thread that may block, or on this one where no runtime is.
+pub(super) fn spawn_blocking(work: Work) {
+    match Handle::try_current() {
+        Ok(runtime) => drop(runtime.spawn_blocking(work)),
+        Err(_) => work(),
+    }
+}
+
+/// As [`spawn_blocking`], and until it is done.
+pub(super) async fn blocking(work: Work) {
+    match Handle::try_current() {
+        Ok(runtime) => _ = runtime.spawn_blocking(work).await,
+        Err(_) => work(),
     }
 }
