@@ -56,14 +56,14 @@ fn check_with(fewer: usize, scenario: impl Fn() + Send + Sync + 'static) {
     model.check(afresh(scenario));
 }
 
-/// Runs the scenario under this many random schedules, 100 unless `MODEL_SCHEDULES` says otherwise: half of them random at
+/// Runs the scenario under this many random schedules, 50 unless `MODEL_SCHEDULES` says otherwise: half of them random at
 /// each step, half by random priorities (PCT, Burckhardt et al. 2010).
 #[cfg(shuttle)]
 pub(crate) fn check(scenario: impl Fn() + Send + Sync + 'static) {
     use checker::scheduler::{PctScheduler, RandomScheduler};
     use checker::{Config, FailurePersistence, Runner};
 
-    let schedules = std::env::var("MODEL_SCHEDULES").map_or(100, |number| number.parse().expect("a number"));
+    let schedules = std::env::var("MODEL_SCHEDULES").map_or(50, |number| number.parse().expect("a number"));
     let scenario = afresh(move || {
         checker::thread::spawn(|| ()); // a schedule of one thread is refused
         scenario();
