@@ -340,8 +340,12 @@ impl Schedule {
         if self.team.has_seats {
             return asked.clamp(1, chunk_size::LARGEST);
         }
-        let shared = if self.is_stream() { self.window.size.saturating_mul(2) } else { self.fresh.queued() };
-        chunk_size::fair(asked, self.fresh.next(), shared, self.team.limit)
+        let fair = |shared| chunk_size::fair(asked, self.fresh.next(), shared, self.team.limit);
+        if self.is_stream() {
+            fair(self.window.size.saturating_mul(2))
+        } else {
+            fair(self.fresh.queued()).max(chunk_size::worth(asked))
+        }
     }
 
     fn is_stream(&self) -> bool {

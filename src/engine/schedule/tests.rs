@@ -397,6 +397,31 @@ impl Model {
 }
 
 /// Else a caller that looks at this moment would say that no more items come.
+/// How many items each claim of a lone worker has, where another has not come yet and items take this long.
+fn claims_of(items: usize, nanos: u64) -> Vec<usize> {
+    let mut schedule =
+        Schedule::of_batch(Claim::of(0..items), OnFailure::GoOn, Team::new(2, None, true, false));
+    let (mut member, mut pace, mut now) = (Member::new(Role::Helper), Pace::new(), Duration::ZERO);
+    let mut claims = Vec::new();
+    loop {
+        let ask = Ask { now, size: pace.size(), handed_on: 0, is_limited: false };
+        let Next::Run { claim, .. } = schedule.next(&mut member, ask) else { return claims };
+        let took = Duration::from_nanos(nanos) * u32::try_from(claim.len()).expect("few");
+        now += took;
+        pace.learn(claim.len(), took);
+        claims.push(claim.len());
+        let counts = Counts { succeeded: claim.len(), ..Counts::default() };
+        schedule.done(&mut member, now, Done { counts, ..Done::default() });
+    }
+}
+
+#[test]
+fn quick_items_go_together_however_few_are_left_and_slow_ones_go_one_by_one() {
+    assert_eq!(claims_of(10, 50), [1, 1, 8]);
+    assert_eq!(claims_of(10, 2_000), [1, 1, 2, 1, 1, 1, 1, 1, 1]);
+    assert_eq!(claims_of(10, 1_000_000), [1; 10]);
+}
+
 #[test]
 fn an_item_that_asks_its_limits_may_push_others() {
     let growth = Growth::of(1, 1).expect("there is memory");
