@@ -19,8 +19,8 @@ use super::plan::{Ids, id_of};
 pub(crate) struct Journaled<'j, N> {
     journal: &'j Journal,
     names: N,
-    /// Where syncs run, if not on the thread that records.
-    spawn: Option<Spawn>,
+    /// Where syncs run.
+    spawn: Spawn,
     /// Whether all items were looked at before the first started.
     is_admitted: AtomicBool,
     /// Otherwise, what came so far.
@@ -47,7 +47,7 @@ impl Seen {
 impl<'j, N> Journaled<'j, N> {
     pub(crate) fn new(journal: &'j Journal, names: N) -> Self {
         let (is_admitted, seen) = (AtomicBool::new(false), Mutex::default());
-        Journaled { journal, names, spawn: None, is_admitted, seen }
+        Journaled { journal, names, spawn: |work| work(), is_admitted, seen }
     }
 }
 
@@ -126,7 +126,7 @@ where
     }
 
     fn sync_by(&mut self, spawn: Spawn) {
-        self.spawn = Some(spawn);
+        self.spawn = spawn;
     }
 
     fn in_background(&self) -> Work {

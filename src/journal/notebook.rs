@@ -255,7 +255,7 @@ impl Journal {
         id: String,
         attempts: usize,
         outcome: Result<&T, &ItemError<E>>,
-        spawn: Option<Spawn>,
+        spawn: Spawn,
     ) -> Result<(), JournalFailure> {
         let index = self.plan.index(position);
         let unwritable =
@@ -267,10 +267,7 @@ impl Journal {
         let id = RawValue::from_string(id).map_err(unwritable)?;
         let bytes = to_bytes(&Line { index, id: &id, attempts, at: now(), outcome }).map_err(unwritable)?;
         check_value::<T>(&bytes).map_err(unreadable)?;
-        let offset = match spawn {
-            Some(spawn) => self.writer.append_and_spawn(&bytes, spawn)?,
-            None => self.writer.append(&bytes)?,
-        };
+        let offset = self.writer.append(&bytes, spawn)?;
         self.entries.lock().insert(index, Entry { offset, length: bytes.len(), has_value });
         Ok(())
     }

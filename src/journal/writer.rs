@@ -96,21 +96,6 @@ impl Writer {
         &self.path
     }
 
-    /// Appends a line, and syncs if it is time to; where the line is.
-    pub(super) fn append(&self, line: &[u8]) -> Result<u64, JournalFailure> {
-        let Written { offset, number, due } = self.write(line)?;
-        match due {
-            Due::AtOnce => self.sync_up_to(number)?,
-            Due::Now if self.begins_to_sync() => {
-                let synced = self.sync_up_to(number);
-                self.is_syncing.store(false, Ordering::Relaxed);
-                synced?;
-            }
-            Due::Now | Due::Later => (),
-        }
-        Ok(offset)
-    }
-
     /// How many lines up to this number wait for a sync. Another thread may have synced this one and later ones meanwhile.
     fn unsynced_up_to(&self, number: usize) -> usize {
         number.saturating_sub(self.synced.load(Ordering::Relaxed))
@@ -200,12 +185,15 @@ impl Shared {
         Shared(Some(Arc::new(writer)))
     }
 
-    /// Appends a line as [`Writer::append`] does, and hands what others wait for no more than for this one to `spawn`.
-    pub(super) fn append_and_spawn(&self, line: &[u8], spawn: Spawn) -> Result<u64, JournalFailure> {
+    /// Appends a line, and has `spawn` sync it if it is time to; where the line is.
+    pub(super) fn append(&self, line: &[u8], spawn: Spawn) -> Result<u64, JournalFailure> {
         let Written { offset, number, due } = self.write(line)?;
         match due {
             Due::AtOnce => self.sync_up_to(number)?,
-            Due::Now if self.begins_to_sync() => spawn(self.in_background()),
+            Due::Now if self.begins_to_sync() => {
+                spawn(self.in_background());
+                self.check()?;
+            }
             Due::Now | Due::Later => (),
         }
         Ok(offset)
@@ -311,21 +299,22 @@ mod tests {
         }
     }
 
-    fn writer(disk: Faulty, lines: usize, interval: Duration) -> (Writer, Arc<Mutex<Image>>) {
+    fn writer(disk: Faulty, lines: usize, interval: Duration) -> (Shared, Arc<Mutex<Image>>) {
         let image = Arc::clone(&disk.image);
         let writer = Writer::new(Path::new("j"), Box::new(disk), 0);
         writer.set_lines(lines);
         writer.set_interval(interval);
-        (writer, image)
+        (Shared::new(writer), image)
     }
 
+    const HERE: Spawn = |work| work();
     const LONG: Duration = Duration::from_secs(3600);
 
     #[test]
     fn lines_are_synced_in_groups_and_at_the_end() {
         let (writer, image) = writer(Faulty::default(), 3, LONG);
         let synced = (0..7).map(|_| {
-            writer.append(b"x\n").unwrap();
+            writer.append(b"x\n", HERE).unwrap();
             image.lock().durable.len() / 2
         });
         assert_eq!(synced.collect::<Vec<_>>(), [0, 0, 3, 3, 3, 6, 6]);
@@ -342,7 +331,7 @@ mod tests {
             for _ in 0..4 {
                 scope.spawn(|| {
                     for _ in 0..50 {
-                        let end = writer.append(b"x\n").unwrap() + 2;
+                        let end = writer.append(b"x\n", HERE).unwrap() + 2;
                         assert!(image.lock().durable.len() as u64 >= end);
                     }
                 });
@@ -354,7 +343,7 @@ mod tests {
     #[test]
     fn a_line_that_was_synced_with_later_ones_does_not_wait_for_a_sync() {
         let (writer, _) = writer(Faulty::default(), 3, LONG);
-        (0..3).for_each(|_| assert!(writer.append(b"x\n").is_ok()));
+        (0..3).for_each(|_| assert!(writer.append(b"x\n", HERE).is_ok()));
         assert_eq!([2, 3, 4].map(|number| writer.unsynced_up_to(number)), [0, 0, 1]);
     }
 
@@ -362,20 +351,23 @@ mod tests {
     fn the_first_line_after_the_interval_is_synced() {
         let (writer, image) = writer(Faulty::default(), 1_000, Duration::from_millis(5));
         thread::sleep(Duration::from_millis(10));
-        writer.append(b"x\n").unwrap();
+        writer.append(b"x\n", HERE).unwrap();
         assert_eq!(image.lock().syncs, 1);
     }
 
     #[test]
     fn lines_get_the_offsets_at_which_they_are() {
         let (writer, _) = writer(Faulty::default(), 10, LONG);
-        assert_eq!([&b"one\n"[..], b"twelve\n", b"x\n"].map(|line| writer.append(line).unwrap()), [0, 4, 11]);
+        assert_eq!(
+            [&b"one\n"[..], b"twelve\n", b"x\n"].map(|line| writer.append(line, HERE).unwrap()),
+            [0, 4, 11]
+        );
     }
 
     #[test]
     fn after_a_sync_that_failed_nothing_is_written_or_synced_again() {
         let (writer, image) = writer(Faulty { sync_fails: Some(2), ..Faulty::default() }, 2, LONG);
-        let ended: Vec<bool> = (0..6).map(|_| writer.append(b"x\n").is_ok()).collect();
+        let ended: Vec<bool> = (0..6).map(|_| writer.append(b"x\n", HERE).is_ok()).collect();
         assert_eq!(ended, [true, true, true, false, false, false]);
         let Err(JournalFailure(words)) = writer.finish() else { panic!("it must not be forgotten") };
         assert_eq!(words, "journal j: cannot sync it: the disk is on fire");
@@ -388,9 +380,9 @@ mod tests {
         for written in 0..2 {
             let disk = Faulty { append_fails: Some((2, written)), ..Faulty::default() };
             let (writer, image) = writer(disk, 10, LONG);
-            writer.append(b"x\n").unwrap();
+            writer.append(b"x\n", HERE).unwrap();
             for _ in 0..3 {
-                assert!(writer.append(b"x\n").is_err());
+                assert!(writer.append(b"x\n", HERE).is_err());
             }
             assert!(writer.finish().is_err());
             assert_eq!(image.lock().live.len(), 2 + written);
@@ -402,7 +394,7 @@ mod tests {
         let (writer, image) = writer(Faulty::default(), 1_000, LONG);
         writer.state.lock().due = Instant::now();
         let syncs = [(); 3].map(|()| {
-            writer.append(b"x\n").unwrap();
+            writer.append(b"x\n", HERE).unwrap();
             image.lock().syncs
         });
         assert_eq!(syncs, [1, 1, 1]);
@@ -441,8 +433,8 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_line_that_comes_during_a_sync_is_not_taken_to_be_synced() {
+    /// A writer that syncs each second line, what its disk has, what says that it syncs, and what gives it leave.
+    fn slow() -> (Shared, Arc<Mutex<Image>>, mpsc::Receiver<()>, mpsc::Sender<()>) {
         let ((begun, has_begun), (leave, may_leave)) = (mpsc::sync_channel(9), mpsc::channel());
         let disk = Faulty::default();
         let image = Arc::clone(&disk.image);
@@ -450,11 +442,17 @@ mod tests {
         let writer = Writer::new(Path::new("j"), Box::new(disk), 0);
         writer.set_lines(2);
         writer.set_interval(LONG);
+        (Shared::new(writer), image, has_begun, leave)
+    }
+
+    #[test]
+    fn a_line_that_comes_during_a_sync_is_not_taken_to_be_synced() {
+        let (writer, image, has_begun, leave) = slow();
         thread::scope(|scope| {
-            writer.append(b"x\n").unwrap();
-            let second = scope.spawn(|| writer.append(b"x\n").unwrap());
+            writer.append(b"x\n", HERE).unwrap();
+            let second = scope.spawn(|| writer.append(b"x\n", HERE).unwrap());
             has_begun.recv().unwrap();
-            writer.append(b"x\n").unwrap();
+            writer.append(b"x\n", HERE).unwrap();
             let Image { live, durable, .. } = image.lock().clone();
             assert_eq!((live.len(), durable.len()), (6, 4));
             leave.send(()).unwrap();
@@ -465,23 +463,12 @@ mod tests {
         assert_eq!(image.lock().durable.len(), 6);
     }
 
-    fn shared(lines: usize, disk: Faulty) -> (Shared, Arc<Mutex<Image>>) {
-        let (writer, image) = writer(disk, lines, LONG);
-        (Shared::new(writer), image)
-    }
-
     #[test]
     fn lines_are_appended_during_a_sync_in_the_background_and_the_file_is_open_until_its_end() {
-        let ((begun, has_begun), (leave, may_leave)) = (mpsc::sync_channel(9), mpsc::channel());
-        let disk = Faulty::default();
-        let image = Arc::clone(&disk.image);
-        let disk = Slow { disk, begun, leave: Mutex::new(may_leave) };
-        let writer = Writer::new(Path::new("j"), Box::new(disk), 0);
-        writer.set_lines(2);
-        let shared = Shared::new(writer);
+        let (shared, image, has_begun, leave) = slow();
         let spawn: Spawn = |work| drop(thread::spawn(work));
         // The sync that the second line begins goes on during the others, which begin none.
-        (0..6).for_each(|_| assert!(shared.append_and_spawn(b"x\n", spawn).is_ok()));
+        (0..6).for_each(|_| assert!(shared.append(b"x\n", spawn).is_ok()));
         has_begun.recv().unwrap();
         let Image { live, syncs, .. } = image.lock().clone();
         assert_eq!((live.len(), syncs), (12, 1));
@@ -503,25 +490,29 @@ mod tests {
     #[test]
     fn a_sync_that_never_begins_holds_no_file_open_and_keeps_no_other_from_syncing() {
         static LATER: std::sync::Mutex<Vec<Work>> = std::sync::Mutex::new(Vec::new());
-        let (shared, image) = shared(2, Faulty::default());
+        let (shared, image) = writer(Faulty::default(), 2, LONG);
         let spawn: Spawn = |work| LATER.lock().unwrap_or_else(|_| unreachable!("nothing panics")).push(work);
-        (0..4).for_each(|_| assert!(shared.append_and_spawn(b"x\n", spawn).is_ok()));
+        (0..4).for_each(|_| assert!(shared.append(b"x\n", spawn).is_ok()));
         assert_eq!(LATER.lock().unwrap().len(), 1, "one at a time");
         LATER.lock().unwrap().clear();
-        shared.append_and_spawn(b"x\n", |work| work()).unwrap();
+        shared.append(b"x\n", HERE).unwrap();
         assert_eq!(image.lock().durable.len(), 10);
-        (0..2).for_each(|_| assert!(shared.append_and_spawn(b"x\n", spawn).is_ok()));
+        (0..2).for_each(|_| assert!(shared.append(b"x\n", spawn).is_ok()));
         drop(shared);
         assert_eq!(Arc::strong_count(&image), 1, "the disk is closed");
-        LATER.lock().unwrap().drain(..).for_each(|work| work());
+        LATER.lock().unwrap().drain(..).for_each(HERE);
         assert_eq!(image.lock().syncs, 1);
     }
 
     #[test]
     fn a_sync_in_the_background_that_fails_is_told_by_the_next_call() {
-        let (shared, image) = shared(2, Faulty { sync_fails: Some(1), ..Faulty::default() });
-        let appended = [(); 3].map(|()| shared.append_and_spawn(b"x\n", |work| work()).is_ok());
-        assert_eq!(appended, [true, true, false]);
+        static LATER: std::sync::Mutex<Option<Work>> = std::sync::Mutex::new(None);
+        let spawn: Spawn =
+            |work| *LATER.lock().unwrap_or_else(|_| unreachable!("nothing panics")) = Some(work);
+        let (shared, image) = writer(Faulty { sync_fails: Some(1), ..Faulty::default() }, 2, LONG);
+        assert!((0..2).all(|_| shared.append(b"x\n", spawn).is_ok()));
+        LATER.lock().unwrap().take().unwrap()();
+        assert!(shared.append(b"x\n", spawn).is_err());
         assert!(shared.finish().is_err());
         let Image { live, syncs, .. } = image.lock().clone();
         assert_eq!((live.len(), syncs), (4, 1));
