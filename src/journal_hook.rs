@@ -27,7 +27,7 @@ pub(crate) trait JournalHook<I, T, E>: Sync {
         outcome: Result<&T, &ItemError<E>>,
     ) -> Result<(), JournalFailure>;
 
-    /// From now on, syncs that nobody waits for run where this has them run.
+    /// From now on, the journal hands each sync for which no worker waits to `spawn`.
     fn sync_by(&mut self, spawn: Spawn);
 
     /// Syncs what is recorded by then. [`finish`](JournalHook::finish) tells what went wrong.

@@ -162,7 +162,7 @@ mod tests {
     use crate::journal_hook::{JournalFailure, JournalHook, Recalled, Spawn, Work};
     use crate::sync::Mutex;
 
-    /// A journal that syncs after item 3, which takes until somebody else has run in the runtime, and at the end.
+    /// A journal that syncs after item 3 and at the end. The first sync lasts until item 9 gives it leave.
     struct Slow {
         syncs: Sender<ThreadId>,
         leave: Mutex<Option<Receiver<()>>>,
@@ -224,7 +224,7 @@ mod tests {
         let op = async |n: &usize| {
             tokio::task::yield_now().await;
             if *n == 9 {
-                leave.send(()).map_err(|_| "nobody syncs".to_owned())?;
+                leave.send(()).map_err(|_| "no sync has begun".to_owned())?;
             }
             Ok(())
         };

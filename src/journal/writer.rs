@@ -3,6 +3,7 @@
 use std::io;
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
+use std::process;
 use std::sync::{Arc, OnceLock, Weak};
 use std::thread;
 use std::time::Duration;
@@ -178,11 +179,15 @@ impl Writer {
 
 /// The writer of a journal. A sync in the background shares it for as long as the sync takes.
 #[derive(Debug)]
-pub(super) struct Shared(Option<Arc<Writer>>);
+pub(super) struct Shared {
+    writer: Option<Arc<Writer>>,
+    /// The process that opened the file. In a forked child no sync of the parent ever ends.
+    owner: u32,
+}
 
 impl Shared {
     pub(super) fn new(writer: Writer) -> Self {
-        Shared(Some(Arc::new(writer)))
+        Shared { writer: Some(Arc::new(writer)), owner: process::id() }
     }
 
     /// Appends a line, and has `spawn` sync it if it is time to; where the line is.
@@ -201,7 +206,7 @@ impl Shared {
 
     /// Syncs what is there when it is called. What goes wrong is told by the next call. Until then the file is not held open.
     pub(super) fn in_background(&self) -> Work {
-        let turn = Turn(self.0.as_ref().map_or_else(Weak::new, Arc::downgrade));
+        let turn = Turn(self.writer.as_ref().map_or_else(Weak::new, Arc::downgrade));
         Box::new(move || {
             if let Some(writer) = turn.0.upgrade() {
                 let _ = writer.sync();
@@ -214,15 +219,16 @@ impl Deref for Shared {
     type Target = Writer;
 
     fn deref(&self) -> &Writer {
-        self.0.as_ref().unwrap_or_else(|| unreachable!("it is there until it is dropped"))
+        self.writer.as_ref().unwrap_or_else(|| unreachable!("it is there until it is dropped"))
     }
 }
 
 /// The file is closed when this is over, so that it can be opened again.
 impl Drop for Shared {
     fn drop(&mut self) {
-        let left = self.0.take().map(|writer| Arc::downgrade(&writer));
-        while left.as_ref().is_some_and(|left| left.strong_count() > 0) {
+        let left = self.writer.take().map(|writer| Arc::downgrade(&writer));
+        let is_own = self.owner == process::id();
+        while is_own && left.as_ref().is_some_and(|left| left.strong_count() > 0) {
             thread::sleep(Duration::from_micros(100));
         }
     }
