@@ -272,7 +272,7 @@ impl Journal {
         Ok(())
     }
 
-    /// What syncs all that is there.
+    /// A call that syncs all lines that workers have written by then.
     #[cfg_attr(not(feature = "tokio"), allow(dead_code, reason = "no batch runs in a task"))]
     pub(super) fn in_background(&self) -> Work {
         self.writer.in_background()

@@ -494,6 +494,17 @@ mod tests {
     }
 
     #[test]
+    fn a_forked_child_does_not_wait_for_a_sync_of_its_parent() {
+        let (mut shared, _image, has_begun, leave) = slow();
+        shared.owner = !process::id();
+        let spawn: Spawn = |work| drop(thread::spawn(work));
+        assert!((0..2).all(|_| shared.append(b"x\n", spawn).is_ok()));
+        has_begun.recv().unwrap();
+        drop(shared); // it would wait for ever
+        leave.send(()).unwrap();
+    }
+
+    #[test]
     fn a_sync_that_never_begins_holds_no_file_open_and_keeps_no_other_from_syncing() {
         static LATER: std::sync::Mutex<Vec<Work>> = std::sync::Mutex::new(Vec::new());
         let (shared, image) = writer(Faulty::default(), 2, LONG);

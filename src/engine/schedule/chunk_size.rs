@@ -16,11 +16,16 @@ pub(super) fn fair(asked: usize, next: usize, shared: usize, workers: usize) -> 
     size.clamp(1, LARGEST)
 }
 
-/// Items this quick go together, however few are left: 2.5 µs of work. To have another worker claim some of them takes as long, and
-/// each claim of ten no-ops took twice as long as the no-ops.
+/// A worker claims this many items together, however few are left: an eighth of a claim's work, 2.5 µs. Another worker needs as long
+/// to come for them. Without this, two workers made nine claims of ten no-ops, and now three.
 pub(super) fn worth(asked: usize) -> usize {
-    (asked / 8).min(16)
+    (asked / PART_OF_A_CLAIM).min(MOST_TOGETHER)
 }
+
+const PART_OF_A_CLAIM: usize = 8;
+
+/// With more, workers hand items back to each other at the end of large batches.
+const MOST_TOGETHER: usize = 16;
 
 /// The work that one claim should hold. A claim costs about 0.1 µs, so this keeps its cost under one percent.
 const CLAIM: Duration = Duration::from_micros(20);

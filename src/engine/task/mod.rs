@@ -177,7 +177,7 @@ impl Engine {
     }
 }
 
-/// What is another in a task: how many run at once, and where a journal syncs.
+/// Sets what differs in a task: how many items run at a time, and where a journal syncs.
 fn enter<I, T, E>(settings: &mut Settings<'_, I, T, E>) {
     settings.workers = settings.workers.in_a_task();
     if let Some(journal) = &mut settings.journal {
@@ -185,7 +185,7 @@ fn enter<I, T, E>(settings: &mut Settings<'_, I, T, E>) {
     }
 }
 
-/// Nothing is left for [`Job::end`] to sync, for which it would hold the thread.
+/// Has the journal sync on another thread, so that [`Job::end`], which holds this one, finds nothing left to sync.
 async fn sync<K: Kinds>(job: &Job<'_, K>) {
     if let Some(journal) = job.journal {
         timer::blocking(journal.in_background()).await;

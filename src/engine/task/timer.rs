@@ -32,7 +32,7 @@ impl Timer {
     }
 }
 
-/// Has the work done on a thread that may block, or on this one where no runtime is.
+/// The runtime does the work on a thread that may block. Without a runtime, this thread does it.
 pub(super) fn spawn_blocking(work: Work) {
     match Handle::try_current() {
         Ok(runtime) => drop(runtime.spawn_blocking(work)),
@@ -40,7 +40,7 @@ pub(super) fn spawn_blocking(work: Work) {
     }
 }
 
-/// As [`spawn_blocking`], and until it is done.
+/// Has the work done as [`spawn_blocking`] does, and waits for its end.
 pub(super) async fn blocking(work: Work) {
     match Handle::try_current() {
         Ok(runtime) => _ = runtime.spawn_blocking(work).await,
