@@ -159,12 +159,12 @@ impl Controller {
         controller
     }
 
-    /// How many workers there may be now.
     /// It never goes beyond this.
     pub(crate) fn most(&self) -> usize {
         self.most
     }
 
+    /// How many workers there may be now.
     pub(crate) fn limit(&self) -> usize {
         self.limit.max(self.finish).min(self.most)
     }
