@@ -41,8 +41,9 @@ impl Happened<'_> {
         assert!(numbers.eq(1..=self.calls.len()), "calls of on_progress: {:?}", self.calls);
         assert!(self.calls.windows(2).all(|two| two[0].1 <= two[1].1 && two[1].1 <= two[0].1 + 1));
         match ended {
-            Err(payload) if matches!(self.batch.verb, Verb::Stream) => self.check_panic_of_stream(payload),
+            Err(payload) if self.is_stream() => self.check_panic_of_stream(payload),
             Err(payload) => self.check_panic(payload),
+            Ok(Ended::Dropped) => {}
             Ok(ended) => {
                 assert!(!self.iterator_panics(), "the iterator's panic was lost");
                 assert!(
@@ -52,6 +53,7 @@ impl Happened<'_> {
                 match ended {
                     Ended::Batch(result) => self.check_result(result),
                     Ended::Stream(streamed) => self.check_streamed(streamed),
+                    Ended::Dropped => {}
                 }
             }
         }
@@ -145,6 +147,10 @@ impl Happened<'_> {
                     assert!(matches!(act, Act::Fail), "item {index} should not have failed");
                     assert_eq!(error.index(), index);
                 }
+                Err(ItemError::Interrupted(None)) => {
+                    assert!(has_stopped && self.is_task(), "item {index} was cut off");
+                    assert!(self.runs[index] > 0, "item {index} never ran");
+                }
                 outcome => self.check_item(index, act, outcome),
             }
         }
@@ -159,7 +165,16 @@ impl Happened<'_> {
 
     /// Whether it has a context, and so all that `Control` says.
     fn is_controlled(&self) -> bool {
-        matches!(self.batch.verb, Verb::RunWith | Verb::Stream)
+        self.is_stream() || matches!(self.batch.verb, Verb::RunWith | Verb::RunAsync { .. })
+    }
+
+    /// Whether it cuts off what is in flight.
+    fn is_task(&self) -> bool {
+        matches!(self.batch.verb, Verb::RunAsync { .. } | Verb::StreamAsync { .. })
+    }
+
+    fn is_stream(&self) -> bool {
+        matches!(self.batch.verb, Verb::Stream | Verb::StreamAsync { .. })
     }
 
     /// Whether its items may be tried again.
@@ -186,15 +201,14 @@ impl Happened<'_> {
     fn tasks(&self) -> usize {
         let size = self.acts.len();
         match self.batch.verb {
-            Verb::Run | Verb::RunTasks | Verb::RunWith | Verb::Stream => size,
             Verb::TooManyTasks(more) => size + usize::from(more) + 1,
             Verb::TooFewTasks(fewer) => size.saturating_sub(usize::from(fewer) + 1),
+            _ => size,
         }
     }
 
     fn iterator_panics(&self) -> bool {
-        let is_stream = matches!(self.batch.verb, Verb::Stream);
-        let comes_to = |at| at < self.acts.len() && (at < self.asked || !is_stream);
+        let comes_to = |at| at < self.acts.len() && (at < self.asked || !self.is_stream());
         matches!(self.batch.source, Source::Panics { at } if comes_to(usize::from(at)))
     }
 
@@ -228,7 +242,7 @@ pub fn check_attempts(retry: Retrying, result: &Done) {
         // The first pause of an item may be free.
         let most = all + usize::from(matches!(retry, Retrying::PauseAll(_)));
         assert!(attempts <= most, "item {index} was tried {attempts} times");
-        let is_interrupted = matches!(outcome, Err(ItemError::Interrupted(_)));
+        let is_interrupted = matches!(outcome, Err(ItemError::Interrupted(Some(_))));
         assert!(!is_interrupted || attempts < most, "item {index} was interrupted behind its last attempt");
         assert!(!failed || attempts >= all, "item {index} was tried {attempts} times");
         let asked = failed && matches!(retry, Retrying::Panics);

@@ -8,6 +8,7 @@ mod ledger;
 mod perform;
 mod program;
 mod streams;
+mod tasks;
 
 use std::panic;
 use std::sync::{Arc, Once};

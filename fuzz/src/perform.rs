@@ -21,6 +21,7 @@ use crate::program::{
     Turn, Verb,
 };
 use crate::streams::{Marks, Taken};
+use crate::tasks::{self, await_turn};
 
 fn limited<'b, It: Iterator<Item = Token>>(steps: Steps<'b, It>, limiting: Limiting) -> Steps<'b, It> {
     let slots = |slots: u8| usize::from(slots % 4) + 1;
@@ -41,6 +42,8 @@ fn limited<'b, It: Iterator<Item = Token>>(steps: Steps<'b, It>, limiting: Limit
 pub enum Ended {
     Batch(Done),
     Stream(Streamed<Taken>),
+    /// Its future was dropped.
+    Dropped,
 }
 
 pub type Done = BatchResult<Token, Token, Token>;
@@ -76,12 +79,37 @@ struct Place {
     permits: Arc<Permits>,
 }
 
-/// What there is of a batch while it runs, beside its items.
-struct Frame {
-    /// Of what it runs.
+/// A batch while it runs, as its items see it.
+struct Scene<'r> {
+    machine: &'r Machine<'r>,
+    place: &'r Place,
+    acts: &'r [&'r Act],
+    runs: Vec<AtomicUsize>,
+    inside: AtomicUsize,
+    /// The most items that may run at once.
+    most: usize,
     depth: usize,
-    size: usize,
-    marks: Marks,
+}
+
+impl Scene<'_> {
+    fn enter(&self, index: usize) -> Inside<'_> {
+        let inside = Inside::enter(&self.inside, self.most);
+        self.place.use_permit();
+        self.runs[index].fetch_add(1, Ordering::Relaxed);
+        inside
+    }
+
+    fn run(&self, index: usize) -> Result<Token, Token> {
+        let _inside = self.enter(index);
+        self.machine.perform(self.acts[index], index, self.depth)
+    }
+
+    async fn run_in_task(&self, index: usize) -> Result<Token, Token> {
+        let _inside = self.enter(index);
+        let _own = self.machine.ledger.make(index);
+        await_turn(self.acts[index]).await;
+        self.machine.perform(self.acts[index], index, self.depth)
+    }
 }
 
 /// Counts an item of a batch while it runs; also if it unwinds.
@@ -213,22 +241,22 @@ impl<'p> Machine<'p> {
         let executor = place.executor();
         let acts = batch.acts(depth);
         // On this frame: whatever touches them after the batch is over is seen by the sanitizer.
-        let runs: Vec<AtomicUsize> = acts.iter().map(|_| AtomicUsize::new(0)).collect();
         let mut calls = Vec::new();
-        let (inside, most) = (AtomicUsize::new(0), place.setup.most(&executor));
-        let marks = Marks::new(batch.window(most));
-        let frame = Frame { depth: depth + 1, size: acts.len(), marks };
+        let scene = Scene {
+            machine: self,
+            place,
+            acts: &acts,
+            runs: acts.iter().map(|_| AtomicUsize::new(0)).collect(),
+            inside: AtomicUsize::new(0),
+            most: place.setup.most(&executor),
+            depth: depth + 1,
+        };
+        let marks = Marks::new(batch.window(scene.most));
         let ended = panic::catch_unwind(AssertUnwindSafe(|| {
-            let op = |index: usize| {
-                let _inside = Inside::enter(&inside, most);
-                place.use_permit();
-                runs[index].fetch_add(1, Ordering::Relaxed);
-                self.perform(acts[index], index, frame.depth)
-            };
-            self.start(&executor, batch, &frame, &mut calls, op)
+            self.start(&executor, batch, &scene, &marks, &mut calls)
         }));
-        assert_eq!(inside.load(Ordering::SeqCst), 0, "an item runs after the batch is over");
-        let runs: Vec<usize> = runs.into_iter().map(AtomicUsize::into_inner).collect();
+        assert_eq!(scene.inside.load(Ordering::SeqCst), 0, "an item runs after the batch is over");
+        let runs: Vec<usize> = scene.runs.into_iter().map(AtomicUsize::into_inner).collect();
         drop(executor);
         let happened = Happened {
             batch,
@@ -238,7 +266,7 @@ impl<'p> Machine<'p> {
             acts: &acts,
             runs: &runs,
             calls: &calls,
-            asked: frame.marks.asked(),
+            asked: marks.asked(),
         };
         happened.check(ended);
         place.assert_permits();
@@ -248,11 +276,11 @@ impl<'p> Machine<'p> {
         &self,
         executor: &BatchExecutor,
         batch: &Batch,
-        frame: &Frame,
+        scene: &Scene<'_>,
+        marks: &Marks,
         calls: &mut Vec<(usize, usize)>,
-        op: impl Fn(usize) -> Result<Token, Token> + Sync,
     ) -> Ended {
-        let (token, size, marks) = (CancelToken::new(), frame.size, &frame.marks);
+        let (token, size) = (CancelToken::new(), scene.acts.len());
         let mut steps = executor.batch(marks.watch(self.items(batch.source, size))).cancel_on(&token);
         if !matches!(batch.progress, OnProgress::None) {
             steps = steps.on_progress(|p| {
@@ -272,29 +300,37 @@ impl<'p> Machine<'p> {
             });
         }
         let tasks = match batch.verb {
-            Verb::Run => return Ended::Batch(steps.run(|item| op(item.index()))),
-            Verb::RunWith => return Ended::Batch(self.run_with(batch, steps, &token, op)),
-            Verb::Stream => return Ended::Stream(self.stream(batch, frame, steps, &token, op)),
+            Verb::Run => return Ended::Batch(steps.run(|item| scene.run(item.index()))),
+            Verb::RunWith => return Ended::Batch(self.run_with(batch, scene, steps, &token)),
+            Verb::Stream => return Ended::Stream(self.stream(batch, scene, marks, steps, &token)),
+            Verb::RunAsync { polls } => return self.run_in_task(batch, scene, polls, steps, &token),
+            Verb::StreamAsync { polls } => {
+                return self.stream_in_task(batch, scene, marks, polls, steps, &token);
+            }
             Verb::RunTasks => size,
             Verb::TooManyTasks(more) => size + usize::from(more) + 1,
             Verb::TooFewTasks(fewer) => size.saturating_sub(usize::from(fewer) + 1),
         };
         // Each owns something, for those that never start.
         Ended::Batch(steps.run_tasks(
-            (0..tasks).map(|index| (self.ledger.make(index), &op)).map(|(own, op)| move || op(own.index())),
+            (0..tasks).map(|index| self.ledger.make(index)).map(|own| move || scene.run(own.index())),
         ))
     }
 
     fn run_with<'b, It: Iterator<Item = Token>>(
         &'b self,
         batch: &'b Batch,
+        scene: &Scene<'_>,
         steps: Steps<'b, It>,
         token: &CancelToken,
-        op: impl Fn(usize) -> Result<Token, Token> + Sync,
     ) -> Done {
         let steps = self.controlled(batch, steps, token);
         let init = || self.ledger.make(0);
-        let result = steps.run_init(init, |item, cx| act_in_context(batch, token, item, cx, &op));
+        let result = steps.run_init(init, |item, cx| {
+            assert_eq!(cx.state.index(), 0);
+            look_around(batch, token, item, cx);
+            scene.run(cx.index())
+        });
         check::check_attempts(batch.control.retry, &result);
         result
     }
@@ -302,27 +338,65 @@ impl<'p> Machine<'p> {
     fn stream<'b, It: Iterator<Item = Token> + Send>(
         &'b self,
         batch: &'b Batch,
-        frame: &Frame,
+        scene: &Scene<'_>,
+        marks: &Marks,
         steps: Steps<'b, It>,
         token: &CancelToken,
-        op: impl Fn(usize) -> Result<Token, Token> + Sync,
     ) -> Streamed<Taken> {
-        let mut steps = self.controlled(batch, steps, token);
-        if let Some(window) = batch.flow.window() {
-            steps = steps.window(window);
-        }
-        if batch.flow.unordered {
-            steps = steps.unordered();
-        }
-        steps.stream_init(
+        flowing(batch, self.controlled(batch, steps, token)).stream_init(
             || self.ledger.make(0),
-            |item, cx| act_in_context(batch, token, item, cx, &op),
+            |item, cx| {
+                assert_eq!(cx.state.index(), 0);
+                look_around(batch, token, item, cx);
+                scene.run(cx.index())
+            },
             |results| {
-                batch.flow.consume(results, &frame.marks, |act| {
-                    drop(self.perform(act, check::OF_THE_CONSUMER, frame.depth));
+                batch.flow.consume(results, marks, |act| {
+                    drop(self.perform(act, check::OF_THE_CONSUMER, scene.depth));
                 })
             },
         )
+    }
+
+    fn run_in_task<'b, It: Iterator<Item = Token>>(
+        &'b self,
+        batch: &'b Batch,
+        scene: &Scene<'_>,
+        polls: Option<u8>,
+        steps: Steps<'b, It>,
+        token: &CancelToken,
+    ) -> Ended {
+        let run = self.controlled(batch, steps, token).run_async_with(async |item, cx| {
+            look_around(batch, token, item, cx);
+            scene.run_in_task(cx.index()).await
+        });
+        let Some(result) = tasks::run(run, polls) else { return Ended::Dropped };
+        check::check_attempts(batch.control.retry, &result);
+        Ended::Batch(result)
+    }
+
+    fn stream_in_task<'b, It: Iterator<Item = Token>>(
+        &'b self,
+        batch: &'b Batch,
+        scene: &Scene<'_>,
+        marks: &Marks,
+        polls: Option<u8>,
+        steps: Steps<'b, It>,
+        token: &CancelToken,
+    ) -> Ended {
+        let stream = flowing(batch, self.controlled(batch, steps, token)).stream_async(
+            async |item| {
+                if batch.is_cancelled_by(item.index()) {
+                    token.cancel();
+                }
+                scene.run_in_task(item.index()).await
+            },
+            async |results| {
+                let perform = |act: &Act| drop(self.perform(act, check::OF_THE_CONSUMER, scene.depth));
+                batch.flow.consume_in_task(results, marks, perform).await
+            },
+        );
+        tasks::run(stream, polls).map_or(Ended::Dropped, Ended::Stream)
     }
 
     /// With everything that `Control` says.
@@ -393,22 +467,27 @@ impl<'p> Machine<'p> {
     }
 }
 
-fn act_in_context(
-    batch: &Batch,
-    token: &CancelToken,
-    item: &Token,
-    cx: &ItemContext<'_, Token>,
-    op: impl Fn(usize) -> Result<Token, Token>,
-) -> Result<Token, Token> {
-    assert_eq!((item.index(), cx.state.index()), (cx.index(), 0));
-    if matches!(batch.control.cancel, Cancel::ByItem(at) if usize::from(at) == cx.index()) {
+/// What a stream is asked for beside what every batch is.
+fn flowing<'b, It: Iterator<Item = Token>>(batch: &Batch, mut steps: Steps<'b, It>) -> Steps<'b, It> {
+    if let Some(window) = batch.flow.window() {
+        steps = steps.window(window);
+    }
+    if batch.flow.unordered { steps.unordered() } else { steps }
+}
+
+fn look_around<S>(batch: &Batch, token: &CancelToken, item: &Token, cx: &ItemContext<'_, S>) {
+    assert_eq!(item.index(), cx.index());
+    if batch.is_cancelled_by(cx.index()) {
         token.cancel();
         assert!(cx.is_cancelled());
     }
-    op(cx.index())
 }
 
 impl Batch {
+    fn is_cancelled_by(&self, index: usize) -> bool {
+        matches!(self.control.cancel, Cancel::ByItem(at) if usize::from(at) == index)
+    }
+
     fn cancels_at_call(&self, call: usize) -> bool {
         matches!(self.control.cancel, Cancel::ByCall(at) if usize::from(at) == call)
     }

@@ -132,7 +132,7 @@ impl Batch {
     pub fn window(&self, workers: usize) -> usize {
         match self.verb {
             // Items that are quick let the default window grow.
-            Verb::Stream => {
+            Verb::Stream | Verb::StreamAsync { .. } => {
                 self.flow.window().unwrap_or(LARGEST_DEFAULT_WINDOW.max(workers.saturating_mul(4)))
             }
             _ => usize::MAX,
@@ -244,6 +244,14 @@ pub enum Verb {
     RunTasks,
     /// As `Flow` says, and with all that `RunWith` has.
     Stream,
+    /// As `RunWith`, without a state, in a task whose future is dropped after so many polls.
+    RunAsync {
+        polls: Option<u8>,
+    },
+    /// As `Stream`, the same.
+    StreamAsync {
+        polls: Option<u8>,
+    },
     /// With this many tasks more than there are items.
     TooManyTasks(u8),
     /// With this many items more than there are tasks.

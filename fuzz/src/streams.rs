@@ -2,11 +2,12 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use batch_executor::{BatchItem, Outcome, Results, StopReason, Streamed};
+use batch_executor::{AsyncResults, BatchItem, Outcome, Results, StopReason, Streamed};
 
 use crate::check::{self, Happened};
 use crate::ledger::Token;
 use crate::program::{Act, Flow};
+use crate::tasks;
 
 /// What a consumer had.
 pub struct Taken {
@@ -80,6 +81,30 @@ impl Flow {
             marks.handed_on.store(items.len(), Ordering::SeqCst);
             let Some(item) = results.next() else {
                 assert!(results.next().is_none(), "an item behind the end");
+                return Taken { items, has_seen_the_end: true };
+            };
+            items.push(item);
+        }
+    }
+
+    pub async fn consume_in_task(
+        &self,
+        results: &mut AsyncResults<'_, Token, Token, Token>,
+        marks: &Marks,
+        perform: impl Fn(&Act),
+    ) -> Taken {
+        let mut items = Vec::new();
+        loop {
+            if let Some(act) = self.act(items.len()) {
+                tasks::await_turn(act).await;
+                perform(act);
+            }
+            if self.leaves(items.len()) {
+                return Taken { items, has_seen_the_end: false };
+            }
+            marks.handed_on.store(items.len(), Ordering::SeqCst);
+            let Some(item) = results.next().await else {
+                assert!(results.next().await.is_none(), "an item behind the end");
                 return Taken { items, has_seen_the_end: true };
             };
             items.push(item);

@@ -22,4 +22,6 @@ mod scarcity;
 mod signals;
 mod sizes;
 mod streams;
+#[cfg(feature = "tokio")]
+mod tasks;
 mod threads;
