@@ -41,7 +41,7 @@ impl Happened<'_> {
         assert!(numbers.eq(1..=self.calls.len()), "calls of on_progress: {:?}", self.calls);
         assert!(self.calls.windows(2).all(|two| two[0].1 <= two[1].1 && two[1].1 <= two[0].1 + 1));
         match ended {
-            Err(payload) if self.is_stream() => self.check_panic_of_stream(payload),
+            Err(payload) if self.batch.is_stream() => self.check_panic_of_stream(payload),
             Err(payload) => self.check_panic(payload),
             Ok(Ended::Dropped) => {}
             Ok(ended) => {
@@ -165,16 +165,12 @@ impl Happened<'_> {
 
     /// Whether it has a context, and so all that `Control` says.
     fn is_controlled(&self) -> bool {
-        self.is_stream() || matches!(self.batch.verb, Verb::RunWith | Verb::RunAsync { .. })
+        self.batch.is_stream() || matches!(self.batch.verb, Verb::RunWith | Verb::RunAsync { .. })
     }
 
     /// Whether it cuts off what is in flight.
     fn is_task(&self) -> bool {
         matches!(self.batch.verb, Verb::RunAsync { .. } | Verb::StreamAsync { .. })
-    }
-
-    fn is_stream(&self) -> bool {
-        matches!(self.batch.verb, Verb::Stream | Verb::StreamAsync { .. })
     }
 
     /// Whether its items may be tried again.
@@ -208,7 +204,7 @@ impl Happened<'_> {
     }
 
     fn iterator_panics(&self) -> bool {
-        let comes_to = |at| at < self.acts.len() && (at < self.asked || !self.is_stream());
+        let comes_to = |at| at < self.acts.len() && (at < self.asked || !self.batch.is_stream());
         matches!(self.batch.source, Source::Panics { at } if comes_to(usize::from(at)))
     }
 

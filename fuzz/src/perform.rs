@@ -286,7 +286,7 @@ impl<'p> Machine<'p> {
             steps = steps.on_progress(|p| {
                 assert_eq!(p.succeeded + p.failed, p.completed);
                 assert!(p.completed <= p.total && p.total <= size);
-                assert!(p.total == size || matches!(batch.verb, Verb::Stream));
+                assert!(p.total == size || batch.is_stream());
                 calls.push((p.completed, p.failed));
                 if batch.cancels_at_call(p.completed) {
                     token.cancel();

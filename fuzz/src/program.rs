@@ -128,15 +128,15 @@ pub struct Batch {
 }
 
 impl Batch {
+    pub fn is_stream(&self) -> bool {
+        matches!(self.verb, Verb::Stream | Verb::StreamAsync { .. })
+    }
+
     /// The most items that may be pulled and not handed on, with this many workers.
     pub fn window(&self, workers: usize) -> usize {
-        match self.verb {
-            // Items that are quick let the default window grow.
-            Verb::Stream | Verb::StreamAsync { .. } => {
-                self.flow.window().unwrap_or(LARGEST_DEFAULT_WINDOW.max(workers.saturating_mul(4)))
-            }
-            _ => usize::MAX,
-        }
+        // Items that are quick let the default window grow.
+        let default = LARGEST_DEFAULT_WINDOW.max(workers.saturating_mul(4));
+        if self.is_stream() { self.flow.window().unwrap_or(default) } else { usize::MAX }
     }
 
     /// What each item does. A batch in a batch is small.
