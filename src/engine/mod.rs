@@ -186,30 +186,20 @@ impl Engine {
         let (hint, at_once) = settings.expects(&items);
         let (report, recorder) = settings.observers(since, hint);
         let team = settings.team(hint, at_once, recorder.is_some());
-        // In a window of one there is one worker, and the consumer need not wait for the input with it.
-        let is_alone =
-            settings.workers.for_batch(usize::MAX) == 1 && !team.adapts() && settings.controls.is_empty();
-        let workers = team.limit;
+        let (workers, is_alone) = (team.limit, settings.is_alone(&team));
         let (slots, reader) = Slots::ring(settings.most_under_way(workers).min(at_once), settings.flow.order);
         let window = settings.window(workers, slots.room());
-        let counts_items = report.as_ref().is_some_and(Report::counts_items);
-        let held = Held::new(
-            Schedule::of_stream(window, settings.on_failure, team),
-            since,
-            if counts_items { Hears::EveryItem } else { Hears::Changes },
-            &settings,
-            self,
-        );
+        let hears = match self.hears(report.as_ref(), &team, &settings) {
+            Hears::Nothing => Hears::Changes, // it waits for outcomes
+            hears => hears,
+        };
+        let held =
+            Held::new(Schedule::of_stream(window, settings.on_failure, team), since, hears, &settings, self);
         let limits = mem::take(&mut settings.limits);
         let trace = Trace::begin("stream", hint, workers);
         let mut job = Job::new(&operation, held.dispatcher(), &slots, &settings, recorder, trace);
         job.limit_by(limits, self.limiter.as_deref(), held.listener());
-        let may_solo = hint.is_some()
-            && self.clock.is_none()
-            && settings.controls.is_empty()
-            && !settings.has_state
-            && settings.workers.adaptive_bounds().is_none();
-        job.pull_from(&mut items, is_alone || may_solo);
+        job.pull_from(&mut items, is_alone || self.clock.is_none() && settings.may_solo(hint));
         let consume = |helpers: Option<&Invitation<'_>>| {
             results::consume(&operation, &job, helpers, workers, report, reader, consume)
         };
@@ -274,6 +264,17 @@ impl<'a, I, T, E> Settings<'a, I, T, E> {
         let controller = controller(self.workers, items, at_once);
         let limit = workers_to_begin_with(self.workers, controller.as_deref(), at_once);
         Team::new(limit, controller, self.numbered || !self.controls.is_empty(), is_recorded)
+    }
+
+    /// Whether the consumer of a stream is its only worker, also in a window of one: then it need not wait for another.
+    fn is_alone(&self, team: &Team) -> bool {
+        self.workers.for_batch(usize::MAX) == 1 && !team.adapts() && self.controls.is_empty()
+    }
+
+    /// Whether the consumer of a stream may run items by itself while there are other workers.
+    fn may_solo(&self, items: Option<usize>) -> bool {
+        let may_change = !self.controls.is_empty() || self.workers.adaptive_bounds().is_some();
+        items.is_some() && !self.has_state && !may_change
     }
 
     /// How many items of a stream may be under way; without a window of the user's, while they are quick.
