@@ -15,12 +15,15 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 use std::{env, process};
 
-use batch_executor::{BatchExecutor, BatchResult, Journal, JournalError, Outcome, Plan, Shard, StopReason};
+use batch_executor::{
+    BatchExecutor, BatchResult, Control, Journal, JournalError, Limit, Outcome, Plan, RateLimit, Retry,
+    RetryDecision, Shard, StopReason,
+};
 use serde_json::Value;
 
 use common::{
@@ -148,6 +151,44 @@ impl Place {
         })
     }
 
+    /// The same with all that may hold an item back or start it again: a rate, slots, retries, a control that pauses, resumes and
+    /// changes the number of workers.
+    fn run_held_back(&self, journal: Journal) -> Texts {
+        let log = Mutex::new(OpenOptions::new().append(true).create(true).open(self.log()).unwrap());
+        let (executor, control, is_over) = (collecting(4), Control::new(), AtomicBool::new(false));
+        let journal = journal.retry_failed(false);
+        let retry = Retry::delays(|| [Duration::from_micros(200); 2].into_iter()).when(|error: &String| {
+            if error == "again" { RetryDecision::Retry } else { RetryDecision::GiveUp }
+        });
+        let batch = executor
+            .batch(0..self.items)
+            .journal(&journal)
+            .limit(Limit::rate(RateLimit::every(Duration::from_micros(50)).burst(10)))
+            .limit(Limit::per_key(|n: &usize| n % 3, |_| Limit::at_once(2)))
+            .retry(retry)
+            .control(&control);
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                for workers in (1..=4).cycle().take_while(|_| !is_over.load(Ordering::SeqCst)) {
+                    control.pause();
+                    spin_for(Duration::from_micros(300));
+                    control.set_workers(workers);
+                    control.resume();
+                    spin_for(Duration::from_millis(1));
+                }
+            });
+            let result = batch.run_with(|&n, cx| {
+                if n % 5 == 1 && cx.attempt() < 3 {
+                    return Err("again".to_owned());
+                }
+                log.lock().unwrap().write_all(format!("{n:7}\n").as_bytes()).unwrap();
+                outcome(n)
+            });
+            is_over.store(true, Ordering::SeqCst);
+            result
+        })
+    }
+
     /// What was run, in this order.
     fn ran(&self) -> Vec<usize> {
         let log = fs::read_to_string(self.log()).unwrap_or_default();
@@ -160,6 +201,39 @@ impl Place {
         let lines = bytes.split(|byte| *byte == b'\n').skip(1);
         let items = lines.filter_map(|line| serde_json::from_slice::<Value>(line).ok());
         items.map(|line| usize::try_from(line["index"].as_u64().unwrap()).unwrap()).collect()
+    }
+
+    /// What a program is loaded with so that it leaves a copy of what it has synced.
+    fn disk_that_forgets(&self) -> Option<PathBuf> {
+        let library = self.folder.join("forget.so");
+        let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/journals/forget.c");
+        let mut compiler = Command::new("cc");
+        compiler.args(["-O1", "-shared", "-fPIC", source, "-ldl", "-lpthread", "-o"]).arg(&library);
+        compiler.status().ok().filter(ExitStatus::success).map(|_| library)
+    }
+
+    /// Of what was not synced, a part is left, perhaps with zeros behind it. Fewer than `most` lines were not synced. How many lines
+    /// are lost.
+    fn lose_power(&self, durable: &Path, most: usize, dice: &mut Dice) -> usize {
+        let (image, live) = (durable.join("journal.jsonl"), self.bytes());
+        let synced = fs::read(&image).unwrap_or_default();
+        assert!(live.starts_with(&synced), "lines that were synced are others now");
+        let rest = &live[synced.len()..];
+        let lines = |bytes: &[u8]| bytes.split(|byte| *byte == b'\n').count() - 1;
+        assert!(lines(rest) <= most, "{} lines were not synced", lines(rest));
+        if durable.join("named").exists() {
+            let left = dice.below(rest.len() + 1);
+            let zeros = vec![0; if left < rest.len() { dice.below(100) } else { 0 }];
+            let kept = [&synced, &rest[..left]].concat();
+            self.put(&[kept.as_slice(), &zeros].concat());
+            let whole = kept.iter().rposition(|byte| *byte == b'\n').map_or(0, |last| last + 1);
+            fs::write(image, &kept[..whole]).unwrap();
+            return lines(&rest[left..]);
+        }
+        assert!(lines(&live) < 2, "items are recorded in a file whose name may be lost");
+        let _ = fs::remove_file(self.journal());
+        let _ = fs::remove_file(image);
+        lines(&live)
     }
 
     fn child(&self, behind: &[&str], test: &str, told_to: &str) -> Command {
@@ -228,40 +302,82 @@ fn kills() -> usize {
     env::var("KILLS").map_or(20, |kills| kills.parse().unwrap())
 }
 
+/// How a run that is to be killed goes: synced every so many lines, with nothing that holds items back or with all of that.
+const RUNS: [&str; 4] = ["1", "7", "100", "7 held back"];
+
+fn run_to_be_killed(told: &str) {
+    let (place, (lines, rest)) = (Place::of_parent(), told.split_once(' ').unwrap_or((told, "")));
+    let journal = place.open().unwrap().sync_every(lines.parse().unwrap());
+    let result = match rest {
+        "" => place.run(journal, 4, |n| spin_for(Duration::from_micros(n as u64 % 7 * 30))),
+        _ => place.run_held_back(journal),
+    };
+    drop(ran_to_its_end(result));
+}
+
+/// Starts it and kills it: at the start, or when some items have run, and a little later.
+fn kill(mut command: Command, place: &Place, dice: &mut Dice) {
+    let mut run = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let (lines, later) = (dice.below(place.items), dice.below(300));
+    if dice.below(5) == 0 {
+        spin_for(Duration::from_micros(later as u64 * 30));
+    } else {
+        while place.ran().len() < lines && run.try_wait().unwrap().is_none() {
+            thread::yield_now();
+        }
+        spin_for(Duration::from_micros(later as u64));
+    }
+    run.kill().unwrap();
+    run.wait().unwrap();
+}
+
 /// F63: at any moment, from the opening of the file on. Some are killed twice.
 #[test]
 fn a_run_that_is_killed_at_a_random_moment_is_gone_on_with() {
     const TEST: &str = "a_run_that_is_killed_at_a_random_moment_is_gone_on_with";
     const ITEMS: usize = 300;
     if let Some(lines) = told_to() {
-        let place = Place::of_parent();
-        let journal = place.open().unwrap().sync_every(lines.parse().unwrap());
-        drop(ran_to_its_end(place.run(journal, 4, |n| spin_for(Duration::from_micros(n as u64 % 7 * 30)))));
-        return;
+        return run_to_be_killed(&lines);
     }
     let (mut dice, mut under_way) = (Dice::new(), 0);
     for round in 0..kills() {
         let place = Place::on_disk("killed", ITEMS);
         for _ in 0..=dice.below(2) {
-            let mut command = place.child(&[], TEST, ["1", "7", "100"][round % 3]);
-            let mut run = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-            // At the start, or when this many items have run, and a little later.
-            let (lines, later) = (dice.below(ITEMS), dice.below(300));
-            if dice.below(5) == 0 {
-                spin_for(Duration::from_micros(later as u64 * 30));
-            } else {
-                while place.ran().len() < lines && run.try_wait().unwrap().is_none() {
-                    thread::yield_now();
-                }
-                spin_for(Duration::from_micros(later as u64));
-            }
-            run.kill().unwrap();
-            run.wait().unwrap();
+            kill(place.child(&[], TEST, RUNS[round % RUNS.len()]), &place, &mut dice);
         }
         let ran = place.assert_goes_on(&format!("round {round}"));
         under_way += usize::from((1..ITEMS).contains(&ran));
     }
     assert!(under_way > kills() / 4, "only {under_way} of {} were killed in their midst", kills());
+}
+
+/// F63: the power is lost at any moment, by a disk that forgets what was not synced, but for a part of it. What was synced is there and
+/// is not done again; of the rest, what is whole is believed and is right.
+#[test]
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))] // elsewhere it may run in an emulator, which loads nothing of `cc`
+fn after_a_loss_of_power_what_was_synced_is_there() {
+    const TEST: &str = "after_a_loss_of_power_what_was_synced_is_there";
+    const ITEMS: usize = 300;
+    if let Some(told) = told_to() {
+        return run_to_be_killed(&told);
+    }
+    let (mut dice, mut forgotten) = (Dice::new(), 0);
+    for round in 0..kills() / 2 {
+        let place = Place::new("power", ITEMS);
+        let Some(forgets) = place.disk_that_forgets() else { return skip(TEST, "there is no cc") };
+        let durable = place.folder.join("durable");
+        fs::create_dir(&durable).unwrap();
+        let told = RUNS[round % RUNS.len()];
+        let most = told.split(' ').next().unwrap().parse::<usize>().unwrap() + 4;
+        for _ in 0..=dice.below(3) {
+            let mut run = place.child(&[], TEST, told);
+            run.env("LD_PRELOAD", &forgets).env("DURABLE", &durable);
+            kill(run, &place, &mut dice);
+            forgotten += place.lose_power(&durable, most, &mut dice);
+        }
+        place.assert_goes_on(&format!("round {round}, {told}"));
+    }
+    assert!(forgotten > 0, "no line was forgotten");
 }
 
 /// F63: many workers, one of which syncs what others have written. A value is a value, with one line.
