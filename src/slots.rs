@@ -237,9 +237,37 @@ impl<I, T, E> Slots<I, T, E> {
         claim: &mut Claim,
         most: usize,
         gate: &AtomicUsize,
-        mut op: impl FnMut(usize, &I) -> Result<T, E>,
-        mut awaited: impl FnMut(),
+        op: impl FnMut(usize, &I) -> Result<T, E>,
+        awaited: impl FnMut(),
     ) -> Option<Halt<E>> {
+        self.decide_each::<IS_STREAM, E>(claim, most, gate, op, awaited)
+    }
+
+    /// As [`decide_while`](Slots::decide_while) in a batch, where `op` may make a future that borrows the item. What `op` returns instead
+    /// of a value is of any type.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn decide_ready<'s, X>(
+        &'s self,
+        claim: &mut Claim,
+        gate: &AtomicUsize,
+        mut op: impl FnMut(usize, Lent<'s, I>) -> Result<T, X>,
+    ) -> Option<Halt<X>> {
+        // Nothing takes an item out of a batch as long as this is borrowed.
+        assert!(self.ring.is_none(), "items of a ring are lent one by one");
+        let lent = |item| Lent { item: NonNull::from(item), state: None, slots: PhantomData };
+        self.decide_each::<false, X>(claim, usize::MAX, gate, |index, item| op(index, lent(item)), || ())
+    }
+
+    /// In a ring, `op` keeps no item: the reader takes it out.
+    #[inline]
+    fn decide_each<'s, const IS_STREAM: bool, X>(
+        &'s self,
+        claim: &mut Claim,
+        most: usize,
+        gate: &AtomicUsize,
+        mut op: impl FnMut(usize, &'s I) -> Result<T, X>,
+        mut awaited: impl FnMut(),
+    ) -> Option<Halt<X>> {
         assert!(self.chunks.is_none(), "items that may push others are decided one by one");
         let (place, index, len) = (claim.place, claim.index, claim.len.min(most));
         let mut run = Run { written: &self.written, claim, done: 0 };
@@ -249,7 +277,8 @@ impl<I, T, E> Slots<I, T, E> {
                 return Some(Halt::Gate);
             }
             let at = place & self.mask;
-            // SAFETY: the claim covers this place: its item is there, and no other worker uses it.
+            // SAFETY: the claim covers this place: its item is there, and no other worker uses it. It stays as long as this is borrowed, or
+            // in a ring until it is published.
             #[allow(unsafe_code)]
             match op(index, unsafe { &*self.item.add(at) }) {
                 // SAFETY: the place has no outcome, and `Run` gives it up now that it has one.
@@ -436,6 +465,12 @@ impl<I, T, E> Slots<I, T, E> {
         fence(Ordering::SeqCst);
         let awaited = ring.awaited.load(Ordering::Relaxed);
         ready.map_or(awaited == index, |ready| ready >= awaited)
+    }
+
+    /// Whether these are those of a batch, which stay until its end.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn stay(&self) -> bool {
+        self.ring.is_none()
     }
 
     /// Whether items are handed on in input order.

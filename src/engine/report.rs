@@ -226,6 +226,14 @@ mod tests {
     }
 
     #[test]
+    fn the_next_tick_is_the_first_that_is_due() {
+        let tick =
+            |seconds| Tick::new(Duration::from_secs(seconds), AtHome::new(Box::new(|_: &Progress| ())));
+        let report = Report::new(None, vec![tick(3_600), tick(60), tick(3_600)], None, Instant::now());
+        assert!(report.unwrap().tick_in().unwrap() <= Duration::from_secs(60));
+    }
+
+    #[test]
     fn slow_calls_are_made_a_few_at_a_time() {
         let seen = RefCell::new(0);
         let slow = Box::new(|_: &Progress| {

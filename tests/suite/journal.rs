@@ -143,6 +143,9 @@ fn failures_of_an_earlier_run_stay_if_that_is_wanted_and_refusals_never_do() {
     };
     let first = ran_to_its_end(run(&open(&path, 5)));
     assert!(matches!(first.outcomes()[3], Err(ItemError::RateLimiter(_))));
+    let merged = Journal::merge::<usize, usize>([&path]).unwrap().result;
+    assert!(matches!(&merged.outcomes()[3], Err(ItemError::RateLimiter(error)) if error.to_string() == "no"));
+    assert!(matches!(merged.outcomes()[1], Err(ItemError::Failed(_))));
     let second = ran_to_its_end(run(&open(&path, 5).retry_failed(false)));
     let texts: Vec<_> = second.failures().map(|failure| (*failure.item, failure.error.to_string())).collect();
     assert_eq!(texts, [(1, "one".to_owned()), (2, "panicked: two".to_owned())]);

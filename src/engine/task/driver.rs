@@ -11,8 +11,9 @@ use futures_util::future::AbortHandle;
 use futures_util::stream::FuturesUnordered;
 
 use crate::clock::{self, TestClock};
+use crate::error::ItemError;
 use crate::panic::{self, Panic};
-use crate::slots::Claim;
+use crate::slots::{Claim, Halt};
 use crate::sync::{Instant, later};
 
 use super::super::operation::Kinds;
@@ -305,6 +306,9 @@ where
 
     /// Runs items of the seat's claim up to the first that is not ready. Whether nothing of the claim is in flight.
     fn go_on(&mut self, number: usize) -> bool {
+        if self.expects_ready && !self.job.is_careful && self.job.slots.stay() && !self.run_ready(number) {
+            return false;
+        }
         while let Some(begun) = self.seats[number].begin() {
             let (mut place, make) = (self.spare.take().unwrap_or_default(), &self.make);
             match place.start(|| make(begun), self.expects_ready) {
@@ -320,6 +324,42 @@ where
                 }
             }
         }
+        true
+    }
+
+    /// Runs items of a claim in a row, up to the gate, for as long as their futures are ready when they are polled first: one catch serves
+    /// for all of them. False if one is not ready, and is in flight.
+    fn run_ready(&mut self, number: usize) -> bool {
+        let Driver { job, make, seats, spare, .. } = self;
+        let Seat { worker, run: Some(run) } = &mut seats[number] else { return true };
+        let (mut place, seat, end) =
+            (spare.take().unwrap_or_default(), worker.member.number, job.dispatcher.stop_at());
+        loop {
+            let before = run.claim().index();
+            let op = |index, item| {
+                let begun = Begun { item, index, attempt: 1, worker: seat, end, deadline: None };
+                match place.poll_first(make(begun)) {
+                    Poll::Ready(outcome) => outcome.map_err(Some),
+                    Poll::Pending => Err(None),
+                }
+            };
+            let ended = panic::catch(|| job.slots.decide_ready(run.claim(), job.dispatcher.gate(), op));
+            run.count_values(before);
+            let error = match ended {
+                Ok(None | Some(Halt::Gate)) => break,
+                Ok(Some(Halt::Error(None))) => {
+                    self.take_off(number, place);
+                    return false;
+                }
+                Ok(Some(Halt::Error(Some(error)))) => ItemError::Failed(error),
+                Err(panic) => {
+                    place.clear();
+                    ItemError::Panicked(panic)
+                }
+            };
+            run.fail(worker, error);
+        }
+        *spare = Some(place);
         true
     }
 

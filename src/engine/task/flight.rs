@@ -34,10 +34,27 @@ impl<F: Future> Place<F> {
             Ok(Poll::Pending) => Poll::Pending,
             Ok(Poll::Ready(output)) => Poll::Ready(panic::catch(|| self.0.set(None)).map(|()| output)),
             Err(panic) => {
-                let _ = panic::catch(|| self.0.set(None));
+                self.clear();
                 Poll::Ready(Err(panic))
             }
         }
+    }
+}
+
+impl<F: Future> Place<F> {
+    /// The same without a catch of its own. After a panic the place has to be cleared.
+    pub(super) fn poll_first(&mut self, future: F) -> Poll<F::Output> {
+        self.0.set(Some(future));
+        let polled = Pin::new(&mut *self).poll(&mut Context::from_waker(Waker::noop()));
+        if polled.is_ready() {
+            self.0.set(None);
+        }
+        polled
+    }
+
+    /// Drops what is there, whatever its destructor does.
+    pub(super) fn clear(&mut self) {
+        let _ = panic::catch(|| self.0.set(None));
     }
 }
 

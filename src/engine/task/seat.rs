@@ -227,6 +227,21 @@ impl<'j, E> Run<'j, E> {
         }
     }
 
+    pub(super) fn claim(&mut self) -> &mut Claim {
+        &mut self.claim
+    }
+
+    /// Items from this index on, up to the first that is left, have values.
+    pub(super) fn count_values(&mut self, from: usize) {
+        self.counts.succeeded += self.claim.index() - from;
+    }
+
+    /// The first item failed, and nothing has to be done for it but to note that.
+    pub(super) fn fail<K: Kinds<Error = E>>(&mut self, worker: &mut Worker<'_, 'j, K>, error: ItemError<E>) {
+        worker.fail_unnoted(&mut self.claim, error);
+        self.counts.failed += 1;
+    }
+
     pub(super) fn into_claim(self) -> Claim {
         self.claim
     }
@@ -249,10 +264,7 @@ fn settle<'j, K: Kinds>(
             worker.job.settle(&mut run.claim, Ok(value));
             run.counts.succeeded += 1;
         }
-        Tried::Error(error) => {
-            worker.fail_unnoted(&mut run.claim, error);
-            run.counts.failed += 1;
-        }
+        Tried::Error(error) => run.fail(worker, error),
         Tried::Stopped => return false,
     }
     true
