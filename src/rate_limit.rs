@@ -753,6 +753,16 @@ mod tests {
     }
 
     #[test]
+    fn a_share_of_a_limit_that_learns_starts_at_its_part() {
+        let [share, own] = [RateLimit::learning(100).split(2), RateLimit::learning(50)];
+        for step in 0..400 {
+            [&share, &own].map(|limit| reserve(limit, step * SECOND / 50));
+            assert_eq!(interval_of(&share), interval_of(&own), "after {step} permits");
+        }
+        assert!(interval_of(&share) < SECOND / 50, "it has risen");
+    }
+
+    #[test]
     fn what_was_taken_before_a_split_stays_taken() {
         let limit = RateLimit::per_second(10);
         limit.pause(Duration::from_secs(9));

@@ -414,6 +414,19 @@ fn with_an_item_timeout_each_attempt_has_a_deadline_of_its_own_and_is_waited_for
 }
 
 #[test]
+fn an_attempt_has_the_deadline_of_its_batch_where_that_comes_first() {
+    let (soon, late) = (Duration::from_secs(60), Duration::from_secs(3_600));
+    for way in Way::all() {
+        for (batch, item) in [(soon, late), (late, soon)] {
+            let (executor, since) = (way.collecting(), Instant::now());
+            let steps = way.batch(&executor, 0..3).timeout(batch).item_timeout(item);
+            let result = steps.run_with(|_, cx| Ok::<_, String>(cx.deadline().expect("there is one")));
+            assert!(all_values(result).into_iter().all(|deadline| deadline < since + late), "{way:?}");
+        }
+    }
+}
+
+#[test]
 fn the_context_prints_what_it_tells() {
     let result =
         crate::common::collecting(1).batch(["x"]).run_with(|_, cx| Ok::<_, String>(format!("{cx:?}")));

@@ -559,7 +559,7 @@ fn made(
     more: Option<Limit<'static, usize>>,
 ) -> usize {
     let made = AtomicUsize::new(0);
-    let executor = collecting(2);
+    let executor = collecting(1); // of two workers, one may be slow, and have a key for so long
     let of_key = |_: &usize| {
         made.fetch_add(1, Ordering::SeqCst);
         limit()

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use crate::common::{Census, Gate, Way, assert_survived, collecting, stopped, stopping};
 use batch_executor::{
-    AdaptiveWorkers, Batch, BatchExecutor, Ending, ItemError, Limit, LimiterError, Quantiles, RateLimit,
-    Retry, RetryDecision, Span, TestClock, Timeline, Workers, limiter_fn,
+    AdaptiveWorkers, Batch, BatchExecutor, Ending, Interval, ItemError, Limit, LimiterError, Quantiles,
+    RateLimit, RateLimiter, Retry, RetryDecision, Span, TestClock, Timeline, Workers, limiter_fn,
 };
 
 const MS: Duration = Duration::from_millis(1);
@@ -527,6 +527,26 @@ fn items_of_workers_that_run_together_overlap() {
     let [one, other] = spans else { panic!("{spans:?}") };
     assert_ne!(one.worker(), other.worker());
     assert!(one.started() < other.ended() && other.started() < one.ended(), "{spans:?}");
+}
+
+/// Of these lengths, half end in a part of an interval that is too short to be one.
+#[test]
+fn intervals_have_all_that_happened_however_short_the_last_is() {
+    for length in (100..140).map(|length| length * MS) {
+        let executor = BatchExecutor::builder().workers(1).clock(TestClock::new()).build().unwrap();
+        let limit = RateLimit::per_second(1_000);
+        let result = executor.batch([()]).record_timeline().run(|()| {
+            limit.pause(length);
+            limit.acquire()
+        });
+        let intervals = result.timeline().unwrap().intervals();
+        let sum = |of: fn(&Interval) -> f64| -> f64 {
+            intervals.iter().map(|part| of(part) * part.length.as_secs_f64()).sum()
+        };
+        let all = (sum(|part| part.busy_workers), sum(|part| part.rate));
+        assert!((all.0 - length.as_secs_f64()).abs() < 1e-9, "{length:?}: {} s busy", all.0);
+        assert!((all.1 - 1.0).abs() < 1e-9, "{length:?}: {} items", all.1);
+    }
 }
 
 #[test]
