@@ -754,12 +754,18 @@ mod tests {
 
     #[test]
     fn a_share_of_a_limit_that_learns_starts_at_its_part() {
-        let [share, own] = [RateLimit::learning(100).split(2), RateLimit::learning(50)];
-        for step in 0..400 {
-            [&share, &own].map(|limit| reserve(limit, step * SECOND / 50));
-            assert_eq!(interval_of(&share), interval_of(&own), "after {step} permits");
-        }
-        assert!(interval_of(&share) < SECOND / 50, "it has risen");
+        let rises = |limit: &RateLimit| {
+            let clock = clock::TestClock::new();
+            let _entered = clock::enter(Some(&clock));
+            let acquire = |_| {
+                limit.acquire().unwrap();
+                interval_of(limit)
+            };
+            (0..400).map(acquire).collect::<Vec<_>>()
+        };
+        let own = rises(&RateLimit::learning(50));
+        assert_eq!(rises(&RateLimit::learning(100).split(2)), own);
+        assert!(own[399] < own[0] / 2, "it has risen");
     }
 
     #[test]
