@@ -69,7 +69,7 @@ fn ten_thousand_panics_cost_no_thread() {
 }
 
 /// Its destructor panics, and so does that of what it panics with.
-struct Bomb(u32);
+pub(crate) struct Bomb(pub(crate) u32);
 
 impl Drop for Bomb {
     fn drop(&mut self) {

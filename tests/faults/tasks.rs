@@ -18,6 +18,7 @@ use tokio::runtime::Builder;
 use tokio::task::yield_now;
 use tokio::time::{sleep, timeout};
 
+use super::panics::Bomb;
 use crate::common::{
     Census, Gate, MEANT, Register, Registered, assert_counts_add_up, assert_still_works, assert_survived,
     builder, cancelled_behind, collecting, panic_of, ran_to_its_end, silence_meant_panics, stopped, stopping,
@@ -39,23 +40,25 @@ fn beside_threads<R>(future: impl Future<Output = R>) -> R {
     runtime.expect("a runtime of one thread").block_on(future)
 }
 
-/// Its destructor panics, and so does that of what it panics with.
-struct Bomb(u32);
+/// Its destructor panics, unless a panic is on its way already. It tells that it was dropped.
+struct Fragile {
+    is_armed: bool,
+    _held: Registered,
+}
 
-impl Drop for Bomb {
-    fn drop(&mut self) {
-        if self.0 > 0 {
-            panic_any(Bomb(self.0 - 1));
-        }
+impl Fragile {
+    fn new(held: Registered) -> Self {
+        Fragile { is_armed: true, _held: held }
+    }
+
+    fn disarm(mut self) {
+        self.is_armed = false;
     }
 }
 
-/// Its destructor panics, unless a panic is on its way already. It tells that it was dropped.
-struct Fragile(#[expect(dead_code, reason = "it is counted")] Registered);
-
 impl Drop for Fragile {
     fn drop(&mut self) {
-        assert!(thread::panicking(), "{MEANT}a destructor");
+        assert!(!self.is_armed || thread::panicking(), "{MEANT}a destructor");
     }
 }
 
@@ -100,15 +103,16 @@ fn a_future_that_panics_when_it_is_cut_off_is_an_outcome() {
             let (executor, held) = (collecting(workers), Register::default());
             let batch = executor.batch(0..20usize).item_timeout(Duration::from_millis(1));
             let result = in_a_task(batch.run_async(async |&n| {
-                let fragile = Fragile(held.make());
+                let fragile = Fragile::new(held.make());
                 if n % 2 == 0 {
                     pending::<()>().await;
                 }
-                std::mem::forget(fragile);
+                fragile.disarm();
                 Ok::<_, String>(n)
             }));
             let result = ran_to_its_end(result);
-            assert_eq!((result.succeeded(), result.failed(), held.dropped()), (10, 10, 10));
+            assert_eq!((result.succeeded(), result.failed()), (10, 10));
+            held.assert_all_dropped(20);
             for failure in result.failures() {
                 assert_eq!(failure.error.to_string(), "panicked: meant: a destructor");
             }
@@ -130,7 +134,7 @@ fn several_futures_that_panic_when_they_are_dropped_abort_nothing() {
                     batch = batch.timeout(Duration::from_millis(5));
                 }
                 let run = batch.run_async(async |_| {
-                    let _fragile = Fragile(held.make());
+                    let _fragile = Fragile::new(held.make());
                     pending::<()>().await;
                     Ok::<_, String>(())
                 });
@@ -165,18 +169,18 @@ fn values_that_panic_when_a_task_throws_them_away_abort_nothing() {
             let stream = executor.batch(0..100usize).window(100).stream_async(
                 async |_| {
                     yield_now().await;
-                    Ok::<_, String>(Fragile(values.make()))
+                    Ok::<_, String>(Fragile::new(values.make()))
                 },
                 async |results| {
                     let first = results.next().await.expect("the first of a hundred");
-                    std::mem::forget(first.outcome.ok());
+                    first.outcome.into_iter().for_each(Fragile::disarm);
                     sleep(Duration::from_millis(1)).await;
                 },
             );
             let text = panic_of(|| in_a_task(stream));
             assert_eq!(text, "meant: a destructor");
             assert!(values.made() > 2);
-            assert_eq!(values.dropped(), values.made() - 1, "all but the first");
+            values.assert_all_dropped(values.made());
             assert_survived(executor);
         }
     });
