@@ -193,16 +193,21 @@ impl<I, T, E> Slots<I, T, E> {
     pub(crate) fn lend(&self, claim: &Claim) -> Lent<'_, I> {
         assert!(claim.len > 0, "nothing is left of the claim");
         let at = claim.place & self.mask;
-        let state = self.ring.as_ref().map(|ring| &ring.states[at]);
-        if let Some(state) = state {
-            let before = state.swap(LENT, Ordering::Relaxed);
-            assert_eq!(before, FILLED, "the item is lent already");
-        }
         // SAFETY: the claim covers this place: its item is there. In a batch nothing takes it out as long as `self` is borrowed. Out of
         // a ring the reader takes it when it is decided, and `publish` refuses that while it is lent.
         #[allow(unsafe_code)]
-        let item = unsafe { NonNull::new_unchecked(self.item.add(at)) };
-        Lent { item, state, slots: PhantomData }
+        self.lent(at, unsafe { &*self.item.add(at) })
+    }
+
+    /// The item in that place.
+    #[cfg(feature = "tokio")]
+    fn lent<'s>(&'s self, at: usize, item: &'s I) -> Lent<'s, I> {
+        let state = self.ring.as_ref().map(|ring| &ring.states[at]);
+        if let Some(state) = state {
+            assert_eq!(state.load(Ordering::Relaxed), FILLED, "the item is lent already");
+            state.store(LENT, Ordering::Relaxed);
+        }
+        Lent { item: NonNull::from(item), state, slots: PhantomData }
     }
 
     /// Decides the first item of the claim; its index. Calls `awaited` if the reader waits for it.
@@ -237,35 +242,37 @@ impl<I, T, E> Slots<I, T, E> {
         claim: &mut Claim,
         most: usize,
         gate: &AtomicUsize,
-        op: impl FnMut(usize, &I) -> Result<T, E>,
+        mut op: impl FnMut(usize, &I) -> Result<T, E>,
         awaited: impl FnMut(),
     ) -> Option<Halt<E>> {
-        self.decide_each::<IS_STREAM, E>(claim, most, gate, op, awaited)
+        self.decide_each::<IS_STREAM, E>(claim, most, gate, |index, _, item| op(index, item), awaited)
     }
 
-    /// As [`decide_while`](Slots::decide_while) in a batch, where `op` may make a future that borrows the item. What `op` returns instead
-    /// of a value is of any type.
+    /// As [`decide_while`](Slots::decide_while), where `op` may make a future that runs with the item. Such a future has to be gone
+    /// when `op` returns a value. What `op` returns instead of one is of any type.
     #[cfg(feature = "tokio")]
     pub(crate) fn decide_ready<'s, X>(
         &'s self,
         claim: &mut Claim,
         gate: &AtomicUsize,
         mut op: impl FnMut(usize, Lent<'s, I>) -> Result<T, X>,
+        awaited: impl FnMut(),
     ) -> Option<Halt<X>> {
-        // Nothing takes an item out of a batch as long as this is borrowed.
-        assert!(self.ring.is_none(), "items of a ring are lent one by one");
-        let lent = |item| Lent { item: NonNull::from(item), state: None, slots: PhantomData };
-        self.decide_each::<false, X>(claim, usize::MAX, gate, |index, item| op(index, lent(item)), || ())
+        let op = |index, at, item| op(index, self.lent(at, item));
+        match self.ring {
+            None => self.decide_each::<false, X>(claim, usize::MAX, gate, op, awaited),
+            Some(_) => self.decide_each::<true, X>(claim, usize::MAX, gate, op, awaited),
+        }
     }
 
-    /// In a ring, `op` keeps no item: the reader takes it out.
+    /// `op` gets the index of an item, its place, and the item. It keeps none, unless as [`Lent`].
     #[inline]
     fn decide_each<'s, const IS_STREAM: bool, X>(
         &'s self,
         claim: &mut Claim,
         most: usize,
         gate: &AtomicUsize,
-        mut op: impl FnMut(usize, &'s I) -> Result<T, X>,
+        mut op: impl FnMut(usize, usize, &'s I) -> Result<T, X>,
         mut awaited: impl FnMut(),
     ) -> Option<Halt<X>> {
         assert!(self.chunks.is_none(), "items that may push others are decided one by one");
@@ -280,7 +287,7 @@ impl<I, T, E> Slots<I, T, E> {
             // SAFETY: the claim covers this place: its item is there, and no other worker uses it. It stays as long as this is borrowed, or
             // in a ring until it is published.
             #[allow(unsafe_code)]
-            match op(index, unsafe { &*self.item.add(at) }) {
+            match op(index, at, unsafe { &*self.item.add(at) }) {
                 // SAFETY: the place has no outcome, and `Run` gives it up now that it has one.
                 Ok(value) => unsafe { self.outcome.add(at).write(Ok(value)) },
                 Err(error) => return Some(Halt::Error(error)),
@@ -465,12 +472,6 @@ impl<I, T, E> Slots<I, T, E> {
         fence(Ordering::SeqCst);
         let awaited = ring.awaited.load(Ordering::Relaxed);
         ready.map_or(awaited == index, |ready| ready >= awaited)
-    }
-
-    /// Whether these are those of a batch, which stay until its end.
-    #[cfg(feature = "tokio")]
-    pub(crate) fn stay(&self) -> bool {
-        self.ring.is_none()
     }
 
     /// Whether items are handed on in input order.

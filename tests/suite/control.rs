@@ -149,6 +149,30 @@ fn fewer_workers_hold_when_enough_items_have_ended() {
 }
 
 #[test]
+fn a_snapshot_of_a_stream_knows_its_total_when_the_input_has_ended() {
+    for workers in [1, 3] {
+        let (executor, control, mut left) = (collecting(workers), Control::new(), 10);
+        let items = std::iter::from_fn(move || {
+            left -= 1;
+            (left >= 0).then_some(left)
+        });
+        let batch = executor.batch(items).control(&control).window(2);
+        let streamed = batch.stream(
+            |n| Ok::<_, String>(*n),
+            |results| {
+                assert!(results.next().is_some());
+                let progress = control.snapshot().progress;
+                assert_eq!(progress.total_hint, None, "{progress:?}");
+                assert_eq!(results.count(), 9);
+                let progress = control.snapshot().progress;
+                assert_eq!((progress.total, progress.total_hint), (10, Some(10)));
+            },
+        );
+        assert_eq!(streamed.succeeded, 10);
+    }
+}
+
+#[test]
 fn a_snapshot_tells_which_items_run_and_since_when() {
     within_a_minute(|| {
         let (executor, control) = (collecting(3), Control::new());

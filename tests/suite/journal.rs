@@ -721,6 +721,9 @@ fn journals_of_earlier_programs_are_still_read() {
         assert!(after.starts_with(&before) && after.lines().count() == 8, "{name}: {after}");
         let merged = Journal::merge::<String, BTreeMap<String, f64>>([&path]).unwrap();
         assert_eq!((merged.result.succeeded(), merged.result.failed(), merged.missing.len()), (4, 2, 0));
+        let attempts = |result: &dyn Fn(usize) -> usize| (0..6).map(result).collect::<Vec<_>>();
+        let told = attempts(&|index| merged.result.attempts(index));
+        assert_eq!(told, attempts(&|index| result.attempts(index)), "{name}");
     }
 }
 

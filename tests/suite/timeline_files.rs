@@ -94,10 +94,16 @@ fn the_page_has_the_spans_in_it() {
     assert!(starts.eq(spans.iter().map(|span| span.started().as_nanos())));
     assert_eq!(data["attempts"].as_u64(), Some(stats.attempts as u64));
     assert_eq!(data["complete"], true);
-    assert_eq!(numbers(&data["failed"]).len(), 2);
+    let failed = numbers(&data["failed"]).into_iter().map(|at| spans[usize::try_from(at).unwrap()].ending());
+    assert_eq!(failed.collect::<Vec<_>>(), [Ending::Failed, Ending::Panicked], "in the order of the items");
     assert_eq!(numbers(&data["slowest"]).len(), spans.len());
     assert_eq!(data["stats"]["utilisation"].as_f64(), Some(stats.utilisation));
-    assert_eq!(u128::from(data["stats"]["run"]["p90"].as_u64().unwrap()), stats.run_time.p90.as_nanos());
+    for (name, quantiles) in
+        [("run", &stats.run_time), ("permit", &stats.limiter_wait), ("queue", &stats.queue_wait)]
+    {
+        let seen = ["p50", "p90", "max"].map(|part| u128::from(data["stats"][name][part].as_u64().unwrap()));
+        assert_eq!(seen, [quantiles.p50, quantiles.p90, quantiles.max].map(|time| time.as_nanos()), "{name}");
+    }
     let ended = data["density"]["ended"].as_array().unwrap().iter().flat_map(numbers).sum::<u64>();
     assert_eq!(ended, HOSTILE.len() as u64);
     assert_eq!(data["limit"], serde_json::json!([[0, 2]]));
@@ -105,6 +111,17 @@ fn the_page_has_the_spans_in_it() {
         assert_eq!(note.as_str(), spans[at.parse::<usize>().unwrap()].note());
     }
     assert_eq!(data["notes"].as_object().unwrap().len(), 2, "an error and a panic");
+}
+
+#[test]
+fn the_note_of_an_error_has_its_causes() {
+    let executor = builder().build().unwrap();
+    let result = executor
+        .batch([()])
+        .record_timeline()
+        .run(|()| Err::<(), _>(anyhow::anyhow!("no such file").context("cannot read it")));
+    let timeline = result.timeline_with_errors().unwrap();
+    assert_eq!(timeline.spans()[0].note(), Some("cannot read it: no such file"));
 }
 
 #[test]
@@ -156,6 +173,8 @@ fn the_trace_has_an_event_for_each_span_and_each_wait_and_its_counters() {
         assert!((event["dur"].as_f64().unwrap() - micros(span.run_time())).abs() < 1e-3);
         assert_eq!(event["args"]["ending"], span.ending().to_string());
         assert_eq!(event["args"]["attempt"], span.attempt());
+        let waited = event["args"]["queue_wait_us"].as_f64().unwrap();
+        assert!((waited - span.queue_wait().as_secs_f64() * 1e6).abs() < 0.01, "{waited} of {span:?}");
     }
     for edge in ["b", "e"] {
         let waits = of(edge, "cat", "limiter");

@@ -306,7 +306,7 @@ where
 
     /// Runs items of the seat's claim up to the first that is not ready. Whether nothing of the claim is in flight.
     fn go_on(&mut self, number: usize) -> bool {
-        if self.expects_ready && !self.job.is_careful && self.job.slots.stay() && !self.run_ready(number) {
+        if self.expects_ready && !self.job.is_careful && !self.run_ready(number) {
             return false;
         }
         while let Some(begun) = self.seats[number].begin() {
@@ -343,7 +343,8 @@ where
                     Poll::Pending => Err(None),
                 }
             };
-            let ended = panic::catch(|| job.slots.decide_ready(run.claim(), job.dispatcher.gate(), op));
+            let (gate, signal) = (job.dispatcher.gate(), || job.dispatcher.signal());
+            let ended = panic::catch(|| job.slots.decide_ready(run.claim(), gate, op, signal));
             run.count_values(before);
             let error = match ended {
                 Ok(None | Some(Halt::Gate)) => break,
