@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use crate::common::{Census, Gate, Way, assert_survived, collecting, stopped, stopping};
 use batch_executor::{
-    AdaptiveWorkers, Batch, BatchExecutor, Ending, Interval, ItemError, Limit, LimiterError, Quantiles,
+    AdaptiveWorkers, Batch, BatchExecutor, Ending, Interval, ItemError, Limit, LimiterError, More, Quantiles,
     RateLimit, RateLimiter, Retry, RetryDecision, Span, TestClock, Timeline, Workers, limiter_fn,
 };
 
@@ -527,6 +527,18 @@ fn items_of_workers_that_run_together_overlap() {
     let [one, other] = spans else { panic!("{spans:?}") };
     assert_ne!(one.worker(), other.worker());
     assert!(one.started() < other.ended() && other.started() < one.ended(), "{spans:?}");
+}
+
+#[test]
+fn items_that_a_growing_batch_begins_with_have_waited_since_then() {
+    let executor = BatchExecutor::builder().workers(1).clock(TestClock::new()).build().unwrap();
+    let limit = RateLimit::per_second(1_000);
+    let result = executor.batch(0..3_u32).record_timeline().run_growing(|_, _, _: &More<u32>| {
+        limit.pause(20 * MS);
+        limit.acquire()
+    });
+    let spans = result.timeline().unwrap().spans();
+    assert_eq!(spans.iter().map(Span::queue_wait).collect::<Vec<_>>(), [Duration::ZERO, 20 * MS, 40 * MS]);
 }
 
 /// Of these lengths, half end in a part of an interval that is too short to be one.
