@@ -257,3 +257,26 @@ impl<E: fmt::Display> fmt::Display for ItemError<E> {
 
 /// The text says everything, so there is no `source`, and `E` needs nothing but a text.
 impl<E: fmt::Debug + fmt::Display> Error for ItemError<E> {}
+
+#[cfg(test)]
+#[cfg(not(any(loom, shuttle)))]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("{text}")]
+    struct Told {
+        text: &'static str,
+        source: Option<Box<Told>>,
+    }
+
+    #[test]
+    fn a_cause_that_the_text_ends_with_is_told_once_and_any_other_is_told() {
+        let told = |text, cause| {
+            let cause = Told { text: cause, source: None };
+            Chain(&Told { text, source: Some(Box::new(cause)) }).to_string()
+        };
+        assert_eq!(told("line 3: reset", "reset"), "line 3: reset");
+        assert_eq!(told("a reset of line 3", "reset"), "a reset of line 3: reset");
+    }
+}

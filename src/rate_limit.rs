@@ -753,6 +753,18 @@ mod tests {
     }
 
     #[test]
+    fn a_limit_that_learns_goes_on_from_the_rate_that_is_set() {
+        let clock = clock::TestClock::new();
+        let _entered = clock::enter(Some(&clock));
+        let limit = RateLimit::learning(40);
+        (0..100).for_each(|_| limit.acquire().unwrap());
+        let learnt = interval_of(&limit);
+        limit.set(40, Duration::from_secs(1)).unwrap();
+        (0..20).for_each(|_| limit.acquire().unwrap());
+        assert!(interval_of(&limit) > learnt, "{} after half a second, {learnt} before", interval_of(&limit));
+    }
+
+    #[test]
     fn a_share_of_a_limit_that_learns_starts_at_its_part() {
         let rises = |limit: &RateLimit| {
             let clock = clock::TestClock::new();

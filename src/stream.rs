@@ -234,3 +234,19 @@ impl<O: fmt::Debug> fmt::Debug for Streamed<O> {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+#[cfg(not(any(loom, shuttle)))]
+mod tests {
+    use super::*;
+    use crate::error::ItemError;
+
+    #[test]
+    fn the_first_failure_is_the_lowest_however_they_come() {
+        let mut drawn = Drawn::default();
+        for index in [4, 2, 7] {
+            drawn.add::<(), _>(index, &Err(ItemError::Failed("no")));
+        }
+        assert_eq!((drawn.first_failure, drawn.counts.failed), (Some(2), 3));
+    }
+}

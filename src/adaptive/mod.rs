@@ -619,5 +619,14 @@ mod tests {
         assert!(controller.next_tick().is_some());
         controller.start(MS, 2);
         assert_eq!(controller.next_tick(), None);
+        controller.handed_back(1);
+        assert!(controller.next_tick().is_some(), "one is to be started again");
+    }
+
+    #[test]
+    fn no_complaint_lowers_the_limit_below_the_least() {
+        let mut controller = Controller::new(Setup { least: 12, most: 64, cpus: 2, items: None });
+        controller.overload();
+        assert_eq!(controller.limit(), 12);
     }
 }

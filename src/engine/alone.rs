@@ -47,3 +47,16 @@ pub(super) fn run_alone<K: Kinds>(
     let parts = slots.into_parts(vec![claim], |_| Err(ItemError::Skipped));
     (ended.map(|()| summary), Ok(parts))
 }
+
+#[cfg(test)]
+#[cfg(not(any(loom, shuttle)))]
+mod tests {
+    use crate::executor::BatchExecutor;
+
+    #[test]
+    fn no_items_need_no_worker() {
+        let workers =
+            |items| BatchExecutor::new().batch(0..items).workers(1).run(|n| Ok::<_, ()>(*n)).workers();
+        assert_eq!([0, 1, 9].map(workers), [0, 1, 1]);
+    }
+}

@@ -363,6 +363,15 @@ mod tests {
     }
 
     #[test]
+    fn no_thread_has_the_number_of_one_that_has_ended() {
+        let mut roster = with_invitation(2);
+        assert_eq!(roster.call(9), Call::NewThread { number: 1 });
+        assert!(matches!(roster.look(), Next::Work(_)));
+        roster.ended();
+        assert_eq!(roster.call(9), Call::NewThread { number: 2 });
+    }
+
+    #[test]
     fn every_thread_that_is_kept_is_joined_once() {
         let mut roster = Roster { alive: 9, ..Roster::default() };
         roster.keep(1, thread::spawn(|| ()));

@@ -524,6 +524,19 @@ async fn adaptive_workers_go_far_beyond_the_threads_where_items_wait() {
     println!("{} in flight, {:?}", result.workers(), since.elapsed());
 }
 
+/// Nothing ends before a hundred are there, so nothing but a look at the time tells that more are wanted.
+#[tokio::test(start_paused = true)]
+async fn adaptive_workers_become_more_while_all_items_wait_for_others() {
+    let executor = BatchExecutor::builder().workers(Workers::adaptive()).build().unwrap();
+    let barrier = tokio::sync::Barrier::new(100);
+    let run = executor.batch(0..100).run_async(async |_| {
+        barrier.wait().await;
+        Ok::<_, String>(())
+    });
+    let result = timeout(3_600 * SECOND, run).await.expect("all of them come");
+    assert_eq!(result.workers(), 100);
+}
+
 #[tokio::test]
 async fn an_executor_with_a_test_clock_waits_by_it() {
     let clock = batch_executor::TestClock::new();

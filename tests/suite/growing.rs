@@ -831,3 +831,16 @@ fn what_an_item_pushes_after_a_long_wait_has_its_place() {
         assert!(first("grandchild of other") < first("child of retried"), "nothing waits for it: {order:?}");
     }
 }
+
+#[test]
+fn every_item_has_a_permit_of_the_executors_limiter() {
+    let clock = TestClock::new();
+    let limiter = RateLimit::per_second(1);
+    let executor =
+        BatchExecutor::builder().workers(2).clock(clock.clone()).rate_limiter(limiter).build().unwrap();
+    let result = executor.batch([3_u32]).run_growing(|n, _, more| {
+        (0..*n).for_each(|_| more.push(0));
+        Ok::<_, String>(())
+    });
+    assert_eq!((result.succeeded(), clock.elapsed()), (4, Duration::from_secs(3)));
+}

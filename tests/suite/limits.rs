@@ -580,5 +580,7 @@ fn a_key_is_forgotten_whatever_became_of_its_items() {
         assert_eq!(made(|| Limit::at_once(1), None), 2_000, "they have run");
         assert_eq!(made(|| Limit::at_once(1), Some(Limit::rate(refusing()))), 2_000, "they were refused");
         assert_eq!(made(|| Limit::at_once(1).cost(|_: &usize| 0), None), 2_000, "they cost nothing");
+        let own = || Limit::rate(limiter_fn(|| Ok(Duration::ZERO)));
+        assert_eq!(made(own, None), 1_000, "nobody knows what a limiter of the user's has to remember");
     });
 }
