@@ -14,7 +14,7 @@ use std::time::Duration;
 use crate::common::{Census, Way, assert_survived, collecting, ran_to_its_end, stopped, stopping};
 use batch_executor::{
     AdaptiveWorkers, BatchExecutor, BatchItem, CancelToken, ItemError, Journal, JournalError, LimiterError,
-    Outcome, Plan, Retry, Shard, StopReason, limiter_fn,
+    Outcome, Plan, RateLimit, Retry, Shard, StopReason, TestClock, limiter_fn,
 };
 
 /// A folder of the test's own, gone when the test is.
@@ -153,6 +153,29 @@ fn failures_of_an_earlier_run_stay_if_that_is_wanted_and_refusals_never_do() {
     assert_eq!(calls.load(Ordering::SeqCst), 5 + 1, "only the one without a permit asked again");
     let third = ran_to_its_end(run(&open(&path, 5)));
     assert!(matches!(third.outcomes()[2], Err(ItemError::Panicked(_))), "they are run again by default");
+}
+
+/// The first ten had no permit in the first run, the others failed in it. Of the second run, ten seconds are work.
+#[test]
+fn recorded_failures_that_stay_take_no_time_of_what_is_left() {
+    let folder = Folder::new();
+    let path = folder.file("j");
+    let asked = AtomicUsize::new(0);
+    let limiter = limiter_fn(move || match asked.fetch_add(1, Ordering::SeqCst) {
+        0..10 => Err(LimiterError::new("no")),
+        _ => Ok(Duration::ZERO),
+    });
+    let executor =
+        BatchExecutor::builder().workers(1).stop_on_error(false).rate_limiter(limiter).build().unwrap();
+    drop(ran_to_its_end(executor.batch(0..20).journal(&open(&path, 20)).run(|_| Err::<usize, _>("no"))));
+
+    let (journal, mut etas) = (open(&path, 20).retry_failed(false), Vec::new());
+    let executor = BatchExecutor::builder().workers(1).stop_on_error(false).clock(TestClock::new());
+    let executor = executor.rate_limiter(RateLimit::per_second(1)).build().unwrap();
+    let batch = executor.batch(0..20).journal(&journal).on_progress(|p| etas.push(p.eta()));
+    assert_eq!(ran_to_its_end(batch.run(|n| Ok::<_, String>(*n))).succeeded(), 10);
+    let halfway = etas[4].expect("some have run");
+    assert!(halfway < Duration::from_secs(7), "{halfway:?} for 5 items of 1 s");
 }
 
 #[test]

@@ -9,6 +9,8 @@ use std::time::Duration;
 use batch_executor::{
     BatchExecutor, BatchResult, CancelToken, ItemContext, LimiterError, Retry, StopReason, limiter_fn,
 };
+#[cfg(feature = "journal")]
+use batch_executor::{Journal, Plan};
 use serde_json::{Value, json, to_string, to_value};
 
 use crate::common::{collecting, stopping};
@@ -226,6 +228,20 @@ fn a_stream_says_how_it_ended() {
     assert_eq!(to_value(streamed).unwrap()["stopped"], "Cancelled");
     let streamed = stopping(2).batch(0..2).stream(op, |results| results.count());
     assert_eq!(to_value(streamed).unwrap()["stopped"], Value::Null);
+}
+
+#[cfg(feature = "journal")]
+#[test]
+fn a_stream_says_what_is_wrong_with_its_journal() {
+    let path = std::env::temp_dir().join(format!("json-of-a-stream-{}.jsonl", std::process::id()));
+    let journal = Journal::open(&path, Plan::of(["a"]).unwrap()).unwrap();
+    let executor = stopping(1);
+    let batch = executor.batch(["b"]).journal(&journal);
+    let streamed = batch.stream(|n| Ok::<_, String>((*n).to_owned()), |results| results.count());
+    let json = to_value(&streamed).unwrap();
+    assert_eq!(json["journal_error"].as_str(), streamed.journal_error());
+    assert!(json["journal_error"].is_string(), "{json}");
+    std::fs::remove_file(path).unwrap();
 }
 
 #[test]
