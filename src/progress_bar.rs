@@ -471,6 +471,16 @@ mod tests {
     }
 
     #[test]
+    fn a_bar_that_catches_up_adds_the_time_since_the_last_call() {
+        let ago = Instant::now().checked_sub(60 * SECOND).unwrap();
+        let told = Told { progress: progress(0, 0, Some(9), SECOND), stage: Stage::Running, room: 80 };
+        let mut shown = Shown { told, told_at: ago, drawn_at: ago };
+        shown.is_now(&progress(3, 0, Some(9), 5 * SECOND));
+        let drawn = shown.catch_up().expect("it was not drawn for a minute");
+        assert!(drawn.elapsed < 30 * SECOND, "{:?} in all", drawn.elapsed);
+    }
+
+    #[test]
     fn a_pause_and_what_is_to_be_retried_are_told_while_they_last() {
         let load = Load { waiting: 3, retrying: 2, paused_for: Some(1_200 * MS), ..Load::default() };
         let (mut face, terminal) = in_memory();

@@ -843,6 +843,12 @@ mod tests {
     }
 
     #[test]
+    fn a_ring_has_room_for_a_million_items_at_most() {
+        let (slots, _) = Slots::<u8, u8, ()>::ring(usize::MAX, Order::Input);
+        assert_eq!(slots.room(), 1_048_576);
+    }
+
+    #[test]
     fn outcomes_are_where_their_items_are_in_whatever_order_claims_are_run() {
         let (slots, mut rest) = slots(7);
         let (mut first, mut second) = (rest.split_first(2), rest.split_first(3));

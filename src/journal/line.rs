@@ -95,6 +95,26 @@ pub(super) enum Kept<V> {
     Refused(String),
 }
 
+/// The same without its value or text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    Value,
+    /// It failed or panicked.
+    Failure,
+    /// It never ran.
+    Refusal,
+}
+
+impl<V> Kept<V> {
+    pub(super) fn kind(&self) -> Kind {
+        match self {
+            Kept::Value(_) => Kind::Value,
+            Kept::Failed(_) | Kept::Panicked(_) => Kind::Failure,
+            Kept::Refused(_) => Kind::Refusal,
+        }
+    }
+}
+
 /// Any other line: an item that has been decided.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Line<'l, V> {

@@ -17,7 +17,7 @@ use crate::sync::atomic::{AtomicBool, Ordering};
 
 use super::disk::{Disk, FileDisk};
 use super::error::JournalError;
-use super::line::{Header, Kept, Line, RawLine, parse, to_bytes};
+use super::line::{Header, Kept, Kind, Line, RawLine, parse, to_bytes};
 use super::plan::{Ids, Items, Plan};
 use super::recovery::{Contents, Entry, Tail};
 use super::writer::{Shared, Writer};
@@ -160,7 +160,7 @@ impl Journal {
     /// How many items in the file have a value. With a [named plan](Plan::named), the batch may lack some of them.
     #[must_use]
     pub fn done(&self) -> usize {
-        self.entries.lock().values().filter(|entry| entry.has_value).count()
+        self.entries.lock().values().filter(|entry| entry.kind == Kind::Value).count()
     }
 
     /// The file.
@@ -219,7 +219,11 @@ impl Journal {
     /// How many items of a batch of this size have an outcome that need not be made again.
     pub(super) fn recorded(&self, items: usize) -> usize {
         let entries = self.entries.lock();
-        let is_kept = |entry: &Entry| entry.has_value || !self.retries_failed;
+        let is_kept = |entry: &Entry| match entry.kind {
+            Kind::Value => true,
+            Kind::Failure => !self.retries_failed,
+            Kind::Refusal => false,
+        };
         (0..items).filter(|position| entries.get(&self.plan.index(*position)).is_some_and(is_kept)).count()
     }
 
@@ -263,12 +267,12 @@ impl Journal {
         let unreadable =
             |error: serde_json::Error| self.halt(format!("item {index} could not be read again: {error}"));
         let Some(outcome) = kept(outcome) else { return Ok(()) };
-        let has_value = matches!(outcome, Kept::Value(_));
+        let kind = outcome.kind();
         let id = RawValue::from_string(id).map_err(unwritable)?;
         let bytes = to_bytes(&Line { index, id: &id, attempts, at: now(), outcome }).map_err(unwritable)?;
         check_value::<T>(&bytes).map_err(unreadable)?;
         let offset = self.writer.append(&bytes, spawn)?;
-        self.entries.lock().insert(index, Entry { offset, length: bytes.len(), has_value });
+        self.entries.lock().insert(index, Entry { offset, length: bytes.len(), kind });
         Ok(())
     }
 

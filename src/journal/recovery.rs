@@ -5,17 +5,17 @@ use std::io::{BufRead, Read};
 use std::path::Path;
 
 use super::error::JournalError;
-use super::line::{Header, Kept, RawLine, check_sum};
+use super::line::{Header, Kind, RawLine, check_sum};
 
 /// Longer than any header: what has no line end before is no journal, however long it goes on.
 const LONGEST_HEADER: u64 = 1 << 20;
 
-/// Where the line of an item is, and whether it has a value.
+/// Where the line of an item is, and what it says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Entry {
     pub(super) offset: u64,
     pub(super) length: usize,
-    pub(super) has_value: bool,
+    pub(super) kind: Kind,
 }
 
 /// What there is in the file.
@@ -102,8 +102,8 @@ impl Contents {
             return Err("it has no checksum".to_owned());
         }
         each(header, &line)?;
-        let has_value = matches!(line.outcome, Kept::Value(_));
-        self.entries.insert(line.index, Entry { offset: self.length, length: bytes.len(), has_value });
+        let kind = line.outcome.kind();
+        self.entries.insert(line.index, Entry { offset: self.length, length: bytes.len(), kind });
         Ok(())
     }
 }
@@ -113,7 +113,7 @@ impl Contents {
 mod tests {
     use serde_json::value::RawValue;
 
-    use super::super::line::{Line, to_bytes};
+    use super::super::line::{Kept, Line, to_bytes};
     use super::*;
 
     fn header() -> Vec<u8> {

@@ -14,7 +14,7 @@ use std::time::Duration;
 use crate::common::{Census, Way, assert_survived, collecting, ran_to_its_end, stopped, stopping};
 use batch_executor::{
     AdaptiveWorkers, BatchExecutor, BatchItem, CancelToken, ItemError, Journal, JournalError, LimiterError,
-    Outcome, Plan, RateLimit, Retry, Shard, StopReason, TestClock, limiter_fn,
+    Outcome, Plan, RateLimit, Retry, RetryDecision, Shard, StopReason, TestClock, limiter_fn,
 };
 
 /// A folder of the test's own, gone when the test is.
@@ -157,7 +157,7 @@ fn failures_of_an_earlier_run_stay_if_that_is_wanted_and_refusals_never_do() {
 
 /// The first ten had no permit in the first run, the others failed in it. Of the second run, ten seconds are work.
 #[test]
-fn recorded_failures_that_stay_take_no_time_of_what_is_left() {
+fn what_is_left_is_what_has_no_outcome_in_the_journal() {
     let folder = Folder::new();
     let path = folder.file("j");
     let asked = AtomicUsize::new(0);
@@ -175,7 +175,27 @@ fn recorded_failures_that_stay_take_no_time_of_what_is_left() {
     let batch = executor.batch(0..20).journal(&journal).on_progress(|p| etas.push(p.eta()));
     assert_eq!(ran_to_its_end(batch.run(|n| Ok::<_, String>(*n))).succeeded(), 10);
     let halfway = etas[4].expect("some have run");
-    assert!(halfway < Duration::from_secs(7), "{halfway:?} for 5 items of 1 s");
+    let seconds = halfway.as_secs_f64();
+    assert!((3.0..7.0).contains(&seconds), "{seconds} s for 5 items of 1 s");
+}
+
+/// The first pause of an item that is refused alone is free. Items out of the journal are nobody that was served.
+#[test]
+fn an_item_that_is_refused_in_a_resumed_run_is_refused_for_all() {
+    let folder = Folder::new();
+    let path = folder.file("j");
+    let run = |refusals: usize| {
+        let refused = AtomicUsize::new(0);
+        let retry = Retry::delays(|| std::iter::once(Duration::from_millis(1)))
+            .when(|_: &&str| RetryDecision::PauseAll(Duration::from_millis(1)));
+        let journal = open(&path, 6);
+        let executor = collecting(1);
+        let batch = executor.batch(0..6).journal(&journal).retry(retry);
+        let count = |n: &usize| *n == 0 && refused.fetch_add(1, Ordering::SeqCst) < refusals;
+        ran_to_its_end(batch.run(|n| if count(n) { Err("429") } else { Ok(*n) }))
+    };
+    assert_eq!(run(usize::MAX).failed(), 1);
+    assert!(run(2).is_success(), "one free pause and one delay");
 }
 
 #[test]

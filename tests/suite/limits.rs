@@ -1,12 +1,12 @@
 //! Limits that see the item: rates, slots, costs and keys. What waits holds no worker, and nothing is lost.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::common::{collecting, stopping, wait_until, within_a_minute};
+use crate::common::{collecting, ran_to_its_end, stopping, wait_until, within_a_minute};
 use batch_executor::{
     Batch, BatchExecutor, CancelToken, Concurrency, Control, ItemError, Limit, LimiterError, RateLimit,
     RateLimiter, Retry, StopReason, TestClock, limiter_fn,
@@ -582,5 +582,31 @@ fn a_key_is_forgotten_whatever_became_of_its_items() {
         assert_eq!(made(|| Limit::at_once(1).cost(|_: &usize| 0), None), 2_000, "they cost nothing");
         let own = || Limit::rate(limiter_fn(|| Ok(Duration::ZERO)));
         assert_eq!(made(own, None), 1_000, "nobody knows what a limiter of the user's has to remember");
+    });
+}
+
+/// The pool's threads are all taken, so the caller works by itself at first. When they are free, they come beside it.
+#[test]
+fn a_caller_that_takes_turns_with_its_callback_gives_its_slot_back() {
+    within_a_minute(|| {
+        let (executor, is_over, inside) = (collecting(2), AtomicBool::new(false), AtomicUsize::new(0));
+        thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| {
+                    executor.batch(0..2).on_progress(|_| ()).run(|_| {
+                        inside.fetch_add(1, Ordering::SeqCst);
+                        wait_until("the other batch runs", || is_over.load(Ordering::SeqCst));
+                        Ok::<_, String>(())
+                    })
+                });
+            }
+            wait_until("all threads are taken", || inside.load(Ordering::SeqCst) == 16);
+            let result = executor.batch(0..40).limit(Limit::at_once(1)).on_progress(|_| ()).run(|_| {
+                is_over.store(true, Ordering::SeqCst);
+                thread::sleep(Duration::from_millis(5));
+                Ok::<_, String>(())
+            });
+            assert_eq!(ran_to_its_end(result).succeeded(), 40);
+        });
     });
 }
