@@ -302,7 +302,7 @@ fn kills() -> usize {
     env::var("KILLS").map_or(20, |kills| kills.parse().unwrap())
 }
 
-/// How a run that is to be killed goes: synced every so many lines, with nothing that holds items back or with all of that.
+/// How a run goes that a test kills: the number of lines between two syncs, and whether limits, retries and a control hold items back.
 const RUNS: [&str; 4] = ["1", "7", "100", "7 held back"];
 
 fn run_to_be_killed(told: &str) {

@@ -244,7 +244,7 @@ pub enum Verb {
     RunTasks,
     /// As `Flow` says, and with all that `RunWith` has.
     Stream,
-    /// As `RunWith`, without a state, in a task whose future is dropped after so many polls.
+    /// As `RunWith`, without a state, in a task. The fuzzer drops its future after this number of polls.
     RunAsync {
         polls: Option<u8>,
     },

@@ -1,4 +1,4 @@
-//! Runs what is async: polled when it was woken, and dropped after so many polls where a program says so.
+//! Runs async batches: this thread polls their futures when they are woken, and drops them after the polls that a program allows.
 
 use std::future::poll_fn;
 use std::pin::pin;

@@ -179,7 +179,7 @@ fn what_is_left_is_what_has_no_outcome_in_the_journal() {
     assert!((3.0..7.0).contains(&seconds), "{seconds} s for 5 items of 1 s");
 }
 
-/// The first pause of an item that is refused alone is free. Items out of the journal are nobody that was served.
+/// The first pause of an item that alone is refused costs no delay. The server did not serve the items that the journal has.
 #[test]
 fn an_item_that_is_refused_in_a_resumed_run_is_refused_for_all() {
     let folder = Folder::new();

@@ -559,7 +559,7 @@ fn made(
     more: Option<Limit<'static, usize>>,
 ) -> usize {
     let made = AtomicUsize::new(0);
-    let executor = collecting(1); // of two workers, one may be slow, and have a key for so long
+    let executor = collecting(1); // a second worker that is slow would keep its key
     let of_key = |_: &usize| {
         made.fetch_add(1, Ordering::SeqCst);
         limit()
@@ -581,7 +581,7 @@ fn a_key_is_forgotten_whatever_became_of_its_items() {
         assert_eq!(made(|| Limit::at_once(1), Some(Limit::rate(refusing()))), 2_000, "they were refused");
         assert_eq!(made(|| Limit::at_once(1).cost(|_: &usize| 0), None), 2_000, "they cost nothing");
         let own = || Limit::rate(limiter_fn(|| Ok(Duration::ZERO)));
-        assert_eq!(made(own, None), 1_000, "nobody knows what a limiter of the user's has to remember");
+        assert_eq!(made(own, None), 1_000, "a limiter of the user's may have something to remember");
     });
 }
 
