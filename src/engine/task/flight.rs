@@ -25,26 +25,25 @@ impl<F: Future> Place<F> {
         may_be_ready: bool,
     ) -> Poll<Result<F::Output, Panic>> {
         let polled = panic::catch(|| {
+            if may_be_ready {
+                return self.poll_first(make());
+            }
             self.0.set(Some(make()));
-            // One that is not ready is polled again with a waker of its own.
-            let mut cx = Context::from_waker(Waker::noop());
-            if may_be_ready { Pin::new(&mut *self).poll(&mut cx) } else { Poll::Pending }
+            Poll::Pending
         });
         match polled {
-            Ok(Poll::Pending) => Poll::Pending,
-            Ok(Poll::Ready(output)) => Poll::Ready(panic::catch(|| self.0.set(None)).map(|()| output)),
+            Ok(polled) => polled.map(Ok),
             Err(panic) => {
                 self.clear();
                 Poll::Ready(Err(panic))
             }
         }
     }
-}
 
-impl<F: Future> Place<F> {
-    /// The same without a catch of its own. After a panic the place has to be cleared.
+    /// Polls the future once. If it is ready, the place is free again; after a panic it has to be cleared.
     pub(super) fn poll_first(&mut self, future: F) -> Poll<F::Output> {
         self.0.set(Some(future));
+        // One that is not ready is polled again with a waker of its own.
         let polled = Pin::new(&mut *self).poll(&mut Context::from_waker(Waker::noop()));
         if polled.is_ready() {
             self.0.set(None);
