@@ -300,9 +300,10 @@ impl Controller {
         self.limit < burst && computed && self.relief.is_none() && !self.failures.are_all()
     }
 
-    /// When `tick` is wanted next; not at all once nothing is left to start.
-    pub(crate) fn next_tick(&self) -> Option<Duration> {
-        (self.left > 0).then(|| self.ramp.next())
+    /// When `tick` is wanted next; not at all once nothing is left to start. `holds_rests` if workers have claimed items that they
+    /// have not started.
+    pub(crate) fn next_tick(&self, holds_rests: bool) -> Option<Duration> {
+        (self.left > 0 || holds_rests).then(|| self.ramp.next())
     }
 
     /// Looks around. `now` may be late.
@@ -616,11 +617,12 @@ mod tests {
     #[test]
     fn nothing_is_looked_at_once_everything_has_started() {
         let mut controller = controller(64, 2, 2);
-        assert!(controller.next_tick().is_some());
+        assert!(controller.next_tick(false).is_some());
         controller.start(MS, 2);
-        assert_eq!(controller.next_tick(), None);
+        assert_eq!(controller.next_tick(false), None);
+        assert!(controller.next_tick(true).is_some(), "a worker has one that it has not started");
         controller.handed_back(1);
-        assert!(controller.next_tick().is_some(), "one is to be started again");
+        assert!(controller.next_tick(false).is_some(), "one is to be started again");
     }
 
     #[test]

@@ -389,8 +389,8 @@ impl Dispatcher {
         schedule
     }
 
-    /// The owner of a claim has come to the gate. Whether its next item may start; what follows that one is handed back if another
-    /// worker is idle.
+    /// The owner of a claim has come to the gate. Whether its next item may start; what follows that one is handed back if others
+    /// want it.
     #[cold]
     pub(super) fn look(&self, member: &mut Member, claim: &mut Claim, is_retry: bool) -> bool {
         if !self.allows(claim.index()) {
@@ -404,7 +404,7 @@ impl Dispatcher {
         let may_start = !schedule.is_held();
         if !may_start {
             schedule.hand_all_back(member, now, claim.split_first(usize::MAX), is_retry);
-        } else if schedule.has_idle() && claim.len() > 1 {
+        } else if schedule.wants_rests() && claim.len() > 1 {
             schedule.hand_back(member, now, claim.split_rest());
         }
         drop(schedule);

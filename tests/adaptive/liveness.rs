@@ -81,7 +81,7 @@ proptest! {
                 Call::Overload => controller.overload(),
             }
             prop_assert!((least..=most).contains(&controller.limit()), "{}", controller.limit());
-            controller.next_tick();
+            controller.next_tick(false);
         }
     }
 
@@ -119,7 +119,7 @@ fn items_that_wait_for_others_that_have_not_started_get_more_workers() {
             controller.start(now, 1);
         }
         running = controller.limit();
-        now = controller.next_tick().expect("items are left");
+        now = controller.next_tick(false).expect("items are left");
         controller.tick(now, Activity { runnable: Some(0), queued: 1_000 - running, paced: 0 });
         seen.push(controller.limit());
     }

@@ -120,7 +120,7 @@ impl Sizing {
     pub(crate) fn next_tick(&self) -> Option<f64> {
         match self {
             Sizing::Fixed(_) | Sizing::Peer(..) => None,
-            Sizing::Adaptive(controller, _) => controller.next_tick().map(|at| at.as_secs_f64()),
+            Sizing::Adaptive(controller, _) => controller.next_tick(false).map(|at| at.as_secs_f64()),
         }
     }
 

@@ -88,6 +88,23 @@ fn idle_adaptive_workers_get_the_rest_of_a_claim() {
     within_a_minute(move || assert_is_shared(|batch| batch.workers(workers)));
 }
 
+/// Quick items need no more workers than there are cores, so few may be there when slow ones come.
+#[test]
+fn more_adaptive_workers_come_for_the_rest_of_a_claim() {
+    let workers = Workers::from(AdaptiveWorkers::new().max(8));
+    within_a_minute(move || {
+        for _ in 0..4 {
+            let (executor, runs) = (executor(), Runs::default());
+            let result = executor.batch(0..SLOW.end).workers(workers).run(|&item| {
+                runs.run(item);
+                Ok::<_, String>(item)
+            });
+            assert!(result.is_success());
+            runs.assert_shared();
+        }
+    });
+}
+
 #[test]
 fn idle_workers_of_a_stream_get_the_rest_of_a_claim() {
     within_a_minute(|| {

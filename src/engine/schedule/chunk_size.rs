@@ -17,9 +17,10 @@ pub(super) fn fair(asked: usize, next: usize, shared: usize, workers: usize) -> 
 }
 
 /// A worker claims this many items together, however few are left: an eighth of a claim's work, 2.5 µs. Another worker needs as long
-/// to come for them. Without this, two workers made nine claims of ten no-ops, and now three.
-pub(super) fn worth(asked: usize) -> usize {
-    (asked / PART_OF_A_CLAIM).min(MOST_TOGETHER)
+/// to come for them. Without this, two workers made nine claims of ten no-ops, and now three. In case the last items are slow, not
+/// more than there are for each of the others.
+pub(super) fn worth(asked: usize, queued: usize, workers: usize) -> usize {
+    (asked / PART_OF_A_CLAIM).min(MOST_TOGETHER).min(queued / workers.saturating_sub(1).max(1))
 }
 
 const PART_OF_A_CLAIM: usize = 8;

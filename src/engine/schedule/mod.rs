@@ -52,6 +52,9 @@ const PATIENCE: Duration = MOMENT;
 const KEPT: Duration = MOMENT;
 const REFUSED: Duration = Duration::from_millis(30);
 
+/// Where no worker has come for longer, those that hold several items are in slow ones: no claim is made for longer than 0.4 ms.
+const LONGEST_SILENCE: Duration = Duration::from_millis(1);
+
 /// What a worker is to do next.
 #[derive(Debug)]
 pub(super) enum Next {
@@ -145,6 +148,8 @@ pub(super) struct Schedule {
     clock: Duration,
     /// Whether a control has nothing start.
     is_held: bool,
+    /// Whether fewer slow items are left than there may be workers, so that nobody keeps several of them.
+    ends_slowly: bool,
     limit_moved: bool,
     counts: Counts,
 }
@@ -216,6 +221,7 @@ impl Schedule {
             at_limits: Waiting::default(),
             clock: Duration::ZERO,
             is_held: false,
+            ends_slowly: false,
             limit_moved: false,
             counts: Counts::default(),
         }
@@ -225,6 +231,7 @@ impl Schedule {
     /// may not start.
     pub(super) fn done(&mut self, member: &mut Member, now: Duration, done: Done) {
         if member.phase.is_busy() {
+            member.has_run = true;
             self.team.turn(member, Phase::Busy { shares: false });
         }
         self.clock = self.clock.max(now);
@@ -277,7 +284,7 @@ impl Schedule {
         if !is_paused && !self.is_held && self.team.has_room(member) && !self.at_limits.is_closed {
             // Retries that are due and everything else take turns.
             let due = if self.retried_last { None } else { self.claim_due(ask.now) };
-            let next = due.or_else(|| self.claim(ask, stop_at)).or_else(|| self.pull(member, ask, stop_at));
+            let next = due.or_else(|| self.claim(member, ask, stop_at)).or_else(|| self.pull(member, ask, stop_at));
             if let Some(next) = next.or_else(|| self.claim_due(ask.now)) {
                 return next;
             }
@@ -302,12 +309,14 @@ impl Schedule {
     }
 
     /// Claims what was handed back, or fresh items.
-    fn claim(&mut self, ask: Ask, stop_at: usize) -> Option<Next> {
+    fn claim(&mut self, member: &Member, ask: Ask, stop_at: usize) -> Option<Next> {
         let claim = self.claim_returned(stop_at).or_else(|| {
             let size = self.fair_size(ask.size);
             self.fresh.claim(size, stop_at)
         })?;
         self.retried_last = false;
+        let is_slow = ask.size == 1 && member.has_run;
+        self.ends_slowly = is_slow && !self.is_stream() && self.fresh.queued() < self.team.limit;
         Some(Next::Run { claim, is_retry: false })
     }
 
@@ -344,7 +353,8 @@ impl Schedule {
         if self.is_stream() {
             fair(self.window.size.saturating_mul(2))
         } else {
-            fair(self.fresh.queued()).max(chunk_size::worth(asked))
+            let queued = self.fresh.queued();
+            fair(queued).max(chunk_size::worth(asked, queued, self.team.limit))
         }
     }
 
@@ -568,13 +578,13 @@ pub(super) struct Done {
 /// What changes what may run.
 impl Schedule {
     /// Below this index, an owner of a claim may start the next item without a look at anything else: the stop line, or 0 while
-    /// an idle worker waits for its rest.
+    /// others want its rest.
     pub(super) fn gate(&self) -> usize {
-        let is_shut = self.is_held || (self.team.idle > 0 && self.team.sharing > 0);
+        let is_shut = self.is_held || (self.wants_rests() && self.team.sharing > 0);
         if is_shut { 0 } else { self.stop.line() }
     }
 
-    /// The owner of a claim has seen an idle worker, and hands back what it has not started.
+    /// The owner of a claim hands back what it has not started.
     pub(super) fn hand_back(&mut self, member: &mut Member, now: Duration, rest: Claim) {
         self.team.turn(member, Phase::Busy { shares: false });
         let items = rest.len();
@@ -587,7 +597,12 @@ impl Schedule {
         if allows { self.returned.push(claim) } else { self.undecided.push(claim) }
     }
 
-    /// Whether an owner of a claim is to hand its rest back.
+    /// Whether owners of claims are to hand back what they have not started: for an idle worker, or for those that soon would be,
+    /// while an owner is in a slow item.
+    pub(super) fn wants_rests(&self) -> bool {
+        self.has_idle() || self.ends_slowly
+    }
+
     pub(super) fn has_idle(&self) -> bool {
         self.team.idle > 0
     }
@@ -720,12 +735,20 @@ impl Schedule {
         mem::take(&mut self.limit_moved)
     }
 
-    /// Has the controller look around: `runnable` workers compute, if that is known.
+    /// Whether a worker has claimed items that it has not started.
+    fn holds_rests(&self) -> bool {
+        self.team.sharing > 0 && !self.grows()
+    }
+
+    /// Has the controller look around: `runnable` workers compute, if that is known. Where the last items are slow and a worker
+    /// holds several, it hands them back: there may be as few workers as quick items needed.
     pub(super) fn tick(&mut self, now: Duration, handed_on: usize, runnable: Option<usize>) {
         let stop_at = self.stop.line();
         let room = if self.fresh.can_lend(stop_at) { self.room(handed_on) } else { 0 };
         let fresh = if self.fresh.has_some(stop_at) { self.fresh.queued() } else { 0 };
         let queued = if self.at_limits.is_closed { 0 } else { room + fresh + self.returned.len() };
+        let is_quiet = now.saturating_sub(self.clock) > LONGEST_SILENCE;
+        self.ends_slowly |= is_quiet && queued == 0 && self.holds_rests();
         self.control(now, |controller| controller.tick(now, Activity { runnable, queued, paced: 0 }));
     }
 
@@ -815,7 +838,9 @@ impl Schedule {
             window: self.window.size,
             sent_away: self.team.sent_away,
             is_over: self.is_over(),
-            tick_in: controller.and_then(Controller::next_tick).map(|at| at.saturating_sub(now)),
+            tick_in: controller
+                .and_then(|controller| controller.next_tick(self.holds_rests()))
+                .map(|at| at.saturating_sub(now)),
             wants_runnable: controller.is_some_and(|controller| controller.wants_runnable(now)),
         }
     }

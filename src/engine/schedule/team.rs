@@ -49,6 +49,8 @@ pub(in crate::engine) struct Member {
     pub(in crate::engine) number: usize,
     /// When it wakes by itself, while it is idle.
     alarm: Option<Duration>,
+    /// Whether it has run a claim.
+    pub(super) has_run: bool,
     /// Whether it has waited for room for several items already.
     pub(super) has_waited_for_room: bool,
     /// Its claim, as the controller knows it.
@@ -57,7 +59,7 @@ pub(in crate::engine) struct Member {
 
 impl Member {
     pub(in crate::engine) fn new(role: Role) -> Self {
-        Member { role, phase: Phase::Away, number: 0, alarm: None, has_waited_for_room: false, ticket: None }
+        Member { role, phase: Phase::Away, number: 0, alarm: None, has_run: false, has_waited_for_room: false, ticket: None }
     }
 
     pub(in crate::engine) fn is_away(&self) -> bool {

@@ -5,6 +5,8 @@ use std::collections::{BTreeSet, VecDeque};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
+use crate::adaptive::{Controller, Setup};
+
 use super::*;
 
 mod orders;
@@ -224,7 +226,7 @@ impl Model {
                 self.schedule.hand_all_back(&mut self.workers[number].member, self.now, claim, is_retry);
                 return Holds::Nothing;
             }
-            if claim.len() > 1 && self.schedule.has_idle() {
+            if claim.len() > 1 && self.schedule.wants_rests() {
                 let rest = claim.split_rest();
                 self.schedule.hand_back(&mut self.workers[number].member, self.now, rest);
             }
@@ -396,7 +398,6 @@ impl Model {
     }
 }
 
-/// Else a caller that looks at this moment would say that no more items come.
 /// How many items each claim of a lone worker has, where another has not come yet and items take this long.
 fn claims_of(items: usize, nanos: u64) -> Vec<usize> {
     let mut schedule =
@@ -422,6 +423,54 @@ fn quick_items_go_together_however_few_are_left_and_slow_ones_go_one_by_one() {
     assert_eq!(claims_of(10, 1_000_000), [1; 10]);
 }
 
+fn claimed(schedule: &mut Schedule, member: &mut Member, now: Duration, size: usize) -> usize {
+    let ask = Ask { now, size, handed_on: 0, is_limited: false };
+    let Next::Run { claim, .. } = schedule.next(member, ask) else { return 0 };
+    claim.len()
+}
+
+#[test]
+fn while_the_last_slow_items_are_claimed_those_that_hold_several_hand_them_back() {
+    let team = Team::new(4, None, true, false);
+    let mut schedule = Schedule::of_batch(Claim::of(0..20), OnFailure::GoOn, team);
+    let mut members = [Role::Helper, Role::Helper, Role::Caller].map(Member::new);
+    let [owner, other, new] = &mut members;
+    assert_eq!(claimed(&mut schedule, owner, MOMENT, 40), 5);
+    assert_eq!(claimed(&mut schedule, other, MOMENT, 1), 1);
+    for left in (4..14).rev() {
+        schedule.done(other, MOMENT, Done { counts: Counts::SUCCEEDED, ..Done::default() });
+        assert_eq!(claimed(&mut schedule, other, MOMENT, 1), 1);
+        assert_eq!((schedule.fresh.queued(), schedule.gate()), (left, usize::MAX));
+    }
+    assert_eq!(claimed(&mut schedule, new, MOMENT, 1), 1, "of a worker that knows nothing of the items");
+    assert_eq!(schedule.gate(), usize::MAX);
+    schedule.done(other, MOMENT, Done { counts: Counts::SUCCEEDED, ..Done::default() });
+    assert_eq!(claimed(&mut schedule, other, MOMENT, 1), 1);
+    assert!(schedule.gate() == 0 && schedule.wants_rests() && !schedule.has_idle());
+    schedule.hand_back(owner, MOMENT, Claim::of(1..5));
+    assert_eq!(schedule.gate(), usize::MAX, "no other holds any");
+    schedule.done(new, MOMENT, Done { counts: Counts::SUCCEEDED, ..Done::default() });
+    assert_eq!(claimed(&mut schedule, new, MOMENT, 8), 1, "what came back goes one by one");
+}
+
+#[test]
+fn an_adaptive_worker_that_is_alone_in_a_slow_item_hands_back_what_it_holds() {
+    let setup = Setup { least: 1, most: 8, cpus: 1, items: Some(20) };
+    let team = Team::new(1, Some(Box::new(Controller::new(setup))), true, false);
+    let mut schedule = Schedule::of_batch(Claim::of(0..20), OnFailure::GoOn, team);
+    let mut owner = Member::new(Role::Helper);
+    assert_eq!(claimed(&mut schedule, &mut owner, MOMENT, 20), 20);
+    assert!(schedule.status(MOMENT).tick_in.is_some(), "it holds some");
+    schedule.tick(MOMENT + LONGEST_SILENCE, 0, Some(1));
+    assert_eq!(schedule.gate(), usize::MAX, "not for long");
+    schedule.tick(MOMENT + LONGEST_SILENCE + MOMENT, 0, Some(1));
+    assert_eq!(schedule.gate(), 0);
+    schedule.hand_back(&mut owner, MOMENT, Claim::of(1..20));
+    assert_eq!((schedule.gate(), schedule.load(MOMENT).workers), (usize::MAX, 1));
+    assert!(schedule.status(MOMENT).tick_in.is_some(), "some are left");
+}
+
+/// Else a caller that looks at this moment would say that no more items come.
 #[test]
 fn an_item_that_asks_its_limits_may_push_others() {
     let growth = Growth::of(1, 1).expect("there is memory");

@@ -520,7 +520,7 @@ impl World<'_> {
                 self.release(path);
                 return Holds::Nothing;
             }
-            if claim.len() > 1 && self.schedule.has_idle() {
+            if claim.len() > 1 && self.schedule.wants_rests() {
                 let rest = claim.split_rest();
                 self.handed_back += rest.len();
                 self.schedule.hand_back(member, self.now, rest);
