@@ -137,6 +137,13 @@ mod tests {
     }
 
     #[test]
+    fn what_goes_together_at_the_end_leaves_as_many_to_each_of_the_others() {
+        assert_eq!((worth(7, 100, 2), worth(40, 100, 2), worth(4_000, 100, 2)), (0, 5, 16));
+        assert_eq!((worth(4_000, 8, 2), worth(4_000, 8, 3), worth(4_000, 8, 1)), (8, 4, 8));
+        assert_eq!((worth(4_000, 64, 16), worth(4_000, 16, 16), worth(4_000, 14, 16)), (4, 1, 0));
+    }
+
+    #[test]
     fn a_single_worker_gets_what_it_asks_for_up_to_what_a_cache_holds() {
         assert_eq!(sizes(100, 1, 64), [64, 36]);
         assert_eq!(fair(usize::MAX, 0, usize::MAX, 1), 4096);

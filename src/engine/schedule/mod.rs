@@ -148,8 +148,6 @@ pub(super) struct Schedule {
     clock: Duration,
     /// Whether a control has nothing start.
     is_held: bool,
-    /// Whether fewer slow items are left than there may be workers, so that nobody keeps several of them.
-    ends_slowly: bool,
     limit_moved: bool,
     counts: Counts,
 }
@@ -221,7 +219,6 @@ impl Schedule {
             at_limits: Waiting::default(),
             clock: Duration::ZERO,
             is_held: false,
-            ends_slowly: false,
             limit_moved: false,
             counts: Counts::default(),
         }
@@ -284,7 +281,8 @@ impl Schedule {
         if !is_paused && !self.is_held && self.team.has_room(member) && !self.at_limits.is_closed {
             // Retries that are due and everything else take turns.
             let due = if self.retried_last { None } else { self.claim_due(ask.now) };
-            let next = due.or_else(|| self.claim(member, ask, stop_at)).or_else(|| self.pull(member, ask, stop_at));
+            let next =
+                due.or_else(|| self.claim(member, ask, stop_at)).or_else(|| self.pull(member, ask, stop_at));
             if let Some(next) = next.or_else(|| self.claim_due(ask.now)) {
                 return next;
             }
@@ -316,7 +314,7 @@ impl Schedule {
         })?;
         self.retried_last = false;
         let is_slow = ask.size == 1 && member.has_run;
-        self.ends_slowly = is_slow && !self.is_stream() && self.fresh.queued() < self.team.limit;
+        self.team.ends_slowly = is_slow && !self.is_stream() && self.fresh.queued() < self.team.limit;
         Some(Next::Run { claim, is_retry: false })
     }
 
@@ -600,7 +598,7 @@ impl Schedule {
     /// Whether owners of claims are to hand back what they have not started: for an idle worker, or for those that soon would be,
     /// while an owner is in a slow item.
     pub(super) fn wants_rests(&self) -> bool {
-        self.has_idle() || self.ends_slowly
+        self.has_idle() || self.team.ends_slowly
     }
 
     pub(super) fn has_idle(&self) -> bool {
@@ -748,7 +746,7 @@ impl Schedule {
         let fresh = if self.fresh.has_some(stop_at) { self.fresh.queued() } else { 0 };
         let queued = if self.at_limits.is_closed { 0 } else { room + fresh + self.returned.len() };
         let is_quiet = now.saturating_sub(self.clock) > LONGEST_SILENCE;
-        self.ends_slowly |= is_quiet && queued == 0 && self.holds_rests();
+        self.team.ends_slowly |= is_quiet && queued == 0 && self.holds_rests();
         self.control(now, |controller| controller.tick(now, Activity { runnable, queued, paced: 0 }));
     }
 

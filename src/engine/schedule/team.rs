@@ -59,7 +59,15 @@ pub(in crate::engine) struct Member {
 
 impl Member {
     pub(in crate::engine) fn new(role: Role) -> Self {
-        Member { role, phase: Phase::Away, number: 0, alarm: None, has_run: false, has_waited_for_room: false, ticket: None }
+        Member {
+            role,
+            phase: Phase::Away,
+            number: 0,
+            alarm: None,
+            has_run: false,
+            has_waited_for_room: false,
+            ticket: None,
+        }
     }
 
     pub(in crate::engine) fn is_away(&self) -> bool {
@@ -80,6 +88,8 @@ pub(in crate::engine) struct Team {
     pub(super) asking: usize,
     /// How many run a claim of which idle workers could get something.
     pub(super) sharing: usize,
+    /// Whether fewer slow items are left than there may be workers, so that no worker keeps several of them.
+    pub(super) ends_slowly: bool,
     /// Whether they are those of a task.
     pub(super) has_seats: bool,
     /// How many helpers went because the limit had fallen.
