@@ -20,7 +20,6 @@ use super::ending::finish;
 use super::operation::{Operation, Settings, Types};
 use super::parking::{Dispatcher, Held};
 use super::schedule::{Growth, Schedule};
-use super::shared::Job;
 use super::{Engine, collect};
 
 /// What [`Batch::run_growing`](crate::Batch::run_growing) lends the operation, so that it can add items to the batch.
@@ -199,10 +198,8 @@ impl Engine {
         let Some(dispatcher) = held.share() else { unreachable!("a batch that grows is shared") };
         let garden = Garden { grower, dispatcher };
         let operation = Growing { op, garden, has_retry: settings.retry.is_some(), types: Types::default() };
-        let limits = mem::take(&mut settings.limits);
         let trace = Trace::begin("batch", None, workers);
-        let mut job = Job::new(&operation, held.dispatcher(), &slots, &settings, recorder, trace);
-        job.limit_by(limits, self.limiter.as_deref(), held.listener());
+        let mut job = self.job(&operation, &held, &slots, &mut settings, recorder, trace);
         job.grow_from(at_start);
         let ended = self.work_on(&job, workers, report);
         let mut ending = job.end(ended);

@@ -41,7 +41,7 @@ use ending::EndedOf;
 use parking::{Hears, Held};
 use report::Report;
 use schedule::{Schedule, Team, Window};
-use shared::{Job, SettingsOf};
+use shared::{Job, SettingsOf, SlotsOf};
 
 pub(crate) use crate::slots::Order;
 pub use growing::More;
@@ -108,16 +108,30 @@ impl Engine {
         let (workers, hears) = (team.limit, self.hears(report.as_ref(), &team, settings));
         let held =
             Held::new(Schedule::of_batch(claim, settings.on_failure, team), since, hears, settings, self);
-        let limits = mem::take(&mut settings.limits);
         let trace = Trace::begin("batch", Some(total), workers);
-        let mut job = Job::new(operation, held.dispatcher(), &slots, settings, recorder, trace);
-        job.limit_by(limits, self.limiter.as_deref(), held.listener());
+        let job = self.job(operation, &held, &slots, settings, recorder, trace);
         if let Some(admitted) = admitted {
             job.attend(admitted);
         }
         let ended = self.work_on(&job, workers, report);
         let ending = job.end(ended);
         Ok(ending::of_batch(ending, held.dispatcher(), slots))
+    }
+
+    /// What the workers of a batch share.
+    fn job<'j, K: Kinds>(
+        &'j self,
+        operation: &'j dyn Operation<Kinds = K>,
+        held: &'j Held,
+        slots: &'j SlotsOf<K>,
+        settings: &'j mut SettingsOf<'_, K>,
+        recorder: Option<Recorder<'j, K::Item>>,
+        trace: Trace,
+    ) -> Job<'j, K> {
+        let limits = mem::take(&mut settings.limits);
+        let mut job = Job::new(operation, held.dispatcher(), slots, settings, recorder, trace);
+        job.limit_by(limits, self.limiter.as_deref(), held.listener());
+        job
     }
 
     /// How many workers a batch of this many items starts with.
@@ -195,11 +209,10 @@ impl Engine {
         };
         let held =
             Held::new(Schedule::of_stream(window, settings.on_failure, team), since, hears, &settings, self);
-        let limits = mem::take(&mut settings.limits);
         let trace = Trace::begin("stream", hint, workers);
-        let mut job = Job::new(&operation, held.dispatcher(), &slots, &settings, recorder, trace);
-        job.limit_by(limits, self.limiter.as_deref(), held.listener());
-        job.pull_from(&mut items, is_alone || self.clock.is_none() && settings.may_solo(hint));
+        let may_solo = is_alone || self.clock.is_none() && settings.may_solo(hint);
+        let mut job = self.job(&operation, &held, &slots, &mut settings, recorder, trace);
+        job.pull_from(&mut items, may_solo);
         let consume = |helpers: Option<&Invitation<'_>>| {
             results::consume(&operation, &job, helpers, workers, report, reader, consume)
         };

@@ -12,7 +12,6 @@ mod timer;
 
 use std::future::poll_fn;
 use std::marker::PhantomData;
-use std::mem;
 use std::pin::pin;
 use std::task::{Context, Poll};
 
@@ -105,21 +104,14 @@ impl Engine {
         let workers = team.limit;
         let schedule = Schedule::of_batch(claim, settings.on_failure, team);
         let held = Held::new(schedule, since, Hears::Task, &settings, self);
-        let limits = mem::take(&mut settings.limits);
         let trace = Trace::begin("batch", Some(total), workers);
         let kinds = InTask(PhantomData);
-        let mut job = Job::new(&kinds, held.dispatcher(), &slots, &settings, recorder, trace);
-        job.limit_by(limits, self.limiter.as_deref(), held.listener());
+        let job = self.job(&kinds, &held, &slots, &mut settings, recorder, trace);
         if let Some(admitted) = admitted {
             job.attend(admitted);
         }
-        let op = &op;
-        let mut driver =
-            Driver::new(&job, self.clock.clone(), report, std::iter::empty(), |begun| async move {
-                let Begun { item, index, attempt, worker, end, deadline } = begun;
-                let state = &mut ();
-                op(&item, &mut ItemContext { state, index, attempt, worker, end, deadline }).await
-            });
+        let nothing = std::iter::empty();
+        let mut driver = Driver::new(&job, self.clock.clone(), report, nothing, |begun| attempt(&op, begun));
         poll_fn(|cx| driver.poll(cx)).await;
         sync(&job).await;
         let ended = driver.end();
@@ -147,17 +139,10 @@ impl Engine {
         let window = settings.window(workers, slots.room());
         let schedule = Schedule::of_stream(window, settings.on_failure, team);
         let held = Held::new(schedule, since, Hears::Task, &settings, self);
-        let limits = mem::take(&mut settings.limits);
         let trace = Trace::begin("stream", hint, workers);
         let kinds = InTask(PhantomData);
-        let mut job = Job::new(&kinds, held.dispatcher(), &slots, &settings, recorder, trace);
-        job.limit_by(limits, self.limiter.as_deref(), held.listener());
-        let op = &op;
-        let mut driver = Driver::new(&job, self.clock.clone(), report, items, |begun| async move {
-            let Begun { item, index, attempt, worker, end, deadline } = begun;
-            let state = &mut ();
-            op(&item, &mut ItemContext { state, index, attempt, worker, end, deadline }).await
-        });
+        let job = self.job(&kinds, &held, &slots, &mut settings, recorder, trace);
+        let mut driver = Driver::new(&job, self.clock.clone(), report, items, |begun| attempt(&op, begun));
         let mut results = AsyncResults::new(&slots, held.dispatcher(), reader);
         let output = beside(|cx| driver.poll(cx), consume(&mut results), held.dispatcher()).await;
         let drawn = results.drawn();
@@ -175,6 +160,16 @@ impl Engine {
     fn now_in_task(&self) -> Instant {
         self.clock.as_ref().map_or_else(Timer::now, TestClock::now)
     }
+}
+
+/// One attempt at an item.
+async fn attempt<I, T, E>(
+    op: &impl AsyncFn(&I, &mut ItemContext<'_>) -> Result<T, E>,
+    begun: Begun<'_, I>,
+) -> Result<T, E> {
+    let Begun { item, index, attempt, worker, end, deadline } = begun;
+    let state = &mut ();
+    op(&item, &mut ItemContext { state, index, attempt, worker, end, deadline }).await
 }
 
 /// Sets what differs in a task: how many items run at a time, and where a journal syncs.
