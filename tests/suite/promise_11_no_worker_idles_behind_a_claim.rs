@@ -93,7 +93,7 @@ fn idle_adaptive_workers_get_the_rest_of_a_claim() {
 fn more_adaptive_workers_come_for_the_rest_of_a_claim() {
     const QUICK: usize = 100_000;
     within_a_minute(|| {
-        for _ in 0..6 {
+        for _ in 0..20 {
             let (executor, ran, came) = (executor(), Mutex::new(HashMap::new()), Condvar::new());
             let workers = AdaptiveWorkers::new().max(16);
             let result = executor.batch(0..QUICK + 16).workers(workers).run(|&item| {
