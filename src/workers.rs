@@ -345,6 +345,15 @@ fn available_cpus() -> usize {
 mod tests {
     use super::*;
 
+    #[cfg(feature = "tokio")]
+    #[test]
+    fn in_a_task_a_greatest_number_of_the_users_holds() {
+        let most = |adaptive: AdaptiveWorkers| Workers::from(adaptive).in_a_task().most();
+        assert_eq!(most(AdaptiveWorkers::new()), DEFAULT_MAX_IN_A_TASK);
+        assert_eq!((most(AdaptiveWorkers::new().max(16)), most(AdaptiveWorkers::new().max(100))), (16, 100));
+        assert_eq!(Workers::Fixed(8).in_a_task().most(), 8);
+    }
+
     #[test]
     fn the_cpus_are_the_fewer_of_what_the_two_ways_to_count_them_say() {
         let parallelism = thread::available_parallelism().expect("this system says it").get();

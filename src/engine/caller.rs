@@ -123,12 +123,12 @@ impl<'c, 'j, K: Kinds> Caller<'c, 'j, K> {
         }
     }
 
-    /// The next item, if it is ready; none if it is not wanted, since an item below it has stopped the stream.
     /// Whether there is no other worker.
     pub(super) fn is_alone(&self) -> bool {
         self.seats.helpers.is_none()
     }
 
+    /// The next item, if it is ready; none if it is not wanted, since an item below it has stopped the stream.
     fn find(&self, reader: &mut Option<&mut Reader>) -> ControlFlow<Option<ItemOf<K>>> {
         let Some(reader) = reader else { return Continue(()) };
         let (slots, line) = (self.job.slots, self.job.dispatcher.line_of_failures());

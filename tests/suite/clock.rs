@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use crate::common::within_a_minute;
 use batch_executor::{
-    BatchExecutor, BatchExecutorBuilder, Limit, RateLimit, Retry, RetryDecision, StopReason, TestClock,
+    BatchExecutor, BatchExecutorBuilder, CancelToken, Limit, RateLimit, Retry, RetryDecision, StopReason,
+    TestClock,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -158,5 +159,87 @@ fn the_time_of_an_item_begins_with_its_attempt() {
             let after: Vec<_> = deadlines.iter().map(|deadline| *deadline - deadlines[0]).collect();
             assert_eq!(after, [0, 60, 120, 180].map(|seconds| seconds * SECOND), "{workers}");
         }
+    });
+}
+
+#[test]
+fn retries_are_counted_with_limits_too() {
+    within_a_minute(|| {
+        for workers in [1, 4] {
+            let (_, builder) = builder(workers);
+            let mut retries = 0;
+            let result = builder
+                .build()
+                .unwrap()
+                .batch(0..30)
+                .retry(Retry::delays(|| [SECOND; 2].into_iter()))
+                .limit(Limit::at_once(2))
+                .on_progress(|progress| retries = progress.retries)
+                .run_with(|n, cx| if cx.attempt() <= n % 3 { Err("down") } else { Ok(()) });
+            assert!(result.is_success());
+            assert_eq!(retries, 30, "ten have one, ten have two");
+        }
+    });
+}
+
+#[test]
+fn an_item_that_costs_nothing_waits_for_no_other() {
+    within_a_minute(|| {
+        for workers in [1, 3] {
+            let (clock, builder) = builder(workers);
+            let starts = Mutex::new(vec![Duration::MAX; 9]);
+            let cost = |n: &usize| if n % 3 == 2 { 0 } else { 10 };
+            let result = builder
+                .build()
+                .unwrap()
+                .batch(0..9_usize)
+                .limit(Limit::rate(RateLimit::per_second(1)).cost(cost))
+                .run(|n| {
+                    starts.lock().unwrap()[*n] = clock.elapsed();
+                    Ok::<_, String>(())
+                });
+            assert!(result.is_success());
+            let starts = starts.into_inner().unwrap();
+            assert!((0..9).filter(|n| n % 3 == 2).all(|n| starts[n] == Duration::ZERO), "{starts:?}");
+            assert_eq!(starts[7], 59 * SECOND, "six of them cost ten permits each");
+        }
+    });
+}
+
+#[test]
+fn a_timeline_counts_what_was_decided_and_calls_no_back_off_a_queue() {
+    within_a_minute(|| {
+        for workers in [1, 3] {
+            let ((_, builder), token) = (builder(workers), CancelToken::new());
+            let result = builder
+                .build()
+                .unwrap()
+                .batch(0..2)
+                .retry(Retry::delays(|| [10 * SECOND; 2].into_iter()))
+                .cancel_on(&token)
+                .record_timeline()
+                .run_with(|n, cx| match (n, cx.attempt()) {
+                    (0, 2) => {
+                        token.cancel();
+                        Ok(())
+                    }
+                    _ => Err("down"),
+                });
+            assert_eq!((result.succeeded(), result.stopped()), (1, Some(StopReason::Cancelled)));
+            let stats = result.timeline().unwrap().stats();
+            assert_eq!((stats.items, stats.elapsed, stats.queue_wait.max), (2, 10 * SECOND, Duration::ZERO));
+            assert!((stats.throughput - 0.1).abs() < 1e-9, "one in ten seconds: {}", stats.throughput);
+        }
+    });
+}
+
+#[test]
+fn a_batch_of_tasks_goes_by_the_clock_from_its_beginning() {
+    within_a_minute(|| {
+        let (clock, builder) = builder(2);
+        let executor = builder.rate_limiter(RateLimit::per_minute(60)).build().unwrap();
+        let result = executor.batch(0..4).run_tasks((0..4).map(|n| move || Ok::<_, String>(n)));
+        assert!(result.is_success());
+        assert_eq!((clock.elapsed(), result.elapsed()), (3 * SECOND, 3 * SECOND));
     });
 }

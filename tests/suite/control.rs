@@ -363,3 +363,16 @@ fn adaptive_workers_adapt_no_longer_when_a_number_is_set() {
 fn no_workers_at_all_are_refused() {
     Control::new().set_workers(0);
 }
+
+#[test]
+fn a_timeline_tells_when_a_control_set_the_number_of_workers() {
+    let control = Control::new();
+    let result = collecting(Workers::Fixed(2)).batch(0..20).control(&control).record_timeline().run(|n| {
+        if *n == 0 {
+            control.set_workers(5);
+        }
+        Ok::<_, String>(())
+    });
+    let limits: Vec<_> = result.timeline().unwrap().limits().iter().map(|(_, workers)| *workers).collect();
+    assert_eq!(limits, [2, 5]);
+}

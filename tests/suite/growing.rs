@@ -3,15 +3,16 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 use std::collections::VecDeque;
+use std::iter;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier, Mutex, mpsc};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::common::{wait_until, within_a_minute};
 use batch_executor::{
-    AdaptiveWorkers, BatchExecutor, BatchResult, CancelToken, Concurrency, Control, ItemContext, ItemError,
-    Limit, More, RateLimit, Retry, StopReason, TestClock, Workers,
+    AdaptiveWorkers, Batch, BatchExecutor, BatchResult, CancelToken, Concurrency, Control, ItemContext,
+    ItemError, Limit, More, RateLimit, Retry, StopReason, TestClock, Workers,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -104,8 +105,8 @@ fn bushy_trees() -> impl Strategy<Value = Tree> {
             let Some(depth) = depths.get(item).map(|depth| depth + 1).filter(|depth| *depth <= 5) else {
                 break;
             };
-            parents.extend(std::iter::repeat_n(item, pushed));
-            depths.extend(std::iter::repeat_n(depth, pushed));
+            parents.extend(iter::repeat_n(item, pushed));
+            depths.extend(iter::repeat_n(depth, pushed));
         }
         let items = depths.len();
         (vec(prop::bool::weighted(0.2), items), vec(any::<u8>(), items)).prop_map(move |(fails, takes)| {
@@ -843,4 +844,25 @@ fn every_item_has_a_permit_of_the_executors_limiter() {
         Ok::<_, String>(())
     });
     assert_eq!((result.succeeded(), clock.elapsed()), (4, Duration::from_secs(3)));
+}
+
+#[test]
+fn an_item_knows_its_deadline_also_where_items_push_others() {
+    let hour = Duration::from_secs(3_600);
+    let (executor, latest) = (executor(2), Instant::now() + 2 * hour);
+    let knows = |batch: Batch<'_, _, (), String>| {
+        let result = batch.run_growing(|n: &u32, cx, more| {
+            if *n < 3 {
+                more.push(n + 1);
+            }
+            if cx.deadline().is_some_and(|deadline| deadline < latest) {
+                Ok(())
+            } else {
+                Err("none".to_owned())
+            }
+        });
+        assert!(result.is_success(), "{result}");
+    };
+    knows(executor.batch(iter::once(0)).timeout(hour));
+    knows(executor.batch(iter::once(0)).item_timeout(hour));
 }

@@ -297,6 +297,17 @@ fn of_two_items_with_one_id_the_plan_says_so_and_so_does_a_batch_whose_plan_know
     assert_survived(executor);
 }
 
+#[test]
+fn of_two_items_of_a_shard_with_one_id_the_batch_names_the_places_among_all_items() {
+    let folder = Folder::new();
+    let plan = Plan::named("words").shard(Shard::new(1, 3).unwrap());
+    let journal = Journal::open(folder.file("j"), plan).unwrap();
+    let executor = stopping(2);
+    let result = executor.batch(["a", "b", "b"]).journal(&journal).run(|_| Ok::<_, String>(()));
+    let error = result.journal_error().unwrap();
+    assert!(error.contains(r#"items 4 and 7 have the same id "b""#), "{error}");
+}
+
 /// Why this batch of a journal for five numbers does not run.
 #[track_caller]
 fn refusal(items: impl IntoIterator<Item = usize>) -> String {

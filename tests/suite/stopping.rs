@@ -466,7 +466,7 @@ fn the_iterator_may_cancel_and_is_taken_to_its_end() {
 #[test]
 fn nothing_starts_after_the_deadline_though_its_permit_is_due_then() {
     within_a_minute(|| {
-        for late in (0..100).map(Duration::from_micros) {
+        for late in (1..=100).map(Duration::from_micros) {
             let deadline = Instant::now() + Duration::from_millis(2);
             let at_the_deadline =
                 move || Ok::<_, LimiterError>(deadline.saturating_duration_since(Instant::now()) + late);

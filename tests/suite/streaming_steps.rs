@@ -139,6 +139,7 @@ fn progress_is_told_of_every_decided_item_on_the_calling_thread_with_what_is_kno
                     }
                     let (last, _) = seen.last().unwrap();
                     assert_eq!((last.succeeded, last.failed), (70, 10), "{last:?}");
+                    assert!(!is_too_small || last.total_hint.is_none_or(|total| total == TOTAL), "{last:?}");
                 }
             }
         }

@@ -326,3 +326,17 @@ fn refused_items_are_failures_that_are_handed_on() {
         }
     });
 }
+
+#[test]
+fn a_consumer_that_leaves_right_behind_the_failure_is_told_of_it() {
+    within_a_minute(|| {
+        for way in Way::all() {
+            let streamed = way.stopping().batch(0..100_usize).stream(
+                |&id| if id == 3 { Err("down") } else { Ok(id) },
+                |results| results.take(4).map(|item| item.outcome.is_ok()).collect::<Vec<_>>(),
+            );
+            assert_eq!(streamed.output, [true, true, true, false], "{way:?}");
+            assert_eq!(streamed.stopped, Some(StopReason::ItemFailed { index: 3 }), "{way:?}");
+        }
+    });
+}
