@@ -635,3 +635,18 @@ async fn an_item_that_timed_out_does_not_go_on_when_a_pause_is_ended() {
     });
     assert_eq!(result.await.into_values().unwrap(), [3_661, 660]);
 }
+
+#[tokio::test(start_paused = true)]
+async fn in_a_task_workers_have_numbers_and_items_attempts() {
+    let result = executor(3)
+        .batch(0..3)
+        .retry(Retry::delays(|| std::iter::once(SECOND)))
+        .run_async_with(async |_, cx| {
+            sleep(SECOND).await;
+            if cx.attempt() == 1 { Err("again") } else { Ok((cx.worker(), cx.attempt())) }
+        })
+        .await;
+    let mut seen = result.into_values().unwrap();
+    seen.sort_unstable();
+    assert_eq!(seen, [(0, 2), (1, 2), (2, 2)]);
+}

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use crate::common::within_a_minute;
 use batch_executor::{
-    BatchExecutor, BatchExecutorBuilder, CancelToken, Limit, RateLimit, Retry, RetryDecision, StopReason,
-    TestClock,
+    BatchExecutor, BatchExecutorBuilder, CancelToken, Control, Limit, RateLimit, Retry, RetryDecision,
+    StopReason, TestClock,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -241,5 +241,57 @@ fn a_batch_of_tasks_goes_by_the_clock_from_its_beginning() {
         let result = executor.batch(0..4).run_tasks((0..4).map(|n| move || Ok::<_, String>(n)));
         assert!(result.is_success());
         assert_eq!((clock.elapsed(), result.elapsed()), (3 * SECOND, 3 * SECOND));
+    });
+}
+
+#[test]
+fn a_batch_in_an_item_of_another_goes_by_the_same_clock() {
+    within_a_minute(|| {
+        for workers in [1, 3] {
+            let (clock, builder) = builder(workers);
+            let executor = builder.build().unwrap();
+            let retry = || Retry::delays(|| std::iter::once(10 * SECOND));
+            let down_once = |attempt| if attempt == 1 { Err("down") } else { Ok(()) };
+            let result = executor.batch(0..3).retry(retry()).run_with(|_, outer| {
+                let inner = executor.batch(0..2).retry(retry()).run_with(|_, cx| down_once(cx.attempt()));
+                inner.into_values().expect("each comes through at its second attempt");
+                down_once(outer.attempt())
+            });
+            assert!(result.is_success());
+            assert_eq!(clock.elapsed(), if workers == 1 { 60 } else { 30 } * SECOND, "{workers}");
+        }
+    });
+}
+
+#[test]
+fn a_cost_holds_for_a_limit_by_key_that_has_a_name() {
+    within_a_minute(|| {
+        let (clock, builder) = builder(2);
+        let limit = || Limit::per_key(|_: &usize| (), |()| Limit::rate(RateLimit::per_second(1)));
+        let executor = builder.build().unwrap();
+        for limit in [limit().cost(|_| 5).named("tokens"), limit().named("tokens").cost(|_| 5)] {
+            let before = clock.elapsed();
+            assert!(executor.batch(0..4_usize).limit(limit).run(|_| Ok::<_, String>(())).is_success());
+            assert_eq!(clock.elapsed() - before, 19 * SECOND, "twenty permits");
+        }
+    });
+}
+
+#[test]
+fn a_snapshot_goes_by_the_test_clock() {
+    within_a_minute(|| {
+        let ((clock, builder), control) = (builder(2), Control::new());
+        let executor = builder.build().unwrap();
+        let retry = Retry::delays(|| std::iter::once(HOUR));
+        let result = executor.batch(0..2).retry(retry).control(&control).run_with(|_, cx| {
+            if cx.attempt() == 1 {
+                return Err("down");
+            }
+            let snapshot = control.snapshot();
+            assert_eq!((snapshot.progress.elapsed, clock.elapsed()), (HOUR, HOUR));
+            assert!(snapshot.running.iter().all(|item| item.since == Duration::ZERO), "{snapshot:?}");
+            Ok(())
+        });
+        assert!(result.is_success(), "{result}");
     });
 }

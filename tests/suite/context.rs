@@ -4,12 +4,12 @@ use std::cell::{Cell, RefCell};
 use std::collections::HashSet;
 use std::ops::Range;
 use std::rc::Rc;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Barrier, Mutex};
 use std::thread::{self, ThreadId};
 use std::time::{Duration, Instant};
 
-use batch_executor::{Batch, CancelToken, ItemContext, ItemError, Retry, StopReason};
+use batch_executor::{Batch, BatchExecutor, CancelToken, ItemContext, ItemError, Retry, StopReason};
 
 use crate::common::{
     Census, Gate, MEANT, Meeting, Register, Way, all_values, assert_counts_add_up,
@@ -492,5 +492,37 @@ fn a_caller_that_makes_way_for_helpers_keeps_no_state() {
             assert!(all_elsewhere.into_iter().all(|batch| batch.join().unwrap().is_success()));
         });
         assert_eq!((have_come.into_inner(), alive.into_inner(), most.into_inner()), (2, 0, 2));
+    });
+}
+
+/// Two items that are under way together, so that each is of another worker.
+#[test]
+fn whatever_runs_a_batch_its_workers_have_numbers_and_its_items_attempts() {
+    within_a_minute(|| {
+        let executor = BatchExecutor::builder().workers(2).build().unwrap();
+        let batch = || executor.batch(0..2).retry(Retry::delays(|| std::iter::once(Duration::ZERO)));
+        let together = Barrier::new(2);
+        let op = |worker: usize, attempt: usize| {
+            if attempt == 1 {
+                return Err("again");
+            }
+            together.wait();
+            let number = worker;
+            together.wait();
+            Ok((number, attempt))
+        };
+        let check = |mut seen: Vec<(usize, usize)>, verb: &str| {
+            seen.sort_unstable();
+            assert_eq!(seen, [(0, 2), (1, 2)], "{verb}");
+        };
+        let grown = batch().run_growing(|_, cx, _| op(cx.worker(), cx.attempt()));
+        check(grown.into_values().unwrap(), "run_growing");
+        let tried = batch().try_run_init(|| Ok(()), |_, cx| op(cx.worker(), cx.attempt()));
+        check(tried.into_values().unwrap(), "try_run_init");
+        let streamed = batch().stream_with(
+            |_, cx| op(cx.worker(), cx.attempt()),
+            |results| results.map(|item| item.outcome.unwrap()).collect::<Vec<_>>(),
+        );
+        check(streamed.output, "stream_with");
     });
 }

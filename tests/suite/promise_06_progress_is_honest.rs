@@ -284,3 +284,18 @@ fn a_caller_that_reports_leaves_the_work_to_threads_that_are_just_starting() {
         assert!(times < 15, "the caller worked {times} times of 20");
     });
 }
+
+#[test]
+fn of_one_worker_nothing_runs_when_an_item_is_told_of() {
+    for executor in [stopping(Workers::Sequential), stopping(1)] {
+        let mut calls = 0;
+        let result = executor
+            .batch(0..20)
+            .on_progress(|progress| {
+                calls += 1;
+                assert_eq!((progress.running, progress.waiting), (0, 0), "{progress:?}");
+            })
+            .run(|n| Ok::<_, String>(*n));
+        assert!(result.is_success() && calls == 20, "{result}, {calls}");
+    }
+}
