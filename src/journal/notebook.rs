@@ -121,8 +121,8 @@ impl Journal {
         self
     }
 
-    /// Syncs the file after every `lines` lines; 100 by default. With 1, each item is synced before its worker takes the next, and
-    /// workers that wait for a sync share it.
+    /// Syncs the file after every `lines` lines; 100 by default. While a sync lasts, other workers write on, so that more lines may
+    /// wait for the next. With 1, each item is synced before its worker takes the next, and workers that wait for a sync share it.
     ///
     /// # Panics
     ///

@@ -158,7 +158,7 @@ impl Environment<'_> {
     fn one_of(&self, engines: &[&Engine]) -> Result<Shard, ConfigError> {
         let meant: Vec<&Engine> = engines.iter().copied().filter(|engine| !self.is_single(engine)).collect();
         match meant[..] {
-            [] => Ok(Shard::default()),
+            [] => engines.first().map_or_else(|| Ok(Shard::default()), |single| self.shard_of(single)),
             [engine] => self.shard_of(engine),
             [one, another, ..] => {
                 let shard = self.shard_of(one);
@@ -385,6 +385,20 @@ mod tests {
             "SLURM_ARRAY_TASK_ID={id} SLURM_ARRAY_TASK_MIN={min} SLURM_ARRAY_TASK_MAX={max} \
              SLURM_ARRAY_TASK_STEP={step} SLURM_ARRAY_TASK_COUNT={count}"
         )
+    }
+
+    #[test]
+    fn launchers_of_a_single_task_do_not_hide_that_there_are_shards() {
+        let launchers = ["OMPI_COMM_WORLD_RANK=0 OMPI_COMM_WORLD_SIZE=1", "PMI_RANK=0 PMI_SIZE=1"];
+        for launchers in [launchers[0].to_owned(), launchers.join(" ")] {
+            assert_shard(&launchers, "0/1");
+            assert_shard(&format!("{launchers} BATCH_EXECUTOR_SHARDS=1"), "0/1");
+            assert_refused(
+                &format!("{launchers} BATCH_EXECUTOR_SHARDS=4"),
+                "BATCH_EXECUTOR_SHARDS is 4, but OMPI_COMM_WORLD_SIZE is 1; to run only some shards, set \
+                 BATCH_EXECUTOR_SHARD for each of them",
+            );
+        }
     }
 
     #[test]

@@ -650,3 +650,79 @@ async fn in_a_task_workers_have_numbers_and_items_attempts() {
     seen.sort_unstable();
     assert_eq!(seen, [(0, 2), (1, 2), (2, 2)]);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_batch_in_an_item_of_another_leaves_it_its_clock() {
+    let inner = BatchExecutor::new();
+    let result = executor(2)
+        .batch(0..4)
+        .record_timeline()
+        .run_async(async |_| {
+            for _ in 0..2 {
+                assert!(inner.batch(0..1).run_async(async |_| Ok::<_, String>(())).await.is_success());
+                sleep(50 * SECOND).await;
+            }
+            inner.batch(0..1).run_async(async |_| Ok::<_, String>(())).await.into_result().map(|_| ())
+        })
+        .await;
+    assert!(result.is_success());
+    let spans = result.timeline().unwrap().spans();
+    assert!(spans.iter().all(|span| span.run_time().as_secs() == 100), "{spans:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_item_that_is_stopped_when_its_next_attempt_is_due_keeps_its_error() {
+    let token = CancelToken::new();
+    let result = executor(2)
+        .batch(0..1)
+        .retry(Retry::delays(|| std::iter::repeat(10 * SECOND)))
+        .cancel_on(&token)
+        .on_tick(10 * SECOND, |_| token.cancel())
+        .run_async(async |_| {
+            tokio::task::yield_now().await;
+            Err::<(), _>("down")
+        })
+        .await;
+    assert!(
+        matches!(result.outcomes()[0], Err(ItemError::Interrupted(Some("down")))),
+        "{:?}",
+        result.outcomes()
+    );
+    assert_eq!(result.attempts(0), 1);
+}
+
+#[tokio::test]
+async fn the_iterator_of_a_stream_is_asked_for_nothing_after_it_has_stopped_the_stream() {
+    const LAST: usize = 50_000;
+    let (token, last) = (CancelToken::new(), Cell::new(0));
+    let items = (0..1_000_000).inspect(|n| {
+        last.set(*n);
+        if *n == LAST {
+            token.cancel();
+        }
+    });
+    let executor = executor(4);
+    let streamed = executor
+        .batch(items)
+        .cancel_on(&token)
+        .stream_async(async |_| Ok::<_, String>(()), async |results| while results.next().await.is_some() {})
+        .await;
+    assert_eq!((streamed.stopped, last.get()), (Some(StopReason::Cancelled), LAST));
+}
+
+#[cfg(feature = "journal")]
+#[tokio::test]
+async fn progress_of_a_batch_in_a_task_knows_how_many_items_are_recorded() {
+    use batch_executor::{Journal, Plan};
+
+    let path = std::env::temp_dir().join(format!("recorded-in-a-task-{}", std::process::id()));
+    let journal = Journal::open(&path, Plan::named("recorded")).unwrap();
+    for run in 0..2 {
+        let mut etas = Vec::new();
+        let executor = executor(2);
+        let batch = executor.batch(0..10).journal(&journal).on_progress(|p| etas.push(p.eta()));
+        assert!(batch.run_async(async |_| Ok::<_, String>(())).await.is_success());
+        assert!(run == 0 || etas[0] == Some(Duration::ZERO), "{etas:?}");
+    }
+    std::fs::remove_file(&path).unwrap();
+}

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use crate::common::within_a_minute;
 use batch_executor::{
-    BatchExecutor, BatchExecutorBuilder, CancelToken, Control, Limit, RateLimit, Retry, RetryDecision,
-    StopReason, TestClock,
+    BatchExecutor, BatchExecutorBuilder, CancelToken, Control, Limit, RateLimit, RateLimiter, Retry,
+    RetryDecision, StopReason, TestClock,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -272,7 +272,7 @@ fn a_cost_holds_for_a_limit_by_key_that_has_a_name() {
         for limit in [limit().cost(|_| 5).named("tokens"), limit().named("tokens").cost(|_| 5)] {
             let before = clock.elapsed();
             assert!(executor.batch(0..4_usize).limit(limit).run(|_| Ok::<_, String>(())).is_success());
-            assert_eq!(clock.elapsed() - before, 19 * SECOND, "twenty permits");
+            assert_eq!(clock.elapsed(), before + 19 * SECOND, "twenty permits");
         }
     });
 }
@@ -293,5 +293,55 @@ fn a_snapshot_goes_by_the_test_clock() {
             Ok(())
         });
         assert!(result.is_success(), "{result}");
+    });
+}
+
+/// Sleeps on the clock of the batch.
+fn nap(time: Duration) {
+    let limit = RateLimit::every(time);
+    for _ in 0..2 {
+        limit.acquire().expect("it grants all");
+    }
+}
+
+#[test]
+fn at_its_deadline_an_item_is_cancelled() {
+    within_a_minute(|| {
+        let (_, builder) = builder(1);
+        let result = builder.build().unwrap().batch([0]).timeout(SECOND).run_with(|_, cx| {
+            nap(Duration::from_nanos(999_999_999));
+            let before = cx.is_cancelled();
+            nap(Duration::from_nanos(1));
+            if !before && cx.is_cancelled() { Ok(()) } else { Err(before) }
+        });
+        assert!(result.is_success(), "{:?}", result.outcomes());
+    });
+}
+
+#[cfg(feature = "journal")]
+#[test]
+fn the_rate_of_a_resumed_batch_leaves_out_what_was_recorded() {
+    use batch_executor::{Journal, Plan};
+
+    within_a_minute(|| {
+        let path = std::env::temp_dir().join(format!("rate-of-the-rest-{}", std::process::id()));
+        let journal = Journal::open(&path, Plan::named("rate")).unwrap();
+        let lone = BatchExecutor::new();
+        let first = lone.batch(0..10).journal_as(&journal, ToString::to_string);
+        assert!(first.run(|_| Ok::<_, String>(())).is_success());
+        let ((_, builder), mut rate) = (builder(1), 0.0);
+        let id = |n: &u32| {
+            nap(SECOND); // to recall an item takes as long as to run one
+            n.to_string()
+        };
+        let batch = builder.build().unwrap();
+        let batch =
+            batch.batch(0..12).journal_as(&journal, id).on_progress(|progress| rate = progress.rate());
+        let result = batch.run(|_| {
+            nap(SECOND);
+            Ok::<_, String>(())
+        });
+        std::fs::remove_file(&path).unwrap();
+        assert!(result.is_success() && rate > 0.3, "two in a few seconds: {rate}");
     });
 }

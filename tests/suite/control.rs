@@ -376,3 +376,27 @@ fn a_timeline_tells_when_a_control_set_the_number_of_workers() {
     let limits: Vec<_> = result.timeline().unwrap().limits().iter().map(|(_, workers)| *workers).collect();
     assert_eq!(limits, [2, 5]);
 }
+
+#[test]
+fn a_caller_without_helpers_goes_on_when_it_is_resumed() {
+    within_a_minute(|| {
+        // No thread can have such a stack, so none starts.
+        let executor = BatchExecutor::builder().workers(2).stack_size(usize::MAX).build().unwrap();
+        let (control, has_paused) = (Control::new(), AtomicUsize::new(0));
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                wait_until("it is paused", || has_paused.load(Ordering::SeqCst) == 1);
+                thread::sleep(SOON);
+                control.resume();
+            });
+            let result = executor.batch(0..10).control(&control).run(|n| {
+                if *n == 3 {
+                    control.pause();
+                    has_paused.store(1, Ordering::SeqCst);
+                }
+                Ok::<_, String>(())
+            });
+            assert_eq!((result.succeeded(), result.workers()), (10, 1));
+        });
+    });
+}

@@ -1075,3 +1075,16 @@ fn an_item_that_got_no_permit_was_not_tried() {
     let attempts: Vec<_> = lines(&path).iter().skip(1).map(|line| line["attempts"].clone()).collect();
     assert_eq!(attempts, [0, 0]);
 }
+
+#[test]
+fn where_its_journal_and_its_item_fail_a_batch_tells_of_the_journal() {
+    let (folder, executor) = (Folder::new(), BatchExecutor::new());
+    let journal = Journal::open(folder.file("j"), Plan::named("cut")).unwrap();
+    let result = executor.batch([0]).journal(&journal).run(|_| {
+        let file = fs::OpenOptions::new().write(true).open(folder.file("j")).unwrap();
+        file.set_len(3).unwrap();
+        Err::<(), _>("down".to_owned())
+    });
+    assert!(result.journal_error().is_some(), "{result}");
+    assert_eq!(result.stopped(), Some(StopReason::Journal));
+}

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use batch_executor::{BatchExecutor, ItemError, LimiterError, StopReason, limiter_fn};
+use batch_executor::{BatchExecutor, ItemError, LimiterError, Retry, StopReason, limiter_fn};
 
 use crate::common::{
     Census, Gate, MEANT, Meeting, Peak, Register, assert_still_works, collecting, panic_of,
@@ -325,4 +325,38 @@ fn a_panic_of_an_unstarted_tasks_destructor_reaches_the_caller() {
             assert_still_works(&executor);
         }
     });
+}
+
+#[test]
+fn of_several_panics_outside_of_items_the_first_goes_on() {
+    struct Error;
+    impl Drop for Error {
+        fn drop(&mut self) {
+            panic!("{MEANT} of the error");
+        }
+    }
+    struct Delays;
+    impl Iterator for Delays {
+        type Item = Duration;
+        fn next(&mut self) -> Option<Duration> {
+            Some(Duration::ZERO)
+        }
+    }
+    impl Drop for Delays {
+        fn drop(&mut self) {
+            panic!("{MEANT} of the delays");
+        }
+    }
+
+    silence_meant_panics();
+    let executor = BatchExecutor::new();
+    let retried = catch_unwind(AssertUnwindSafe(|| {
+        executor
+            .batch([0])
+            .retry(Retry::delays(|| Delays))
+            .run_with(|_, cx| if cx.attempt() == 1 { Err(Error) } else { Ok(()) })
+            .succeeded()
+    }));
+    let text = retried.unwrap_err().downcast::<String>().unwrap();
+    assert_eq!(*text, format!("{MEANT} of the error"));
 }

@@ -183,3 +183,18 @@ fn a_subscriber_that_panics_stops_the_batch_and_nothing_hangs() {
     assert_eq!(payload.downcast_ref::<&str>(), Some(&"the ear hurts"));
     assert_survived(executor);
 }
+
+#[test]
+fn what_the_operation_logs_is_within_the_span_of_the_batch_whatever_thread_runs_it() {
+    let lone = BatchExecutor::new();
+    for executor in [&lone, &stopping(2)] {
+        let ear = Ear::new(Level::INFO);
+        ear.hears(|| {
+            let result = executor.batch(0..3).on_progress(|_| ()).run(|_| {
+                let span = tracing::Span::current().metadata().map(tracing::Metadata::name);
+                if span == Some("batch") { Ok(()) } else { Err(format!("{span:?}")) }
+            });
+            assert!(result.is_success(), "{:?}", result.outcomes());
+        });
+    }
+}
