@@ -276,3 +276,30 @@ fn a_hint_that_proves_too_small_is_forgotten_when_more_items_come() {
         assert_eq!(seen[9], (10, None), "{seen:?}");
     });
 }
+
+/// A caller that runs quick items by itself would have a third.
+#[test]
+fn only_as_many_states_live_as_there_are_workers() {
+    struct State<'a>(&'a AtomicUsize);
+    impl Drop for State<'_> {
+        fn drop(&mut self) {
+            self.0.fetch_sub(1, Ordering::SeqCst);
+        }
+    }
+    within_a_minute(|| {
+        let (alive, most) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        for _ in 0..4 {
+            let streamed = collecting(2).batch(0..200_000).stream_init(
+                || {
+                    most.fetch_max(alive.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+                    State(&alive)
+                },
+                |_, _| Ok::<_, String>(()),
+                |results| results.count(),
+            );
+            assert_eq!(streamed.output, 200_000);
+        }
+        let (alive, most) = (alive.into_inner(), most.into_inner());
+        assert!(alive == 0 && most <= 2, "{alive}, {most}");
+    });
+}
