@@ -390,8 +390,9 @@ fn an_endless_input_is_pulled_no_further_than_the_window_when_the_consumer_has_e
                         ledger.pulled()
                     );
                     items.assert_all_dropped(items.made());
-                    if executor.workers_for(100) == 1 {
-                        assert_eq!(ledger.pulled(), wanted, "pulled when they are asked for");
+                    // Adaptive workers that begin as one may become more.
+                    if executor.workers_for(100) == 1 && !matches!(way.workers, Workers::Adaptive(_)) {
+                        assert_eq!(ledger.pulled(), wanted, "{way:?}: pulled when they are asked for");
                     }
                 }
             }
