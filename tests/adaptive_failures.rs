@@ -22,14 +22,23 @@ struct Server {
 }
 
 impl Server {
-    fn request(&self) -> Result<(), &'static str> {
+    fn enter(&self) -> Result<(), &'static str> {
         let has_seat = |inside| (inside < self.seats).then_some(inside + 1);
         if self.inside.fetch_update(Ordering::SeqCst, Ordering::SeqCst, has_seat).is_err() {
             self.refusals.fetch_add(1, Ordering::SeqCst);
             return Err("too many");
         }
-        thread::sleep(ITEM);
+        Ok(())
+    }
+
+    fn leave(&self) {
         self.inside.fetch_sub(1, Ordering::SeqCst);
+    }
+
+    fn request(&self) -> Result<(), &'static str> {
+        self.enter()?;
+        thread::sleep(ITEM);
+        self.leave();
         Ok(())
     }
 }
@@ -54,6 +63,23 @@ fn with_retries_all_succeed_and_fewer_are_refused_than_there_are_items() {
         assert_eq!(result.succeeded(), 800, "{refusals} refusals");
         assert!(refusals < 800, "{refusals} refusals");
     });
+}
+
+#[cfg(feature = "tokio")]
+#[tokio::test]
+async fn in_a_task_with_retries_fewer_are_refused_than_there_are_items() {
+    let server = Server { seats: 16, ..Server::default() };
+    let retry = Retry::exponential(Duration::from_millis(10), Duration::from_secs(1), 5);
+    let request = async |_: &usize| {
+        server.enter()?;
+        tokio::time::sleep(ITEM).await;
+        server.leave();
+        Ok::<_, &str>(())
+    };
+    let result = collecting(Workers::adaptive()).batch(0..800).retry(retry).run_async(request).await;
+    let refusals = server.refusals.load(Ordering::SeqCst);
+    assert_eq!(result.succeeded(), 800, "{refusals} refusals");
+    assert!(refusals < 800, "{refusals} refusals");
 }
 
 #[test]

@@ -609,6 +609,29 @@ fn a_journal_that_is_deleted_or_replaced_while_it_runs_stops_the_batch() {
     }
 }
 
+/// F63: in a process of its own, whose working folder an item changes.
+#[test]
+#[cfg(unix)]
+fn a_journal_with_a_relative_path_stays_the_same_file_in_another_working_folder() {
+    const TEST: &str = "a_journal_with_a_relative_path_stays_the_same_file_in_another_working_folder";
+    if told_to().is_some() {
+        let place = Place::of_parent();
+        let journal = Journal::open("journal.jsonl", Plan::of(0..20).unwrap()).unwrap().sync_every(1);
+        let moves = |n| {
+            if n == 5 {
+                env::set_current_dir("/").unwrap();
+            }
+        };
+        drop(ran_to_its_end(place.run(journal, 1, moves)));
+        return println!("{AT_THE_END}");
+    }
+    let place = Place::new("relative", 20);
+    let mut command = place.child(&[], TEST, "run");
+    command.current_dir(&place.folder);
+    common::assert_ends_well(command);
+    assert_eq!(place.recorded().len(), 20);
+}
+
 /// F38, F39, F12: whatever an item does to its process, all that finished before is there.
 #[test]
 fn an_item_that_ends_the_process_takes_nothing_recorded_with_it() {

@@ -318,6 +318,27 @@ fn a_start_says_for_which_limit_the_item_has_waited_longest() {
     }
 }
 
+#[test]
+fn two_waits_for_one_limit_count_as_one() {
+    const SECOND: Duration = Duration::from_secs(1);
+    let mut turnstile = Turnstile::new(Instant::now(), 1, None);
+    let slow = crate::rate_limit::limiter_fn(|| Ok::<_, LimiterError>(13 * SECOND));
+    let slot = turnstile.make(Scarce::Slots(Concurrency::new(1)), Some("slot".into()));
+    let tokens = turnstile.make(Scarce::Permits(Arc::new(slow)), Some("tokens".into()));
+    let a_slot = || vec![Demand::new(slot, 1)];
+    let first = turnstile.admit(Claim::of(0..1), false, a_slot(), Duration::ZERO).unwrap();
+    let both = vec![Demand::new(slot, 1), Demand::new(tokens, 1)];
+    assert!(turnstile.admit(Claim::of(1..2), false, both, Duration::ZERO).is_none());
+    // It waits 5 s for the slot, 9 s for the tokens, which are due after a little more than 13 s, and 6 s for the slot again.
+    turnstile.give_back(first.permit.ok().unwrap());
+    assert!(turnstile.next_parked(5 * SECOND).is_none());
+    let other = turnstile.admit(Claim::of(2..3), false, a_slot(), 6 * SECOND).unwrap();
+    assert!(turnstile.next_parked(14 * SECOND).is_none());
+    turnstile.give_back(other.permit.ok().unwrap());
+    let next = turnstile.next_parked(20 * SECOND).unwrap();
+    assert_eq!((next.claim.index(), &*turnstile.name(next.waited_for.unwrap())), (1, "slot"));
+}
+
 #[derive(Default)]
 struct Heard(AtomicUsize);
 
