@@ -470,6 +470,23 @@ fn an_adaptive_worker_that_is_alone_in_a_slow_item_hands_back_what_it_holds() {
     assert!(schedule.status(MOMENT).tick_in.is_some(), "some are left");
 }
 
+/// Else the consumer waits for the input, though outcomes are there.
+#[test]
+fn the_caller_pulls_only_where_no_helper_can() {
+    let window = Window::new(8, 8);
+    let mut schedule = Schedule::of_stream(window, OnFailure::GoOn, Team::new(2, None, true, false));
+    let [mut caller, mut helper] = [Role::Caller, Role::Helper].map(Member::new);
+    let ask = Ask { now: MOMENT, size: 1, handed_on: 0, is_limited: false };
+    assert!(matches!(schedule.next(&mut helper, ask), Next::Pull { index: 0, .. }));
+    assert!(schedule.add(Claim::of(0..1)));
+    schedule.give_back_source(false);
+    assert!(matches!(schedule.next(&mut helper, ask), Next::Run { .. }));
+    assert!(!matches!(schedule.next(&mut caller, ask), Next::Pull { .. }), "the helper will");
+    schedule.done(&mut helper, MOMENT, Done { counts: Counts::SUCCEEDED, ..Done::default() });
+    schedule.leave(&mut helper);
+    assert!(matches!(schedule.next(&mut caller, ask), Next::Pull { index: 1, .. }));
+}
+
 /// Else a caller that looks at this moment would say that no more items come.
 #[test]
 fn an_item_that_asks_its_limits_may_push_others() {
