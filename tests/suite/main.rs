@@ -38,3 +38,4 @@ mod ticking;
 mod timeline;
 mod timeline_files;
 mod tracing;
+mod verbs;

@@ -289,7 +289,7 @@ fn only_as_many_states_live_as_there_are_workers() {
     within_a_minute(|| {
         let (alive, most) = (AtomicUsize::new(0), AtomicUsize::new(0));
         for _ in 0..4 {
-            let streamed = collecting(2).batch(0..200_000).stream_init(
+            let streamed = collecting(2).batch(0..30_000).stream_init(
                 || {
                     most.fetch_max(alive.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
                     State(&alive)
@@ -297,7 +297,7 @@ fn only_as_many_states_live_as_there_are_workers() {
                 |_, _| Ok::<_, String>(()),
                 |results| results.count(),
             );
-            assert_eq!(streamed.output, 200_000);
+            assert_eq!(streamed.output, 30_000);
         }
         let (alive, most) = (alive.into_inner(), most.into_inner());
         assert!(alive == 0 && most <= 2, "{alive}, {most}");

@@ -17,13 +17,12 @@ use std::task::{Context, Poll};
 
 use futures_util::task::AtomicWaker;
 
-use crate::clock::{self, TestClock};
+use crate::clock::{self, Entered};
 use crate::context::ItemContext;
 use crate::panic::{self, Panic};
 use crate::result::BatchResult;
 use crate::slots::Slots;
 use crate::stream::Streamed;
-use crate::sync::Instant;
 use crate::sync::atomic::{AtomicBool, Ordering};
 use crate::trace::Trace;
 
@@ -87,7 +86,8 @@ impl Engine {
         mut settings: Settings<'_, I, T, E>,
         op: impl AsyncFn(&I, &mut ItemContext<'_>) -> Result<T, E>,
     ) -> Result<BatchResult<I, T, E>, Panic> {
-        let since = self.now_in_task();
+        let entered = self.enter_clock();
+        let since = clock::now();
         enter(&mut settings);
         let items = match collect(items) {
             Ok(items) => items,
@@ -112,11 +112,11 @@ impl Engine {
         }
         let nothing = std::iter::empty();
         let mut driver = Driver::new(&job, self.clock.clone(), report, nothing, |begun| attempt(&op, begun));
+        drop(entered);
         poll_fn(|cx| driver.poll(cx)).await;
         sync(&job).await;
         let ended = driver.end();
-        let _clock = clock::enter(self.clock.as_ref());
-        let _now = clock::enter_task(Timer::now);
+        let _clock = self.enter_clock();
         let ending = job.end(ended);
         ending::finish(ending::of_batch(ending, held.dispatcher(), slots), settings.discard())
     }
@@ -129,7 +129,8 @@ impl Engine {
         op: impl AsyncFn(&I, &mut ItemContext<'_>) -> Result<T, E>,
         consume: impl AsyncFnOnce(&mut AsyncResults<'_, I, T, E>) -> R,
     ) -> Result<Streamed<R>, Panic> {
-        let since = self.now_in_task();
+        let entered = self.enter_clock();
+        let since = clock::now();
         enter(&mut settings);
         let (hint, at_once) = settings.expects(&items);
         let (report, recorder) = settings.observers(since, hint);
@@ -144,6 +145,7 @@ impl Engine {
         let job = self.job(&kinds, &held, &slots, &mut settings, recorder, trace);
         let mut driver = Driver::new(&job, self.clock.clone(), report, items, |begun| attempt(&op, begun));
         let mut results = AsyncResults::new(&slots, held.dispatcher(), reader);
+        drop(entered);
         let output = beside(|cx| driver.poll(cx), consume(&mut results), held.dispatcher()).await;
         let drawn = results.drawn();
         let (pulled, has_ended) = job.dispatcher.schedule().known();
@@ -151,14 +153,14 @@ impl Engine {
         let consumed = Consumed::new(output, drawn, is_complete);
         sync(&job).await;
         let ended = driver.end();
-        let _clock = clock::enter(self.clock.as_ref());
-        let _now = clock::enter_task(Timer::now);
+        let _clock = self.enter_clock();
         let ending = job.end(ended);
         ending::of_stream(ending, held.dispatcher(), slots, consumed, || settings.discard())
     }
 
-    fn now_in_task(&self) -> Instant {
-        self.clock.as_ref().map_or_else(Timer::now, TestClock::now)
+    /// This thread goes by the clock of the batch, up to the next `await` at the latest.
+    fn enter_clock(&self) -> (Entered, clock::InTask) {
+        (clock::enter(self.clock.as_ref()), clock::enter_task(Timer::now))
     }
 }
 
