@@ -91,3 +91,24 @@ impl Failures {
         (self.recent, self.relieved) = (Tally::default(), Tally::default());
     }
 }
+
+#[cfg(test)]
+#[cfg(not(any(loom, shuttle)))]
+mod tests {
+    use super::*;
+
+    /// Ten claims in which all fails, and relief or none: what came before is no news then.
+    #[test]
+    fn what_has_been_judged_once_is_not_judged_again() {
+        for fell in [false, true] {
+            let mut failures = Failures::default();
+            (0..10).for_each(|_| failures.add(1.0, 4));
+            assert!(failures.are_too_many(4));
+            (0..20).for_each(|_| failures.add_relieved(if fell { 0.0 } else { 1.0 }));
+            assert_eq!(failures.fell(4), Some(fell));
+            failures.settle(fell);
+            assert!(!failures.are_too_many(4), "nothing has come since");
+            assert_eq!((failures.fell(4), failures.are_all()), (None, !fell), "what is usual");
+        }
+    }
+}

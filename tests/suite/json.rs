@@ -7,7 +7,8 @@ use std::panic::panic_any;
 use std::time::Duration;
 
 use batch_executor::{
-    BatchExecutor, BatchResult, CancelToken, ItemContext, LimiterError, Retry, StopReason, limiter_fn,
+    BatchExecutor, BatchResult, CancelToken, ItemContext, Limit, LimiterError, RateLimit, RateLimiter, Retry,
+    StopReason, TestClock, limiter_fn,
 };
 #[cfg(feature = "journal")]
 use batch_executor::{Journal, Plan};
@@ -260,4 +261,47 @@ fn a_timeline_in_numbers_says_its_seconds() {
     assert!(number(&span["started_seconds"]) <= number(&span["ended_seconds"]));
     let intervals = json!(&timeline.intervals());
     assert_eq!(intervals[0]["start_seconds"], 0.0);
+}
+
+/// Each time of a span differs from the others here.
+#[test]
+fn each_number_of_a_timeline_has_its_own_name() {
+    let nap = |seconds| {
+        let limit = RateLimit::every(Duration::from_secs(seconds));
+        for _ in 0..2 {
+            limit.acquire().unwrap();
+        }
+    };
+    let executor = BatchExecutor::builder().workers(1).clock(TestClock::new()).build().unwrap();
+    let result = executor
+        .batch(["x", "y"])
+        .limit(Limit::rate(RateLimit::every(Duration::from_secs(10))).named("rate"))
+        .retry(Retry::delays(|| std::iter::once(Duration::from_secs(5))))
+        .record_timeline()
+        .run_with(|item, cx| {
+            nap(3);
+            if *item == "y" && cx.attempt() == 1 { Err("busy") } else { Ok(()) }
+        });
+    let timeline = result.timeline().unwrap();
+    let span = |index: usize, attempt: usize, times: [f64; 4], ending: &str, limit: Option<&str>| {
+        let ([queued, taken, started, ended], id) = (times, ["x", "y"][index]);
+        json!({
+            "id": id, "index": index, "attempt": attempt, "worker": 0, "queued_seconds": queued,
+            "taken_seconds": taken, "started_seconds": started, "ended_seconds": ended, "ending": ending,
+            "waited_for": limit, "note": null,
+        })
+    };
+    let spans = [
+        span(0, 1, [0.0, 0.0, 0.0, 3.0], "Succeeded", None),
+        span(1, 1, [0.0, 3.0, 10.0, 13.0], "Retried", Some("rate")),
+        span(1, 2, [18.0, 18.0, 20.0, 23.0], "Succeeded", Some("rate")),
+    ];
+    assert_eq!(json!(timeline.spans()), json!(spans));
+    let quantiles = |p50: f64, max: f64| json!({ "p50_seconds": p50, "p90_seconds": max, "p99_seconds": max, "max_seconds": max });
+    let stats = json!({
+        "items": 2, "attempts": 3, "succeeded": 2, "failed": 0, "panicked": 0, "refused": 0, "retries": 1, "sampled": 3,
+        "workers": 1, "elapsed_seconds": 23.0, "throughput": 2.0 / 23.0, "utilisation": 9.0 / 23.0,
+        "run_time": quantiles(3.0, 3.0), "limiter_wait": quantiles(2.0, 7.0), "queue_wait": quantiles(0.0, 3.0),
+    });
+    assert_eq!(json!(timeline.stats()), stats);
 }
