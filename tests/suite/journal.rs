@@ -847,9 +847,10 @@ fn items_with_maps_are_the_same_in_each_run() {
 fn items_with_sets_are_refused_with_the_way_out_which_is_one() {
     let folder = Folder::new();
     let path = folder.file("j");
-    let sets = in_two_orders().map(|map| map.into_keys().collect::<Vec<_>>());
-    drop(Journal::open(&path, Plan::of([&sets[0]]).unwrap()).unwrap());
-    let words = Journal::open(&path, Plan::of([&sets[1]]).unwrap()).unwrap_err().to_string();
+    let plan = |set| Plan::of([serde_json::json!(set), serde_json::json!("none")]).unwrap();
+    let [first, second] = in_two_orders().map(|map| plan(map.into_keys().collect::<Vec<_>>()));
+    drop(Journal::open(&path, first).unwrap());
+    let words = Journal::open(&path, second).unwrap_err().to_string();
     assert!(words.contains("it was begun for other items") && words.contains("HashSet"), "{words}");
     assert!(words.contains("Plan::named"), "{words}");
 

@@ -136,6 +136,25 @@ fn successes_are_events_for_those_who_listen_that_closely() {
     }
 }
 
+/// Without threads, with threads, and where the caller runs quick items by itself.
+#[test]
+fn the_span_of_a_stream_has_its_counts() {
+    for workers in [1, 2] {
+        for items in [10, 10_000] {
+            let (ear, executor) = (Ear::new(Level::INFO), collecting(workers));
+            ear.hears(|| {
+                let batch = executor.batch(0..items);
+                let op = |n: &i32| if *n == 3 { Err("three") } else { Ok(()) };
+                batch.stream(op, |results| results.count()).into_result().unwrap();
+            });
+            let expected = [format!("record succeeded={}", items - 1), "record failed=1".into()];
+            let mut told = ear.lines("record");
+            told.sort_unstable_by(|a, b| b.cmp(a));
+            assert_eq!(told, expected, "{workers} workers");
+        }
+    }
+}
+
 #[test]
 fn a_stream_is_a_span_too() {
     let ear = Ear::new(Level::INFO);
