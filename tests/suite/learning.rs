@@ -7,7 +7,7 @@
 )]
 
 use std::collections::VecDeque;
-use std::sync::Mutex;
+use std::sync::{Barrier, Mutex};
 use std::time::Duration;
 
 use batch_executor::{BatchExecutor, Limit, RateLimit, RateLimiter, Retry, RetryDecision, TestClock};
@@ -225,25 +225,21 @@ fn two_limits_are_learnt_together() {
     assert!(clock.elapsed() < 130 * SECOND, "{:?}", clock.elapsed());
 }
 
+/// The time between two permits that the limit has learnt, as it prints it.
+fn interval(limit: &RateLimit) -> String {
+    let text = format!("{limit:?}");
+    let (_, rest) = text.split_once("learnt_interval: ").expect("it learns");
+    rest.split([',', '}']).next().unwrap_or_default().trim().to_owned()
+}
+
 /// All that began before the rate fell has met the same overload, however late it says so.
 #[test]
 fn refusals_of_one_overload_count_once_also_for_batches_that_share_the_limit() {
     let clock = TestClock::new();
     let limit = RateLimit::learning(64).burst(16);
     let executor = executor(&clock, 4);
-    let interval = || {
-        let text = format!("{limit:?}");
-        text.split("learnt_interval: ")
-            .nth(1)
-            .unwrap()
-            .split(|c| ",}".contains(c))
-            .next()
-            .unwrap()
-            .trim()
-            .to_owned()
-    };
-    let before = interval();
-    let all_run = std::sync::Barrier::new(8);
+    let before = interval(&limit);
+    let all_run = Barrier::new(8);
     let fell = Mutex::new(Vec::new());
     let no_pause = || {
         Retry::delays(|| [Duration::ZERO; 3].into_iter())
@@ -258,7 +254,7 @@ fn refusals_of_one_overload_count_once_also_for_batches_that_share_the_limit() {
                             all_run.wait();
                             return Err("429");
                         }
-                        fell.lock().unwrap().push(interval());
+                        fell.lock().unwrap().push(interval(&limit));
                         Ok(())
                     });
                 assert!(result.is_success());
@@ -267,6 +263,50 @@ fn refusals_of_one_overload_count_once_also_for_batches_that_share_the_limit() {
     });
     let fell = fell.into_inner().unwrap();
     assert!(fell.iter().all(|now| *now == fell[0] && *now != before), "{before}, then {fell:?}");
+}
+
+/// Though permits have come since the rate fell.
+#[test]
+fn a_refusal_that_comes_late_is_no_second_one() {
+    let clock = TestClock::new();
+    let (limit, seen) = (RateLimit::learning(64), Mutex::new(Vec::new()));
+    let pause = Retry::delays(|| [Duration::ZERO].into_iter());
+    let pause = pause.when(|_: &&str| RetryDecision::PauseAll(Duration::ZERO));
+    let executor = executor(&clock, 2);
+    let batch = executor.batch(0..6).retry(pause).limit(Limit::rate(&limit));
+    let result = batch.run_with(|n, cx| match (*n, cx.attempt()) {
+        (0, 1) => {
+            nap(SECOND);
+            Err("429")
+        }
+        (1, 1) => {
+            nap(3 * SECOND);
+            seen.lock().unwrap().push(interval(&limit));
+            Err("429")
+        }
+        (1, 2) => {
+            seen.lock().unwrap().push(interval(&limit));
+            Ok(())
+        }
+        _ => Ok(()),
+    });
+    assert!(result.is_success(), "{result}");
+    let millis = |seen: &String| match seen.strip_suffix("ms") {
+        Some(millis) => millis.parse::<f64>().unwrap(),
+        None => seen.trim_end_matches('s').parse::<f64>().unwrap() * 1000.0,
+    };
+    let [before, after] = *seen.into_inner().unwrap().iter().map(millis).collect::<Vec<_>>() else {
+        panic!()
+    };
+    assert!(before > 20.0 && after <= before, "{before} ms, then {after} ms: at first 15.6");
+}
+
+/// Sleeps on the clock of the batch.
+fn nap(time: Duration) {
+    let limit = RateLimit::every(time);
+    for _ in 0..2 {
+        limit.acquire().expect("it grants all");
+    }
 }
 
 #[test]

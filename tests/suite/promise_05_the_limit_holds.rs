@@ -160,6 +160,19 @@ fn the_limit_is_reached_with_and_without_a_callback() {
 }
 
 #[test]
+fn a_batch_with_few_workers_takes_no_threads_from_the_next() {
+    within_a_minute(|| {
+        let (executor, meeting) = (collecting(16), Meeting::default());
+        drop(ran_to_its_end(executor.batch(0..3).workers(1).run(|n| Ok::<_, String>(*n))));
+        let result = executor.run(0..16, |_| {
+            meeting.of(16);
+            Ok::<_, String>(())
+        });
+        assert_eq!(result.workers(), 16);
+    });
+}
+
+#[test]
 fn the_limit_holds_for_each_batch_and_not_for_all_together() {
     within_a_minute(|| {
         let executor = collecting(3);

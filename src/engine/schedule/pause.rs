@@ -144,6 +144,15 @@ mod tests {
     }
 
     #[test]
+    fn what_is_longer_than_this_pause_is_news_though_one_before_was_longer() {
+        let mut pause = Pause::default();
+        assert!(pause.ask(SECOND, 10 * SECOND, 0));
+        assert!(pause.ask(20 * SECOND, SECOND, 1), "another pause");
+        assert!(pause.ask(20 * SECOND, 5 * SECOND, 1));
+        assert_eq!((pause.number(), pause.left(20 * SECOND)), (2, 5 * SECOND));
+    }
+
+    #[test]
     fn an_answer_that_comes_late_counts_from_when_it_comes() {
         let (mut pause, now) = (Pause::default(), SECOND);
         pause.ask(now, SECOND, 0);
