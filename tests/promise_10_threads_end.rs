@@ -398,3 +398,25 @@ fn threads_carry_the_name_that_they_were_given_and_a_number() {
         assert_eq!(names, ["p10-name-1", "p10-name-2"]);
     });
 }
+
+/// The stack of one that is not joined stays mapped.
+#[cfg(target_os = "linux")]
+#[test]
+fn threads_that_have_ended_are_joined_before_their_executor_ends() {
+    let mapped = || std::fs::read_to_string("/proc/self/maps").expect("Linux has it").lines().count();
+    let executor =
+        BatchExecutor::builder().workers(8).keep_alive(Duration::from_millis(1)).build().expect("fine");
+    let run = || {
+        let result = executor.run(0..8, |_| {
+            thread::sleep(Duration::from_millis(10));
+            Ok::<_, String>(())
+        });
+        assert!(result.is_success());
+        thread::sleep(Duration::from_millis(20));
+    };
+    (0..5).for_each(|_| run());
+    let before = mapped();
+    (0..30).for_each(|_| run());
+    let after = mapped();
+    assert!(after < before + 60, "{before}, then {after}: two for each thread that stays");
+}

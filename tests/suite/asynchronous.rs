@@ -726,3 +726,25 @@ async fn progress_of_a_batch_in_a_task_knows_how_many_items_are_recorded() {
     }
     std::fs::remove_file(&path).unwrap();
 }
+
+#[tokio::test]
+async fn a_stream_that_is_cancelled_behind_the_end_of_its_input_has_stopped() {
+    let token = CancelToken::new();
+    let op = async |n: &i32| {
+        if *n > 0 {
+            pending::<()>().await;
+        }
+        Ok::<_, String>(*n)
+    };
+    let executor = executor(4);
+    let streamed = executor.batch(0..3).cancel_on(&token).stream_async(op, async |results| {
+        let first = results.next().await.is_some();
+        for _ in 0..10 {
+            tokio::task::yield_now().await;
+        }
+        token.cancel();
+        (first, results.next().await.is_some())
+    });
+    let streamed = streamed.await;
+    assert_eq!((streamed.output, streamed.stopped), ((true, false), Some(StopReason::Cancelled)));
+}

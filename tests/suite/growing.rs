@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use crate::common::{wait_until, within_a_minute};
 use batch_executor::{
     AdaptiveWorkers, Batch, BatchExecutor, BatchResult, CancelToken, Concurrency, Control, ItemContext,
-    ItemError, Limit, More, RateLimit, Retry, StopReason, TestClock, Workers,
+    ItemError, Limit, More, RateLimit, RateLimiter, Retry, StopReason, TestClock, Workers,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -865,4 +865,22 @@ fn an_item_knows_its_deadline_also_where_items_push_others() {
     };
     knows(executor.batch(iter::once(0)).timeout(hour));
     knows(executor.batch(iter::once(0)).item_timeout(hour));
+}
+
+#[test]
+fn an_item_that_is_pushed_waits_for_a_worker_from_then_on() {
+    within_a_minute(|| {
+        let executor = BatchExecutor::builder().workers(1).clock(TestClock::new()).build().unwrap();
+        let result = executor.batch([0]).record_timeline().run_growing(|n: &u32, _, more| {
+            let limit = RateLimit::every(Duration::from_secs(5));
+            (0..2).for_each(|_| limit.acquire().unwrap());
+            if *n == 0 {
+                more.push(1);
+            }
+            Ok::<_, String>(())
+        });
+        let waits: Vec<_> =
+            result.timeline().unwrap().spans().iter().map(batch_executor::Span::queue_wait).collect();
+        assert_eq!(waits, [Duration::ZERO; 2], "the only worker takes it up immediately");
+    });
 }

@@ -7,10 +7,13 @@
 )]
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Barrier, Mutex};
 use std::time::Duration;
 
 use batch_executor::{BatchExecutor, Limit, RateLimit, RateLimiter, Retry, RetryDecision, TestClock};
+
+use crate::common::wait_until;
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -265,48 +268,41 @@ fn refusals_of_one_overload_count_once_also_for_batches_that_share_the_limit() {
     assert!(fell.iter().all(|now| *now == fell[0] && *now != before), "{before}, then {fell:?}");
 }
 
-/// Though permits have come since the rate fell.
+/// Though permits have come since the rate fell, and though it asks for a longer pause. By the machine's clock, since an item waits for
+/// others to begin.
 #[test]
 fn a_refusal_that_comes_late_is_no_second_one() {
-    let clock = TestClock::new();
-    let (limit, seen) = (RateLimit::learning(64), Mutex::new(Vec::new()));
-    let pause = Retry::delays(|| [Duration::ZERO].into_iter());
-    let pause = pause.when(|_: &&str| RetryDecision::PauseAll(Duration::ZERO));
-    let executor = executor(&clock, 2);
-    let batch = executor.batch(0..6).retry(pause).limit(Limit::rate(&limit));
-    let result = batch.run_with(|n, cx| match (*n, cx.attempt()) {
-        (0, 1) => {
-            nap(SECOND);
-            Err("429")
+    let limit = RateLimit::learning(50);
+    let millis = || {
+        let text = interval(&limit);
+        let (number, unit) = text.split_at(text.find(char::is_alphabetic).expect("a unit"));
+        number.parse::<f64>().expect("a number") * if unit == "s" { 1000.0 } else { 1.0 }
+    };
+    let retry = Retry::delays(|| [Duration::from_millis(10); 9].into_iter());
+    let retry = retry.when(|millis: &u64| RetryDecision::PauseAll(Duration::from_millis(*millis)));
+    let (starts, seen) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
+    let begin = |count| wait_until("others begin", || starts.load(Ordering::SeqCst) >= count);
+    let executor = BatchExecutor::builder().workers(6).build().unwrap();
+    let result = executor.batch(0..8).limit(Limit::rate(&limit)).retry(retry).run_with(|n, cx| {
+        let before = starts.fetch_add(1, Ordering::SeqCst);
+        match (*n, cx.attempt()) {
+            (0, 1) => {
+                begin(2);
+                return Err(100);
+            }
+            (1, 1) => {
+                begin(before.max(2) + 3);
+                seen.lock().unwrap().push(millis());
+                return Err(200);
+            }
+            (1, 2) => seen.lock().unwrap().push(millis()),
+            _ => {}
         }
-        (1, 1) => {
-            nap(3 * SECOND);
-            seen.lock().unwrap().push(interval(&limit));
-            Err("429")
-        }
-        (1, 2) => {
-            seen.lock().unwrap().push(interval(&limit));
-            Ok(())
-        }
-        _ => Ok(()),
+        Ok(())
     });
     assert!(result.is_success(), "{result}");
-    let millis = |seen: &String| match seen.strip_suffix("ms") {
-        Some(millis) => millis.parse::<f64>().unwrap(),
-        None => seen.trim_end_matches('s').parse::<f64>().unwrap() * 1000.0,
-    };
-    let [before, after] = *seen.into_inner().unwrap().iter().map(millis).collect::<Vec<_>>() else {
-        panic!()
-    };
-    assert!(before > 20.0 && after <= before, "{before} ms, then {after} ms: at first 15.6");
-}
-
-/// Sleeps on the clock of the batch.
-fn nap(time: Duration) {
-    let limit = RateLimit::every(time);
-    for _ in 0..2 {
-        limit.acquire().expect("it grants all");
-    }
+    let seen = seen.into_inner().unwrap();
+    assert!(seen[1] <= seen[0] * 1.01, "it fell again, {seen:?}");
 }
 
 #[test]

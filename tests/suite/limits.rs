@@ -156,6 +156,42 @@ fn all_limits_hold_together() {
 }
 
 #[test]
+fn the_limiter_of_the_executor_holds_beside_the_limits_of_the_batch() {
+    within_a_minute(|| {
+        let second = Duration::from_secs(1);
+        for limit in [Limit::at_once(2), Limit::rate(RateLimit::per_second(1_000))] {
+            let clock = TestClock::new();
+            let builder =
+                BatchExecutor::builder().rate_limiter(RateLimit::every(second)).clock(clock.clone());
+            let batch = ran_to_its_end(
+                builder.build().unwrap().batch(0..4).limit(limit).run(|n| Ok::<_, String>(*n)),
+            );
+            assert_eq!((batch.succeeded(), clock.elapsed()), (4, 3 * second));
+        }
+    });
+}
+
+/// Whichever of two limits it is that all wait for.
+#[test]
+fn while_items_wait_for_what_all_need_no_others_are_taken_up() {
+    within_a_minute(|| {
+        for slots in [[1, 50], [50, 1]] {
+            let (executor, mut most) = (collecting(4), 0);
+            let batch = slots
+                .into_iter()
+                .fold(executor.batch(0..100), |batch, slots| batch.limit(Limit::at_once(slots)));
+            let batch = batch.on_progress(|p| most = most.max(p.waiting));
+            let result = batch.run(|_| {
+                thread::sleep(Duration::from_micros(300));
+                Ok::<_, String>(())
+            });
+            assert!(result.is_success());
+            assert!(most < 10, "{most} wait, {slots:?}");
+        }
+    });
+}
+
+#[test]
 fn a_rate_counts_costs() {
     within_a_minute(|| {
         let started = Instant::now();

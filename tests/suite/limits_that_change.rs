@@ -2,13 +2,15 @@
 
 #![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Barrier, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::common::{ran_to_its_end, wait_until, within_a_minute};
-use batch_executor::{BatchExecutor, Limit, RateLimit, RateLimiter, Retry, RetryDecision, TestClock};
+use batch_executor::{
+    BatchExecutor, Concurrency, Limit, RateLimit, RateLimiter, Retry, RetryDecision, TestClock,
+};
 
 const YEARS: Duration = Duration::MAX;
 
@@ -154,5 +156,38 @@ fn an_item_that_waits_alone_does_not_go_on_when_a_pause_is_ended() {
             });
             assert_eq!(result.into_values().unwrap(), [3_660, 660], "{workers}");
         }
+    });
+}
+
+#[test]
+fn more_slots_do_not_end_a_pause() {
+    within_a_minute(|| {
+        let (clock, slots) = (TestClock::new(), Concurrency::new(2));
+        let executor = BatchExecutor::builder().workers(3).clock(clock.clone()).build().unwrap();
+        let retry = Retry::delays(|| [Duration::ZERO].into_iter());
+        let retry = retry.when(|_: &&str| RetryDecision::PauseAll(Duration::from_secs(10)));
+        let (starts, both_run) = (Mutex::new(Vec::new()), Barrier::new(2));
+        let batch = executor.batch(0..4).limit(Limit::at_once(&slots)).retry(retry);
+        let result = batch.run_with(|n, cx| {
+            starts.lock().unwrap().push((*n, clock.elapsed().as_secs()));
+            match (*n, cx.attempt()) {
+                (0, 1) => {
+                    both_run.wait();
+                    Err("slow down")
+                }
+                (1, _) => {
+                    both_run.wait();
+                    let limit = RateLimit::every(Duration::from_secs(3));
+                    (0..2).for_each(|_| limit.acquire().unwrap());
+                    slots.set(3);
+                    Ok(())
+                }
+                _ => Ok(()),
+            }
+        });
+        assert!(result.is_success());
+        let mut starts = starts.into_inner().unwrap();
+        starts.sort_unstable();
+        assert_eq!(starts, [(0, 0), (0, 10), (1, 0), (2, 10), (3, 10)]);
     });
 }

@@ -191,6 +191,10 @@ fn the_trace_has_an_event_for_each_span_and_each_wait_and_its_counters() {
         );
         assert!(values.iter().map(|event| event["ts"].as_f64().unwrap()).is_sorted(), "{counter}");
     }
+    for rate in ["busy workers", "items per second"] {
+        let values = of("C", "name", rate);
+        assert_eq!(values.last().unwrap()["args"][rate], 0, "{rate} at the end");
+    }
     for event in events {
         let has = |key: &str| event[key].is_number();
         assert!(event["ph"].is_string() && event["name"].is_string() && has("pid") && has("tid"), "{event}");

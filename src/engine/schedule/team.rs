@@ -232,3 +232,20 @@ impl Numbers {
         self.free.push(Reverse(number));
     }
 }
+
+#[cfg(test)]
+#[cfg(not(any(loom, shuttle)))]
+mod tests {
+    use super::*;
+
+    /// So that all are below the number of workers that are left, when there are fewer.
+    #[test]
+    fn the_lowest_free_number_is_taken_first() {
+        let mut numbers = Numbers::default();
+        let taken: Vec<_> = (0..4).map(|_| numbers.take()).collect();
+        assert_eq!(taken, [0, 1, 2, 3]);
+        [2, 0, 3].into_iter().for_each(|number| numbers.give_back(number));
+        let taken: Vec<_> = (0..4).map(|_| numbers.take()).collect();
+        assert_eq!(taken, [0, 2, 3, 4]);
+    }
+}
