@@ -724,6 +724,7 @@ async fn progress_of_a_batch_in_a_task_knows_how_many_items_are_recorded() {
         assert!(batch.run_async(async |_| Ok::<_, String>(())).await.is_success());
         assert!(run == 0 || etas[0] == Some(Duration::ZERO), "{etas:?}");
     }
+    drop(journal); // Windows removes no open file
     std::fs::remove_file(&path).unwrap();
 }
 

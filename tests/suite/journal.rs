@@ -1077,6 +1077,8 @@ fn an_item_that_got_no_permit_was_not_tried() {
     assert_eq!(attempts, [0, 0]);
 }
 
+/// On Windows no other may cut the file.
+#[cfg(unix)]
 #[test]
 fn where_its_journal_and_its_item_fail_a_batch_tells_of_the_journal() {
     let (folder, executor) = (Folder::new(), BatchExecutor::new());

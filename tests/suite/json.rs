@@ -242,6 +242,7 @@ fn a_stream_says_what_is_wrong_with_its_journal() {
     let json = to_value(&streamed).unwrap();
     assert_eq!(json["journal_error"].as_str(), streamed.journal_error());
     assert!(json["journal_error"].is_string(), "{json}");
+    drop(journal); // Windows removes no open file
     std::fs::remove_file(path).unwrap();
 }
 

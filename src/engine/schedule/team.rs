@@ -244,7 +244,9 @@ mod tests {
         let mut numbers = Numbers::default();
         let taken: Vec<_> = (0..4).map(|_| numbers.take()).collect();
         assert_eq!(taken, [0, 1, 2, 3]);
-        [2, 0, 3].into_iter().for_each(|number| numbers.give_back(number));
+        for number in [2, 0, 3] {
+            numbers.give_back(number);
+        }
         let taken: Vec<_> = (0..4).map(|_| numbers.take()).collect();
         assert_eq!(taken, [0, 2, 3, 4]);
     }
