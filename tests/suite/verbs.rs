@@ -36,7 +36,8 @@ struct Fate {
 #[derive(Debug, Clone)]
 struct Case {
     fates: Vec<Fate>,
-    stop_on_error: bool,
+    /// None where the executor says it.
+    stop_on_error: Option<bool>,
     stop_after: Option<usize>,
     delays: Option<Vec<u32>>,
     rate: Option<u32>,
@@ -60,6 +61,17 @@ struct Story {
 
 /// What is called, when, with what.
 type Report = (&'static str, Duration, Progress);
+
+impl Story {
+    /// Its reports tell of decided items only, and of no ticks.
+    fn tell_of_decided(&mut self) {
+        let calls = self.reports.drain(..).filter(|(what, ..)| *what == "call");
+        let of_decided = |(_, at, p): Report| {
+            format!("{at:?} {:?}", (p.completed, p.total_hint, p.succeeded, p.failed, p.elapsed))
+        };
+        self.decided = calls.map(of_decided).collect();
+    }
+}
 
 /// Where a story is told while it happens.
 struct Stage<'c> {
@@ -115,11 +127,11 @@ impl<'c> Stage<'c> {
     fn batch<'b>(&'b self, executor: &'b BatchExecutor) -> Batch<'b, std::vec::IntoIter<u32>, u32, String> {
         let case = self.case;
         let items: Vec<u32> = (100..).take(case.fates.len()).collect();
-        let mut batch = executor
-            .batch(items)
-            .record_timeline()
-            .on_progress(|progress| self.reports("call", progress))
-            .stop_on_error(case.stop_on_error);
+        let mut batch =
+            executor.batch(items).record_timeline().on_progress(|progress| self.reports("call", progress));
+        if let Some(stop) = case.stop_on_error {
+            batch = batch.stop_on_error(stop);
+        }
         if let Some(failures) = case.stop_after {
             batch = batch.stop_after_failures(failures);
         }
@@ -295,7 +307,7 @@ fn cases() -> impl Strategy<Value = Case> {
             cost,
         });
     let millis = || option::weighted(0.4, 1_u32..100);
-    let stops = (any::<bool>(), option::weighted(0.2, 1_usize..4));
+    let stops = (any::<bool>().prop_map(Some), option::weighted(0.2, 1_usize..4));
     let limits = (millis(), millis(), option::weighted(0.3, 1_usize..3));
     let delays = option::weighted(0.6, vec(0_u32..90, 1..3));
     let times = (option::weighted(0.2, 50_u32..400), millis());
@@ -347,6 +359,30 @@ proptest! {
         assert_equal(of_streams(&case).iter().map(|(name, story)| (*name, story)));
     }
 
+    #[test]
+    fn what_the_executor_is_told_holds_as_if_each_batch_was_told(mut case in cases()) {
+        silence_meant_panics();
+        case.fates.iter_mut().for_each(|fate| fate.cost = 1);
+        case.delays = None; // an item that is tried again meets those that were taken up ahead
+        let clock = TestClock::new();
+        let mut builder = BatchExecutor::builder().workers(1).clock(clock.clone());
+        if let Some(every) = case.rate {
+            builder = builder.rate_limiter(RateLimit::every(every * MILLI));
+        }
+        let executor = builder.stop_on_error(case.stop_on_error == Some(true)).build().unwrap();
+        let (untold, now) = (Case { stop_on_error: None, rate: None, ..case.clone() }, || clock.elapsed());
+        let stage = Stage::new(&untold, &now);
+        let result = stage.batch(&executor).run(|item| stage.attempt(*item, None::<&ItemContext<'_>>));
+        let mut stories = [stage.end(&result), on_threads(&case).remove("run").unwrap()];
+        // Where a limit looks at the item, workers take up more of them ahead.
+        for story in &mut stories {
+            story.spans.clear();
+            story.tell_of_decided();
+        }
+        let [of_executor, of_batch] = &stories;
+        assert_equal([("batch", of_batch), ("executor", of_executor)]);
+    }
+
     #[cfg(feature = "tokio")]
     #[test]
     fn batches_in_tasks_tell_the_same_story(case in cases()) {
@@ -358,13 +394,7 @@ proptest! {
         let case = Case { tick: None, timeout: None, rate_by_key, slots, ..case };
         let (mut stories, threads, streams) = (in_tasks(&case), on_threads(&case), of_streams(&case));
         stories.extend([threads, streams].into_iter().flatten());
-        for story in stories.values_mut() {
-            // What is under way differs by the next item.
-            let of_decided = |(what, at, p): Report| {
-                format!("{what} {at:?} {:?}", (p.completed, p.total_hint, p.succeeded, p.failed, p.elapsed))
-            };
-            story.decided = story.reports.drain(..).map(of_decided).collect();
-        }
+        stories.values_mut().for_each(Story::tell_of_decided); // what is under way differs by the next item
         assert_equal(["run", "run_async", "run_async_with"].map(|name| (name, &stories[name])));
         // A thread alone pulls nothing while an item waits: the input might keep it.
         let Case { delays: None, rate: None, rate_by_key: None, slots: None, .. } = case else { return Ok(()) };
