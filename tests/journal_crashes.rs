@@ -460,6 +460,24 @@ fn zeros_at_the_end_are_a_torn_tail() {
     }
 }
 
+/// F63: the power may be lost while the first line is written.
+#[test]
+fn a_first_line_that_is_torn_may_have_zeros_behind_it() {
+    let header = Place::begun("beginning", 20, 1).bytes();
+    for (written, zeros) in [(0, 1), (0, 100), (1, 10_000), (60, 100), (header.len() - 1, 1)] {
+        let place = Place::begun("beginning", 20, 0);
+        place.put(&[&header[..written], &vec![0; zeros]].concat());
+        let merged = Journal::merge::<usize, String>([place.journal()]).unwrap();
+        assert_eq!(merged.result.total(), 0, "{zeros} behind {written}");
+        assert_eq!(place.assert_goes_on("zeros"), 20, "{zeros} behind {written}");
+    }
+    let place = Place::begun("beginning", 20, 0);
+    for other in [vec![0; header.len() + 1], [b"mine", [0; 9].as_slice()].concat()] {
+        place.put(&other);
+        assert_eq!((place.refusal(), place.bytes()), ("it is no journal".to_owned(), other));
+    }
+}
+
 /// F63: whichever line it is, and be it the last.
 #[test]
 fn damage_within_a_line_is_refused_with_its_number_and_the_file_is_as_it_was() {

@@ -49,7 +49,7 @@ impl Header {
     /// Whether the first line of a journal may begin with this.
     pub(super) fn may_begin_with(bytes: &[u8]) -> bool {
         let beginning = format!("{{\"kind\":\"{KIND}\",");
-        bytes.iter().zip(beginning.as_bytes()).all(|(one, other)| one == other)
+        without_zeros(bytes).iter().zip(beginning.as_bytes()).all(|(one, other)| one == other)
     }
 
     /// Why a file that begins with this line is not the one that is expected; nothing if it is.
@@ -171,4 +171,9 @@ pub(super) fn check_sum(line: &[u8]) -> Result<bool, String> {
 pub(super) fn parse(bytes: &[u8]) -> Result<RawLine<'_>, String> {
     check_sum(bytes)?;
     serde_json::from_slice(bytes).map_err(|error| error.to_string())
+}
+
+/// What was written, where a crash has left zeros in place of the rest.
+pub(super) fn without_zeros(torn: &[u8]) -> &[u8] {
+    &torn[..torn.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1)]
 }

@@ -17,7 +17,7 @@ use crate::sync::atomic::{AtomicBool, Ordering};
 
 use super::disk::{Disk, FileDisk};
 use super::error::JournalError;
-use super::line::{Header, Kept, Kind, Line, RawLine, parse, to_bytes};
+use super::line::{Header, Kept, Kind, Line, RawLine, parse, to_bytes, without_zeros};
 use super::plan::{Ids, Items, Plan};
 use super::recovery::{Contents, Entry, Tail};
 use super::writer::{Shared, Writer};
@@ -314,12 +314,18 @@ fn contents(path: &Path, plan: &Plan, file: impl io::BufRead) -> Result<Contents
     let problem = match (&contents.header, &contents.tail) {
         (Some(header), _) => plan.differs_from(header),
         // All that a crash can leave of a journal without a whole line is the beginning of its first.
-        (None, Tail::Torn(torn)) if !to_bytes(&expected).is_ok_and(|line| line.starts_with(torn)) => {
+        (None, Tail::Torn(torn)) if !to_bytes(&expected).is_ok_and(|line| begins(&line, torn)) => {
             Some("it is no journal".to_owned())
         }
         (None, _) => None,
     };
     problem.map_or(Ok(contents), |problem| Err(JournalError::other(path, problem)))
+}
+
+/// Whether a crash can leave this of a file whose first line was being written: a part of it, perhaps with zeros in place of the rest.
+fn begins(line: &[u8], torn: &[u8]) -> bool {
+    let written = without_zeros(torn);
+    line.starts_with(written) && (!written.is_empty() || torn.len() <= line.len())
 }
 
 /// What there is to keep of an outcome: nothing of one that is in the journal already, or of an item that never had its turn.
@@ -355,7 +361,13 @@ fn check_value<T: DeserializeOwned>(line: &[u8]) -> Result<(), serde_json::Error
 fn mend(path: &Path, disk: &dyn Disk, plan: &Plan, contents: &Contents) -> Result<u64, JournalError> {
     let first = || to_bytes(&plan.header()).map_err(|error| JournalError::io(path, "write it")(error.into()));
     let (there, missing) = match (&contents.header, &contents.tail) {
-        (None, Tail::Torn(begun)) => (begun.len() as u64, first()?.split_off(begun.len())),
+        (None, Tail::Torn(begun)) => {
+            let written = without_zeros(begun).len();
+            if written < begun.len() {
+                disk.cut(written as u64).map_err(JournalError::io(path, "cut it"))?;
+            }
+            (written as u64, first()?.split_off(written))
+        }
         (None, _) => (0, first()?),
         (Some(_), Tail::Unended) => (contents.length, b"\n".to_vec()),
         (Some(_), Tail::Torn(_)) => {
