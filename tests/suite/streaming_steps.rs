@@ -1,7 +1,7 @@
 //! What a batch has beside its operation, in a stream: limiters, retries, progress, adaptive workers, and threads that end.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Barrier};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -260,13 +260,15 @@ fn more_items_are_never_completed_than_the_total_hint_says_there_are() {
 #[test]
 fn a_hint_that_proves_too_small_is_forgotten_when_more_items_come() {
     within_a_minute(|| {
-        let (executor, both, mut seen) = (collecting(2), Barrier::new(2), Vec::new());
-        let input = Hinted { items: 0..100, hint: (10, Some(10)) };
+        let (executor, has_come, mut seen) = (collecting(2), AtomicBool::new(false), Vec::new());
+        // When the twelfth is pulled, the eleventh is known.
+        let items = (0..100).inspect(|n| has_come.store(*n >= 11, Ordering::SeqCst));
+        let input = Hinted { items, hint: (10, Some(10)) };
         let batch = executor.batch(input).window(50).on_progress(|p| seen.push((p.completed, p.total_hint)));
         let streamed = batch.stream(
             |n| {
-                if let 9 | 10 = n {
-                    both.wait(); // so the eleventh is known when ten have ended
+                if *n == 9 {
+                    wait_until("more have come", || has_come.load(Ordering::SeqCst));
                 }
                 Ok::<_, String>(())
             },
