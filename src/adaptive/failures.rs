@@ -93,7 +93,6 @@ impl Failures {
 }
 
 #[cfg(test)]
-#[cfg(not(any(loom, shuttle)))]
 mod tests {
     use super::*;
 
