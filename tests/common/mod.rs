@@ -103,6 +103,11 @@ impl Way {
         self.stack_size.is_none() && self.stopping().workers_for(100) > 1
     }
 
+    /// Whether one worker does everything. Adaptive workers that begin as one, on one CPU, may become more.
+    pub(crate) fn is_lone(&self) -> bool {
+        !self.is_parallel() && (self.stack_size.is_some() || !matches!(self.workers, Workers::Adaptive(_)))
+    }
+
     pub(crate) fn builder(&self) -> BatchExecutorBuilder {
         let builder = builder().workers(self.workers);
         if let Some(bytes) = self.stack_size { builder.stack_size(bytes) } else { builder }

@@ -263,7 +263,7 @@ fn a_panic_of_an_item_leaves_the_state_to_the_next() {
             });
             let result = ran_to_its_end(result);
             assert_eq!(result.failed(), 30, "{way:?}");
-            if !way.is_parallel() {
+            if way.is_lone() {
                 assert_eq!(made.into_inner(), 1);
                 assert!(result.values().copied().eq((1..60).step_by(2)));
             }
@@ -285,7 +285,7 @@ fn the_state_is_there_for_later_attempts() {
             });
             let result = ran_to_its_end(result);
             assert!(result.is_success(), "{way:?}");
-            if !way.is_parallel() {
+            if way.is_lone() {
                 assert_eq!(result.values().max(), Some(&120));
             }
         }

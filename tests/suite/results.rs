@@ -606,7 +606,7 @@ fn an_init_that_fails_is_the_outcome_of_the_item_at_hand_and_is_called_again_for
                 assert!(matches!(failure.error, ItemError::Failed(_)));
                 assert_eq!((failure.attempts, census.runs()[failure.index]), (1, 0), "{way:?}");
             }
-            if !way.is_parallel() {
+            if way.is_lone() {
                 // One worker, and its first three items.
                 assert!(result.failures().map(|failure| failure.index).eq(0..3), "{way:?}");
                 assert_eq!(asked.into_inner(), 4, "a state that was made is kept, {way:?}");
@@ -663,7 +663,7 @@ fn an_init_that_can_fail_makes_a_state_that_its_worker_keeps_and_drops() {
                 way.batch(&executor, 0..300).try_run_init(|| Ok::<_, String>(states.make()), |&n, _| Ok(n));
             let result = ran_to_its_end(result);
             assert!(result.is_success(), "{way:?}");
-            assert!(way.is_parallel() || states.made() == 1, "{} states, {way:?}", states.made());
+            assert!(!way.is_lone() || states.made() == 1, "{} states, {way:?}", states.made());
             states.assert_all_dropped(states.made());
         }
     });

@@ -390,8 +390,7 @@ fn an_endless_input_is_pulled_no_further_than_the_window_when_the_consumer_has_e
                         ledger.pulled()
                     );
                     items.assert_all_dropped(items.made());
-                    // Adaptive workers that begin as one may become more.
-                    if executor.workers_for(100) == 1 && !matches!(way.workers, Workers::Adaptive(_)) {
+                    if way.is_lone() {
                         assert_eq!(ledger.pulled(), wanted, "{way:?}: pulled when they are asked for");
                     }
                 }
