@@ -431,6 +431,11 @@ impl Concurrency {
         self.shared.slots.lock().in_use
     }
 
+    /// Whether both have the same slots.
+    pub(crate) fn is_same(&self, other: &Concurrency) -> bool {
+        Arc::ptr_eq(&self.shared, &other.shared)
+    }
+
     /// Whether there are clones of it beside that in one limit and that of the batch which has this limit.
     pub(crate) fn is_shared(&self) -> bool {
         Arc::strong_count(&self.shared) > 2

@@ -160,6 +160,23 @@ impl<'a> Meters<'a> {
         self.free.push(number);
     }
 
+    /// Where the item needs the same slots by several limits, the first demand is for all of them: an item that took one part and
+    /// lacked the other would never have both.
+    pub(super) fn join(&self, demands: &mut Vec<Demand>) {
+        let slots_of = |demand: &Demand| match &self.get(demand.meter).scarce {
+            Scarce::Slots(slots) => Some(slots),
+            Scarce::Permits(_) => None,
+        };
+        for last in (1..demands.len()).rev() {
+            let Some(slots) = slots_of(&demands[last]) else { continue };
+            let is_same = |demand| slots_of(demand).is_some_and(|other| other.is_same(slots));
+            if let Some(first) = demands[..last].iter().position(is_same) {
+                let cost = demands.remove(last).cost;
+                demands[first].cost = demands[first].cost.saturating_add(cost);
+            }
+        }
+    }
+
     pub(super) fn get(&self, number: usize) -> &Meter<'a> {
         self.meters[number].as_ref().unwrap_or_else(|| unreachable!("an item needs this limit"))
     }

@@ -284,6 +284,23 @@ fn an_item_whose_start_was_refused_leaves_nothing_behind() {
     assert_eq!(turnstile.parked(), 0);
 }
 
+/// A limiter that is asked after the slots were seen to be there, and before they are taken.
+#[test]
+fn an_item_that_another_batch_leaves_a_part_of_its_slots_takes_none() {
+    let [kept, contested] = [1, 1].map(Concurrency::new);
+    let other_batch = contested.clone();
+    let mut turnstile = Turnstile::new(Instant::now(), 1, None);
+    let limiter = crate::rate_limit::limiter_fn(move || {
+        other_batch.try_take(1);
+        Ok::<_, LimiterError>(Duration::ZERO)
+    });
+    let scarce =
+        [Scarce::Slots(kept.clone()), Scarce::Slots(contested.clone()), Scarce::Permits(Arc::new(limiter))];
+    let demands = scarce.map(|scarce| Demand::new(turnstile.make(scarce, None), 1));
+    assert!(turnstile.admit(Claim::of(0..1), false, demands.to_vec(), MS).is_none());
+    assert_eq!((kept.in_use(), contested.in_use()), (0, 1));
+}
+
 #[test]
 fn stopped_items_give_back_what_they_have() {
     let slots = Concurrency::new(1);

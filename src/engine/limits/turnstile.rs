@@ -160,9 +160,10 @@ impl Turnstile<'_> {
         &mut self,
         claim: Claim,
         is_retry: bool,
-        demands: Vec<Demand>,
+        mut demands: Vec<Demand>,
         now: Duration,
     ) -> Option<Start> {
+        self.meters.join(&mut demands);
         let turn = if is_retry { self.turn_of_retry(&demands) } else { self.turn_of_fresh() };
         for demand in &demands {
             self.meters.get_mut(demand.meter).users += 1;
