@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use batch_executor::{
     AdaptiveWorkers, Batch, BatchExecutor, BatchExecutorBuilder, BatchResult, CancelToken, ItemError,
-    Outcome, StopReason, Workers,
+    Outcome, RateLimit, RateLimiter, StopReason, Workers,
 };
 
 /// The worker settings that every claim is tried with.
@@ -69,6 +69,14 @@ pub(crate) const REFUSES_THREADS: bool = cfg!(any(target_os = "linux", windows))
 pub(crate) fn patience(seconds: u64) -> Duration {
     let factor = std::env::var("BATCH_EXECUTOR_TEST_PATIENCE").ok().and_then(|factor| factor.parse().ok());
     Duration::from_secs(seconds * factor.unwrap_or(1))
+}
+
+/// Sleeps, by the clock of the batch where an operation calls it.
+pub(crate) fn nap(time: Duration) {
+    let limit = RateLimit::every(time);
+    for _ in 0..2 {
+        limit.acquire().expect("it grants all");
+    }
 }
 
 /// A way to run a batch: with this many workers, with a callback or without, with threads or with none to be had.

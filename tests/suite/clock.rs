@@ -4,10 +4,10 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use crate::common::within_a_minute;
+use crate::common::{nap, within_a_minute};
 use batch_executor::{
-    BatchExecutor, BatchExecutorBuilder, CancelToken, Control, Limit, RateLimit, RateLimiter, Retry,
-    RetryDecision, StopReason, TestClock,
+    BatchExecutor, BatchExecutorBuilder, CancelToken, Control, Limit, RateLimit, Retry, RetryDecision,
+    StopReason, TestClock,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -294,14 +294,6 @@ fn a_snapshot_goes_by_the_test_clock() {
         });
         assert!(result.is_success(), "{result}");
     });
-}
-
-/// Sleeps on the clock of the batch.
-fn nap(time: Duration) {
-    let limit = RateLimit::every(time);
-    for _ in 0..2 {
-        limit.acquire().expect("it grants all");
-    }
 }
 
 #[test]

@@ -9,10 +9,10 @@ use std::sync::{Arc, Barrier, Mutex, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::common::{wait_until, within_a_minute};
+use crate::common::{nap, wait_until, within_a_minute};
 use batch_executor::{
     AdaptiveWorkers, Batch, BatchExecutor, BatchResult, CancelToken, Concurrency, Control, ItemContext,
-    ItemError, Limit, More, RateLimit, RateLimiter, Retry, StopReason, TestClock, Workers,
+    ItemError, Limit, More, RateLimit, Retry, StopReason, TestClock, Workers,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -872,8 +872,7 @@ fn an_item_that_is_pushed_waits_for_a_worker_from_then_on() {
     within_a_minute(|| {
         let executor = BatchExecutor::builder().workers(1).clock(TestClock::new()).build().unwrap();
         let result = executor.batch([0]).record_timeline().run_growing(|n: &u32, _, more| {
-            let limit = RateLimit::every(Duration::from_secs(5));
-            (0..2).for_each(|_| limit.acquire().unwrap());
+            nap(Duration::from_secs(5));
             if *n == 0 {
                 more.push(1);
             }

@@ -7,14 +7,14 @@ use std::panic::panic_any;
 use std::time::Duration;
 
 use batch_executor::{
-    BatchExecutor, BatchResult, CancelToken, ItemContext, Limit, LimiterError, RateLimit, RateLimiter, Retry,
-    StopReason, TestClock, limiter_fn,
+    BatchExecutor, BatchResult, CancelToken, ItemContext, Limit, LimiterError, RateLimit, Retry, StopReason,
+    TestClock, limiter_fn,
 };
 #[cfg(feature = "journal")]
 use batch_executor::{Journal, Plan};
 use serde_json::{Value, json, to_string, to_value};
 
-use crate::common::{collecting, stopping};
+use crate::common::{collecting, nap, stopping};
 
 /// The JSON, with the time that it took replaced by 0.5.
 #[track_caller]
@@ -267,12 +267,6 @@ fn a_timeline_in_numbers_says_its_seconds() {
 /// Each time of a span differs from the others here.
 #[test]
 fn each_number_of_a_timeline_has_its_own_name() {
-    let nap = |seconds| {
-        let limit = RateLimit::every(Duration::from_secs(seconds));
-        for _ in 0..2 {
-            limit.acquire().unwrap();
-        }
-    };
     let executor = BatchExecutor::builder().workers(1).clock(TestClock::new()).build().unwrap();
     let result = executor
         .batch(["x", "y"])
@@ -280,7 +274,7 @@ fn each_number_of_a_timeline_has_its_own_name() {
         .retry(Retry::delays(|| std::iter::once(Duration::from_secs(5))))
         .record_timeline()
         .run_with(|item, cx| {
-            nap(3);
+            nap(Duration::from_secs(3));
             if *item == "y" && cx.attempt() == 1 { Err("busy") } else { Ok(()) }
         });
     let timeline = result.timeline().unwrap();

@@ -7,7 +7,7 @@ use std::sync::{Arc, Barrier, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::common::{ran_to_its_end, wait_until, within_a_minute};
+use crate::common::{nap, ran_to_its_end, wait_until, within_a_minute};
 use batch_executor::{
     BatchExecutor, Concurrency, Limit, RateLimit, RateLimiter, Retry, RetryDecision, TestClock,
 };
@@ -177,8 +177,7 @@ fn more_slots_do_not_end_a_pause() {
                 }
                 (1, _) => {
                     both_run.wait();
-                    let limit = RateLimit::every(Duration::from_secs(3));
-                    (0..2).for_each(|_| limit.acquire().unwrap());
+                    nap(Duration::from_secs(3));
                     slots.set(3);
                     Ok(())
                 }

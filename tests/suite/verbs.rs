@@ -8,14 +8,14 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use batch_executor::{
-    Batch, BatchExecutor, BatchResult, ItemContext, Limit, Outcome, Progress, RateLimit, RateLimiter,
-    Results, Retry, RetryDecision, Streamed, TestClock, Timeline,
+    Batch, BatchExecutor, BatchResult, ItemContext, Limit, Outcome, Progress, RateLimit, Results, Retry,
+    RetryDecision, Streamed, TestClock, Timeline,
 };
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
 
-use crate::common::{MEANT, silence_meant_panics};
+use crate::common::{MEANT, nap, silence_meant_panics};
 
 const MILLI: Duration = Duration::from_millis(1);
 
@@ -187,14 +187,6 @@ fn line(index: usize, item: u32, outcome: &Outcome<u32, String>) -> String {
 
 fn spans(timeline: &Timeline) -> Vec<String> {
     timeline.spans().iter().map(|span| format!("{span:?}")).collect()
-}
-
-/// Sleeps on the clock of the batch.
-fn nap(time: Duration) {
-    let limit = RateLimit::every(time);
-    for _ in 0..2 {
-        limit.acquire().unwrap();
-    }
 }
 
 fn executor(clock: &TestClock) -> BatchExecutor {
