@@ -7,8 +7,8 @@ use std::panic::panic_any;
 use std::time::Duration;
 
 use batch_executor::{
-    BatchExecutor, BatchResult, CancelToken, ItemContext, Limit, LimiterError, RateLimit, Retry, StopReason,
-    TestClock, limiter_fn,
+    BatchExecutor, BatchResult, CancelToken, ItemContext, Limit, LimiterError, RateLimit, Retry,
+    RetryDecision, StopReason, TestClock, limiter_fn,
 };
 #[cfg(feature = "journal")]
 use batch_executor::{Journal, Plan};
@@ -214,6 +214,20 @@ fn progress_has_its_fields_and_its_time_in_seconds() {
             r#""recorded":0,"workers":1,"elapsed_seconds":0.5,"paused_for_seconds":null}"#
         )
     );
+}
+
+#[test]
+fn progress_has_the_rest_of_a_pause_in_seconds() {
+    let executor = BatchExecutor::builder().workers(1).clock(TestClock::new()).build().unwrap();
+    let pause = RetryDecision::PauseAll(Duration::from_millis(3_500));
+    let mut told = Vec::new();
+    let result = executor
+        .batch([()])
+        .retry(Retry::delays(|| std::iter::once(Duration::ZERO)).when(move |_: &&str| pause))
+        .on_tick(Duration::from_secs(1), |p| told.push(to_value(p).unwrap()["paused_for_seconds"].clone()))
+        .run_with(|(), cx| if cx.attempt() == 1 { Err("429") } else { Ok(()) });
+    assert!(result.is_success());
+    assert_eq!(json!(told), json!([2.5, 1.5, 0.5]));
 }
 
 #[test]
