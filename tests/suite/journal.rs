@@ -289,10 +289,14 @@ fn of_two_items_with_one_id_the_plan_says_so_and_so_does_a_batch_whose_plan_know
     let words = partial.into_result().unwrap_err().to_string();
     assert!(words.contains(expected), "{words}");
 
-    let streamed =
-        executor.batch(["a", "b", "c", "b"]).journal(&journal).stream(op, |results| results.count());
-    assert_eq!((streamed.output, streamed.stopped), (3, Some(StopReason::Journal)));
-    assert!(streamed.journal_error().unwrap().ends_with(expected));
+    // It stops when the fourth comes. Of several workers, others may not have started the items before it then.
+    for executor in [&executor, &stopping(1)] {
+        let streamed =
+            executor.batch(["a", "b", "c", "b"]).journal(&journal).stream(op, |results| results.count());
+        assert!(streamed.output == 3 || streamed.output < 3 && executor.workers_for(4) > 1, "{streamed:?}");
+        assert_eq!(streamed.stopped, Some(StopReason::Journal));
+        assert!(streamed.journal_error().unwrap().ends_with(expected));
+    }
     drop(journal);
     assert_survived(executor);
 }

@@ -103,6 +103,7 @@ fn progress_is_told_of_every_decided_item_on_the_calling_thread_with_what_is_kno
         (TOTAL, Some(TOTAL)), // exact
         (0, None),
         (0, Some(TOTAL)),
+        (0, Some(1_000)),
         (TOTAL, None),
         (7, Some(7)),         // a lie
         (1_000, Some(1_000)), // another
@@ -134,7 +135,7 @@ fn progress_is_told_of_every_decided_item_on_the_calling_thread_with_what_is_kno
                             assert_eq!(p.total_hint, Some(TOTAL));
                         }
                         // Unless it is exact, it is known when the input has ended: not while some is to be pulled.
-                        if hint.1.is_none() && p.total_hint.is_some() {
+                        if hint.1 != Some(hint.0) && p.total_hint.is_some() {
                             assert_eq!(p.total, TOTAL, "{p:?}");
                         }
                     }
