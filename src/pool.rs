@@ -132,7 +132,7 @@ impl Invitation<'_> {
     /// Whether a helper is inside, or a thread of the pool is on its way to some invitation, this one or an older.
     pub(crate) fn are_coming(&self) -> bool {
         // In this order: a thread that looks no longer when it is asked for is inside by then, or has gone elsewhere.
-        self.shared.roster.lock().is_anybody_looking() || !self.latch.is_empty()
+        self.shared.is_anybody_looking() || !self.latch.is_empty()
     }
 }
 
@@ -216,6 +216,12 @@ impl Shared {
         self.roster.lock().close();
         self.worth_a_look.store(true, Ordering::Relaxed);
         self.called.notify_all();
+    }
+
+    /// Whether a thread looks for a seat. In a forked child none does that was to do so in its parent.
+    fn is_anybody_looking(&self) -> bool {
+        let roster = self.roster.lock();
+        roster.is_anybody_looking() && !roster.is_inherited(process::id())
     }
 
     fn next_to_join(&self) -> Option<(u32, JoinHandle<()>)> {

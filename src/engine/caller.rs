@@ -29,9 +29,9 @@ const MOMENT: Duration = moment(200);
 /// How long the caller waits before it looks again whether helpers come.
 const GLANCE: Duration = Duration::from_millis(1);
 
-/// How often it looks while they seem to come. Then it works itself, whatever keeps them: in a forked child they seem to
-/// come for ever. Under a model checker, whose clock knows only sooner and later, once is enough.
-const PATIENCE: u32 = if cfg!(any(loom, shuttle)) { 1 } else { 100 };
+/// How often it looks while they seem to come. Then it works itself, whatever keeps them; and does not see that the number of
+/// workers is raised until its item ends. Under a model checker, whose clock knows only sooner and later, once is enough.
+const PATIENCE: u32 = if cfg!(any(loom, shuttle)) { 1 } else { 10_000 };
 
 pub(super) struct Caller<'c, 'j, K: Kinds> {
     pub(super) job: &'c Job<'j, K>,
@@ -404,10 +404,10 @@ mod tests {
             }
         };
         pool(1).lend(2, &work, |helpers| {
-            let (mut seats, signal) = (Seats::new(Some(helpers), 2), Signal::new());
-            let waits = (0..=PATIENCE)
-                .take_while(|_| !seats.take(None, |limit| _ = signal.wait(Some(limit))))
-                .count();
+            let (mut seats, signal) =
+                (Seats { patience: 100, ..Seats::new(Some(helpers), 2) }, Signal::new());
+            let waits =
+                (0..=100).take_while(|_| !seats.take(None, |limit| _ = signal.wait(Some(limit)))).count();
             over.store(true, Ordering::Relaxed);
             assert_eq!((waits, seats.seated), (100, true));
         });

@@ -196,6 +196,11 @@ impl Roster {
         self.threads.push((process, thread));
     }
 
+    /// Whether this process was forked, and has none of these threads.
+    pub(super) fn is_inherited(&self, process: u32) -> bool {
+        self.threads.iter().any(|(of, _)| *of != process)
+    }
+
     /// Threads of this process that have ended, or are about to, for `joiner` to join, so that they do not pile up.
     /// Once the pool is closed there are none: the thread that closed it joins.
     pub(super) fn take_ended(&mut self, process: u32, joiner: ThreadId) -> Vec<JoinHandle<()>> {
@@ -322,6 +327,7 @@ mod tests {
                 thread::yield_now();
             }
             roster.keep(process, ended);
+            assert_eq!(roster.is_inherited(THIS), process != THIS);
         }
         let me = thread::current().id();
         let ended = roster.take_ended(THIS, me);

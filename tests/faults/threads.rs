@@ -438,11 +438,10 @@ mod fork {
         println!("{AT_THE_END}");
     }
 
-    const LATE: &str = "threads::fork::a_deadline_holds_in_a_forked_child";
+    const LATE: &str = "threads::fork::a_forked_child_does_not_wait_for_threads_that_never_come";
 
-    /// There the caller waits a tenth of a second for helpers that never come, before it works alone.
     #[test]
-    fn a_deadline_holds_in_a_forked_child() {
+    fn a_forked_child_does_not_wait_for_threads_that_never_come() {
         if told_to().is_none() {
             assert_ends_well(child(&[], LATE, "run"));
             return;
@@ -453,11 +452,11 @@ mod fork {
         let all_in_time = || {
             let since = Instant::now();
             for _ in 0..20 {
-                let batch = executor.batch(0..10).timeout(Duration::from_millis(1)).on_progress(|_| {});
-                assert!(batch.run(|&n| Ok::<_, String>(n)).stopped().is_some());
+                let result = executor.batch(0..10).on_progress(|_| {}).run(|&n| Ok::<_, String>(n));
+                assert!(result.is_success());
             }
-            // A fortieth of a second or so, where it waited two seconds.
-            assert!(since.elapsed() < Duration::from_secs(1));
+            // For threads that come, it waits ten seconds and more, each time.
+            assert!(since.elapsed() < Duration::from_secs(10));
         };
         assert!(ends_well_when_forked(all_in_time));
         assert_survived(executor);

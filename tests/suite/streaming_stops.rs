@@ -224,9 +224,10 @@ fn an_unordered_stream_that_stops_hands_on_what_ran() {
         for way in Way::all() {
             for window in WINDOWS {
                 let (executor, census) = (way.stopping(), Census::of(1_000));
-                let streamed = way.batch(&executor, 0..1_000usize).unordered().window(window).stream(
-                    |&id| {
+                let streamed = way.batch(&executor, 0..1_000usize).unordered().window(window).stream_with(
+                    |&id, cx| {
                         census.count(id);
+                        assert!(id < 500 || comes(|| cx.is_cancelled()), "the failure comes before the end");
                         if id == 7 { Err(id) } else { Ok(id) }
                     },
                     outcomes,
