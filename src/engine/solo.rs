@@ -162,10 +162,10 @@ impl<K: Kinds> Job<'_, K> {
             }
             look = (2 * look).min(LATER_LOOK);
         }
-        // The caller may be in the iterator, which may keep it waiting: then it gives it back itself.
+        // The caller may be in the iterator, which may keep it waiting. What it pulls there may in turn wait for the items behind it.
         dispatcher.set_wanted(true);
-        let source = self.source.as_ref().and_then(Mutex::try_lock);
-        if let Some(next) = source.and_then(|mut source| source.solo.take()) {
+        let next = self.source.as_ref().and_then(|source| source.lock().solo.take());
+        if let Some(next) = next {
             dispatcher.change().end_solo(next, false);
         }
     }

@@ -204,6 +204,8 @@ async fn an_attempt_that_hangs_is_cut_off_and_tried_again() {
     assert!(result.failures().all(|failure| matches!(failure.error, ItemError::TimedOut)));
     assert!(matches!(result.outcomes()[107], Ok(2)) && matches!(result.outcomes()[157], Ok(2)));
     assert_eq!(result.succeeded(), 198);
+    let text = result.into_values().unwrap_err().to_string();
+    assert!(text.contains("timed out: the attempt took longer than the item timeout"), "{text}");
     assert!(since.elapsed() < 5 * SECOND, "{:?}", since.elapsed());
 }
 

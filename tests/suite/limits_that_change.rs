@@ -27,38 +27,44 @@ fn a_batch_that_stands_still_for_a_retry_after_of_years_goes_on_when_the_limit_i
     within_a_minute(|| {
         for workers in [1, 4] {
             for has_progress in [false, true] {
-                let (executor, limit) = limited(workers, RateLimit::per_second(10_000));
-                let (calls, refused) = (AtomicUsize::new(0), AtomicUsize::new(0));
-                let retry = Retry::delays(|| [Duration::ZERO; 3].into_iter())
-                    .when(|_: &&str| RetryDecision::PauseAll(YEARS));
-                thread::scope(|scope| {
-                    scope.spawn(|| {
-                        wait_until("it is refused", || refused.load(Ordering::SeqCst) > 0);
-                        // The limit hears of the pause a little later than the operation returns.
-                        wait_until("the limit is paused", || {
-                            limit.reserve().unwrap() > Duration::from_secs(9)
-                        });
-                        limit.resume();
-                    });
-                    let mut batch = executor.batch(0..40).retry(retry);
-                    if has_progress {
-                        batch = batch.on_progress(|_| ());
-                    }
-                    let result = batch.run_with(|n, cx| {
-                        calls.fetch_add(1, Ordering::SeqCst);
-                        if *n == 5 && cx.attempt() == 1 {
-                            refused.fetch_add(1, Ordering::SeqCst);
-                            return Err("429");
-                        }
-                        Ok(*n)
-                    });
-                    let result = ran_to_its_end(result);
-                    assert!(result.is_success(), "{result}");
-                });
-                assert_eq!(calls.into_inner(), 41, "{workers} workers");
+                // At the second, no item ever waits for the limit itself.
+                for rate in [10_000, 1_000_000_000] {
+                    assert_goes_on_when_resumed(workers, has_progress, rate);
+                }
             }
         }
     });
+}
+
+#[track_caller]
+fn assert_goes_on_when_resumed(workers: usize, has_progress: bool, rate: u32) {
+    let (executor, limit) = limited(workers, RateLimit::per_second(rate));
+    let (calls, refused) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    let retry =
+        Retry::delays(|| [Duration::ZERO; 3].into_iter()).when(|_: &&str| RetryDecision::PauseAll(YEARS));
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            wait_until("it is refused", || refused.load(Ordering::SeqCst) > 0);
+            // The limit hears of the pause a little later than the operation returns.
+            wait_until("the limit is paused", || limit.reserve().unwrap() > Duration::from_secs(9));
+            limit.resume();
+        });
+        let mut batch = executor.batch(0..40).retry(retry);
+        if has_progress {
+            batch = batch.on_progress(|_| ());
+        }
+        let result = batch.run_with(|n, cx| {
+            calls.fetch_add(1, Ordering::SeqCst);
+            if *n == 5 && cx.attempt() == 1 {
+                refused.fetch_add(1, Ordering::SeqCst);
+                return Err("429");
+            }
+            Ok(*n)
+        });
+        let result = ran_to_its_end(result);
+        assert!(result.is_success(), "{result}");
+    });
+    assert_eq!(calls.into_inner(), 41, "{workers} workers, {rate} a second");
 }
 
 /// P9: another batch, or a task of its own, that shares the limit.

@@ -5,7 +5,7 @@ use std::iter;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use batch_executor::{
     BatchExecutor, BatchItem, CancelToken, Outcome, RateLimit, Retry, StopReason, limiter_fn,
@@ -13,7 +13,7 @@ use batch_executor::{
 
 use crate::common::streams::{Ledger, WINDOWS};
 use crate::common::{
-    Census, Gate, Meeting, Way, assert_still_works, collecting, parallel_settings, settings, stopping,
+    Census, Gate, Meeting, Peak, Way, assert_still_works, collecting, parallel_settings, settings, stopping,
     wait_until, within_a_minute,
 };
 
@@ -135,6 +135,30 @@ fn an_input_that_waits_anywhere_for_all_before_hangs_nowhere() {
                 assert_eq!(streamed.output, total, "{workers} workers, window {window}");
             }
         }
+    });
+}
+
+/// The caller runs quick items by itself. The input keeps it waiting until a helper has looked, and then items are slow.
+#[test]
+fn helpers_get_what_comes_after_an_input_that_has_kept_the_caller_waiting() {
+    within_a_minute(|| {
+        let (executor, peak) = (stopping(2), Peak::default());
+        let input = (0..20_000).inspect(|n| {
+            if *n == 19_900 {
+                thread::sleep(Duration::from_millis(100));
+            }
+        });
+        let streamed = executor.batch(input).stream(
+            |n| {
+                let (_inside, since) = (peak.enter(), Instant::now());
+                while *n >= 19_900 && peak.most() == 1 && since.elapsed() < Duration::from_millis(20) {
+                    thread::yield_now();
+                }
+                Ok::<_, String>(())
+            },
+            |results| results.count(),
+        );
+        assert_eq!((streamed.output, peak.most()), (20_000, 2));
     });
 }
 
