@@ -11,6 +11,7 @@ use crate::common::{Meeting, Way, assert_survived, collecting, stopping};
 use batch_executor::{BatchExecutor, Retry};
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
+use tracing::subscriber::Interest;
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::layer::{Context, SubscriberExt};
 use tracing_subscriber::registry::LookupSpan;
@@ -30,6 +31,8 @@ impl Ear {
 
     /// What it hears of this.
     fn hears<R>(&self, what: impl FnOnce() -> R) -> R {
+        // The first test that sets it has set it for all.
+        let _ = tracing::subscriber::set_global_default(Undecided);
         tracing::subscriber::with_default(Registry::default().with(self.clone()), what)
     }
 
@@ -43,6 +46,30 @@ impl Ear {
         lines.sort();
         lines
     }
+}
+
+/// Hears nothing, and may do so next time: so no place in the code is remembered as one that nobody listens to, which another test
+/// may do while this one begins to listen.
+struct Undecided;
+
+impl Subscriber for Undecided {
+    fn register_callsite(&self, _: &'static tracing::Metadata<'static>) -> Interest {
+        Interest::sometimes()
+    }
+
+    fn enabled(&self, _: &tracing::Metadata<'_>) -> bool {
+        false
+    }
+
+    fn new_span(&self, _: &Attributes<'_>) -> Id {
+        Id::from_u64(1)
+    }
+
+    fn record(&self, _: &Id, _: &Record<'_>) {}
+    fn record_follows_from(&self, _: &Id, _: &Id) {}
+    fn event(&self, _: &Event<'_>) {}
+    fn enter(&self, _: &Id) {}
+    fn exit(&self, _: &Id) {}
 }
 
 struct Fields(String);
