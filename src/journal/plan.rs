@@ -217,9 +217,10 @@ impl Ids {
                 place.insert(index);
                 Ok(())
             }
-            Entry::Occupied(first) => {
-                let (first, id) = (*first.get(), id.to_owned());
-                Err(JournalError::DuplicateId { first, second: index, id })
+            Entry::Occupied(other) => {
+                // In a stream, workers may look the later one up first.
+                let (first, second) = (index.min(*other.get()), index.max(*other.get()));
+                Err(JournalError::DuplicateId { first, second, id: id.to_owned() })
             }
         }
     }
@@ -238,4 +239,20 @@ fn hash(id: &str) -> (u64, u64) {
     hasher.write(canonical(id).as_bytes());
     let hash = hasher.finish128();
     (hash.h1, hash.h2)
+}
+
+#[cfg(test)]
+#[cfg(not(any(loom, shuttle)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_two_items_with_one_id_the_earlier_is_named_first_whichever_was_looked_up_first() {
+        for (looked_up, then) in [(1, 3), (3, 1)] {
+            let mut ids = Ids::default();
+            ids.add(looked_up, r#""b""#).unwrap();
+            let error = ids.add(then, r#""b""#).unwrap_err();
+            assert!(matches!(error, JournalError::DuplicateId { first: 1, second: 3, .. }), "{error}");
+        }
+    }
 }

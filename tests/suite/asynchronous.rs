@@ -210,6 +210,25 @@ async fn an_attempt_that_hangs_is_cut_off_and_tried_again() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_item_that_was_never_polled_when_the_batch_is_cancelled_has_not_begun() {
+    let (token, polled) = (CancelToken::new(), Cell::new(0));
+    let executor = executor(3);
+    let op = async |&n: &usize| {
+        polled.set(polled.get() + 1);
+        match n {
+            0 => pending::<()>().await,
+            1 => token.cancel(),
+            _ => {}
+        }
+        Ok::<_, String>(())
+    };
+    let result = executor.batch(0..3).cancel_on(&token).run_async(op).await;
+    assert_eq!((polled.get(), result.attempts(2)), (2, 0), "{result:?}");
+    assert!(matches!(result.outcomes()[0], Err(ItemError::Interrupted(_))), "{result:?}");
+    assert!(matches!(result.outcomes()[2], Err(ItemError::Skipped)), "{result:?}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_cancel_cuts_off_what_is_in_flight() {
     let token = CancelToken::new();
     let dropped = Rc::new(());

@@ -6,7 +6,9 @@ use std::thread;
 use std::time::Duration;
 
 use crate::common::{collecting, settings, stopping, wait_until, within_a_minute};
-use batch_executor::{BatchExecutor, Control, Limit, Retry, StopReason, TestClock, Workers};
+use batch_executor::{
+    BatchExecutor, Control, Limit, LimiterError, Retry, StopReason, TestClock, Workers, limiter_fn,
+};
 
 const SOON: Duration = Duration::from_millis(5);
 
@@ -41,6 +43,35 @@ fn a_paused_batch_starts_nothing_and_goes_on_when_it_is_resumed() {
             });
             assert_eq!(ran.into_inner(), 20_000);
         }
+    });
+}
+
+/// Of a limiter that cannot tell when a permit is due, items take some ahead. The clock stands still until the batch is paused.
+#[test]
+fn permits_that_come_due_while_a_batch_is_paused_are_used_when_it_is_resumed() {
+    within_a_minute(|| {
+        let (control, asked) = (Control::new(), AtomicUsize::new(0));
+        let limiter = limiter_fn(|| {
+            asked.fetch_add(1, Ordering::SeqCst);
+            Ok::<_, LimiterError>(SOON)
+        });
+        let executor = BatchExecutor::builder().workers(8).clock(TestClock::new()).build().unwrap();
+        let batch = executor.batch(0..20).control(&control).limit(Limit::rate(&limiter));
+        let result = thread::scope(|scope| {
+            batch.run(|n| {
+                if *n == 0 {
+                    wait_until("others have permits ahead", || asked.load(Ordering::SeqCst) >= 5);
+                    control.pause();
+                    scope.spawn(|| {
+                        thread::sleep(10 * SOON);
+                        control.resume();
+                    });
+                }
+                Ok::<_, String>(())
+            })
+        });
+        assert!(result.is_success());
+        assert_eq!(asked.load(Ordering::SeqCst), 20, "one permit for each item");
     });
 }
 

@@ -576,6 +576,31 @@ fn an_item_that_needs_the_same_slots_by_two_limits_takes_them_together() {
     });
 }
 
+/// While an item runs, so many other keys come that limits without users are forgotten.
+#[test]
+fn a_limit_by_two_keys_is_kept_while_an_item_uses_it() {
+    within_a_minute(|| {
+        let (others, is_second) = (AtomicUsize::new(0), AtomicBool::new(false));
+        let of_outer = |_: &usize| Limit::per_key(|_: &usize| (), |()| Limit::at_once(1));
+        // The first and the last item have the same keys.
+        let limit = Limit::per_key(|n: &usize| n % 201, of_outer);
+        let executor = collecting(4);
+        let result = executor.batch(0..=201).limit(limit).run(|n| {
+            match n {
+                0 => {
+                    wait_until("all others have run", || others.load(Ordering::SeqCst) == 200);
+                    thread::sleep(Duration::from_millis(20));
+                    assert!(!is_second.load(Ordering::SeqCst), "both run at the same time");
+                }
+                201 => is_second.store(true, Ordering::SeqCst),
+                _ => _ = others.fetch_add(1, Ordering::SeqCst),
+            }
+            Ok::<_, String>(())
+        });
+        assert!(result.is_success(), "{:?}", result.failures().next());
+    });
+}
+
 /// An item that waits for the same slots by two limits takes no part of them meanwhile.
 #[test]
 fn an_item_that_waits_for_two_slots_keeps_none() {

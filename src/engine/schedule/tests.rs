@@ -470,6 +470,19 @@ fn an_adaptive_worker_that_is_alone_in_a_slow_item_hands_back_what_it_holds() {
     assert!(schedule.status(MOMENT).tick_in.is_some(), "some are left");
 }
 
+#[test]
+fn a_window_grows_with_quick_items_and_shrinks_with_slow_ones() {
+    let mut window = Window::new(8, 1_000);
+    for _ in 0..20 {
+        window.adapt(100, 100);
+    }
+    assert_eq!(window.size, 1_000);
+    for _ in 0..200 {
+        window.adapt(1, 100);
+    }
+    assert!(window.size < 16, "by a sixteenth each time: {}", window.size);
+}
+
 /// Else the consumer waits for the input, though outcomes are there.
 #[test]
 fn the_caller_pulls_only_where_no_helper_can() {
