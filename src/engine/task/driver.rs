@@ -226,7 +226,8 @@ where
         while let Poll::Ready(Some(flown)) = self.flights.poll_next_unpin(cx) {
             self.has_landed(flown);
             has_landed = true;
-            if turn.is_over() {
+            // One of them may have cancelled the batch: others may not have been polled yet.
+            if turn.is_over() || !self.job.dispatcher.allows(0) {
                 break;
             }
         }
