@@ -576,7 +576,7 @@ fn an_item_that_needs_the_same_slots_by_two_limits_takes_them_together() {
     });
 }
 
-/// While an item runs, so many other keys come that limits without users are forgotten.
+/// While an item runs, 200 other keys come. From 64 on, the batch forgets limits that no item uses.
 #[test]
 fn a_limit_by_two_keys_is_kept_while_an_item_uses_it() {
     within_a_minute(|| {

@@ -48,8 +48,8 @@ impl Ear {
     }
 }
 
-/// Hears nothing, and may do so next time: so no place in the code is remembered as one that nobody listens to, which another test
-/// may do while this one begins to listen.
+/// Hears nothing now, and may later. Without it, `tracing` remembers for each span and event that no subscriber wants it, and may do so
+/// for one test while another begins to listen.
 struct Undecided;
 
 impl Subscriber for Undecided {
