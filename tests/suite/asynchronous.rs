@@ -733,6 +733,30 @@ async fn the_iterator_of_a_stream_is_asked_for_nothing_after_it_has_stopped_the_
     assert_eq!((streamed.stopped, last.get()), (Some(StopReason::Cancelled), LAST));
 }
 
+/// A journal that was left as it is would be gone on with by the next run of the test.
+#[cfg(feature = "journal")]
+#[tokio::test(start_paused = true)]
+async fn an_item_that_timed_out_is_recorded_as_a_failure() {
+    use batch_executor::{Journal, Plan};
+    let path = std::env::temp_dir().join(format!("timed-out-{}.jsonl", std::process::id()));
+    let open = || Journal::open(&path, Plan::of(0..3).unwrap()).unwrap();
+    let (executor, began) = (executor(2), Cell::new(0));
+    for retry_failed in [true, false] {
+        let journal = open().retry_failed(retry_failed);
+        let batch = executor.batch(0..3).journal(&journal).item_timeout(SECOND);
+        let result = batch
+            .run_async(async |n| {
+                began.set(began.get() + 1);
+                if *n == 1 { pending().await } else { Ok::<_, String>(*n) }
+            })
+            .await;
+        let texts: Vec<_> = result.failures().map(|failure| failure.error.to_string()).collect();
+        assert_eq!(texts, ["timed out: the attempt took longer than the item timeout"]);
+    }
+    std::fs::remove_file(&path).unwrap();
+    assert_eq!(began.get(), 3, "the second run takes the failure as it is");
+}
+
 #[cfg(feature = "journal")]
 #[tokio::test]
 async fn progress_of_a_batch_in_a_task_knows_how_many_items_are_recorded() {

@@ -1,13 +1,14 @@
 //! A test clock: waits take no time, and what happens is what would have happened.
 
+use std::iter;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use crate::common::{nap, within_a_minute};
 use batch_executor::{
     BatchExecutor, BatchExecutorBuilder, CancelToken, Control, Limit, RateLimit, Retry, RetryDecision,
-    StopReason, TestClock,
+    StopReason, TestClock, limiter_fn,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -250,7 +251,7 @@ fn a_batch_in_an_item_of_another_goes_by_the_same_clock() {
         for workers in [1, 3] {
             let (clock, builder) = builder(workers);
             let executor = builder.build().unwrap();
-            let retry = || Retry::delays(|| std::iter::once(10 * SECOND));
+            let retry = || Retry::delays(|| iter::once(10 * SECOND));
             let down_once = |attempt| if attempt == 1 { Err("down") } else { Ok(()) };
             let result = executor.batch(0..3).retry(retry()).run_with(|_, outer| {
                 let inner = executor.batch(0..2).retry(retry()).run_with(|_, cx| down_once(cx.attempt()));
@@ -282,7 +283,7 @@ fn a_snapshot_goes_by_the_test_clock() {
     within_a_minute(|| {
         let ((clock, builder), control) = (builder(2), Control::new());
         let executor = builder.build().unwrap();
-        let retry = Retry::delays(|| std::iter::once(HOUR));
+        let retry = Retry::delays(|| iter::once(HOUR));
         let result = executor.batch(0..2).retry(retry).control(&control).run_with(|_, cx| {
             if cx.attempt() == 1 {
                 return Err("down");
@@ -336,5 +337,29 @@ fn the_rate_of_a_resumed_batch_leaves_out_what_was_recorded() {
         drop(journal); // Windows removes no open file
         std::fs::remove_file(&path).unwrap();
         assert!(result.is_success() && rate > 0.3, "two in a few seconds: {rate}");
+    });
+}
+
+/// Item 1 fails while those behind it hold permits of later times, which are of no use any more.
+#[test]
+fn permits_of_items_behind_a_failure_keep_no_retry_before_it_waiting() {
+    within_a_minute(|| {
+        for workers in [1, 2, 3] {
+            let (asked, (_, builder)) = (AtomicU32::new(0), builder(workers));
+            let limiter = limiter_fn(move || Ok(SECOND * asked.fetch_add(1, Ordering::SeqCst)));
+            let batch = builder.rate_limiter(limiter).build().unwrap();
+            let result = batch
+                .batch(0..9)
+                .retry(Retry::delays(|| iter::once(10 * SECOND)).when(|error| match *error {
+                    "for good" => RetryDecision::GiveUp,
+                    _ => RetryDecision::Retry,
+                }))
+                .run_with(|n, cx| match (n, cx.attempt()) {
+                    (0, 1) => Err("for now"),
+                    (1, _) => Err("for good"),
+                    _ => Ok(()),
+                });
+            assert_eq!((result.succeeded(), result.failed()), (1, 1), "{workers}: {result:?}");
+        }
     });
 }

@@ -699,7 +699,7 @@ fn what_cannot_be_in_a_journal_is_seen_when_it_is_merged() {
     let text = without_checksums(&path);
     for (from, to, words) in [
         (r#""index":2"#, r#""index":1"#, "line 3 is damaged: item 1 is not of shard 0/2"),
-        (r#""index":2"#, r#""index":6"#, "line 3 is damaged: there is no item 6, there are 4"),
+        (r#""index":2"#, r#""index":4"#, "line 3 is damaged: there is no item 4, there are 4"),
         (
             r#""id":2"#,
             r#""id":0"#,
