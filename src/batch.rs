@@ -147,7 +147,7 @@ impl<'a, It: Iterator, T, E> Batch<'a, It, T, E> {
     /// The calls come on the calling thread, one at a time, with [`completed`](Progress::completed) rising by one. With
     /// several workers, the calling thread only reports while there are others to work, so a slow callback slows no
     /// item; calls for quick items come a few at a time, with one time for all. If the system gives no other thread, or none
-    /// comes within a tenth of a second, the calling thread works and reports by turns. The last call of this method wins.
+    /// comes within some ten seconds, the calling thread works and reports by turns. The last call of this method wins.
     /// For calls while no item is decided, there is [`on_tick`](Batch::on_tick).
     ///
     /// # Panics

@@ -134,7 +134,7 @@ impl Progress {
             Load::default(),
             Earlier::default(),
         );
-        parts.fold(none, |sum, part| Progress {
+        let sum = parts.reduce(|sum, part| Progress {
             completed: sum.completed + part.completed,
             total: sum.total + part.total,
             total_hint: sum.total_hint.zip(part.total_hint).map(|(sum, part)| sum + part),
@@ -148,8 +148,12 @@ impl Progress {
             elapsed: sum.elapsed.max(part.elapsed),
             paused_for: sum.paused_for.max(part.paused_for),
             retrying: sum.retrying + part.retrying,
-            earlier: part.earlier,
-        })
+            earlier: Earlier {
+                to_come: sum.earlier.to_come + part.earlier.to_come,
+                took: sum.earlier.took.min(part.earlier.took),
+            },
+        });
+        sum.unwrap_or(none)
     }
 
     /// How many items wait for their next attempt.
@@ -293,10 +297,12 @@ mod tests {
             elapsed: Duration::from_secs(unit as u64),
             paused_for: Some(Duration::from_secs(9 * unit as u64)),
             retrying: 9 * unit,
-            earlier: Earlier::default(),
+            earlier: Earlier { to_come: unit, took: Duration::from_secs(unit as u64) },
         };
         for parts in [[1, 2], [2, 1]] {
-            let longest = Progress { elapsed: part(2).elapsed, paused_for: part(2).paused_for, ..part(3) };
+            let earlier = Earlier { to_come: 3, took: Duration::from_secs(1) };
+            let (elapsed, paused_for) = (part(2).elapsed, part(2).paused_for);
+            let longest = Progress { elapsed, paused_for, earlier, ..part(3) };
             assert_eq!(Progress::sum(parts.into_iter().map(part)), longest);
         }
         let endless = Progress { total_hint: None, paused_for: None, ..part(1) };

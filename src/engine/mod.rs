@@ -40,7 +40,7 @@ use caller::Caller;
 use ending::EndedOf;
 use parking::{Hears, Held};
 use report::Report;
-use schedule::{Schedule, Team, Window};
+use schedule::{Schedule, Team, Window, few_for};
 use shared::{Job, SettingsOf, SlotsOf};
 
 pub(crate) use crate::slots::Order;
@@ -249,6 +249,7 @@ impl<'a, I, T, E> Settings<'a, I, T, E> {
     ) -> (Option<Report<'a>>, Option<Recorder<'a, I>>) {
         let ticks = [self.on_tick.take(), self.bar.take()].into_iter().flatten().collect();
         let report = Report::new(self.on_progress.take(), ticks, items, since);
+        self.foreseen.items = items;
         (report, self.name_of.take().map(|name_of| Recorder::new(name_of, self.spans, since, items)))
     }
 
@@ -259,8 +260,12 @@ impl<'a, I, T, E> Settings<'a, I, T, E> {
         items: usize,
     ) -> (Option<Report<'a>>, Option<Recorder<'a, I>>) {
         let (mut report, recorder) = self.observers(since, Some(items));
-        if let Some((report, journal)) = report.as_mut().zip(self.journal.as_ref()) {
-            report.expects(journal.recorded(items));
+        if let Some(journal) = self.journal.as_ref().filter(|_| report.is_some() || !self.controls.is_empty())
+        {
+            self.foreseen.recorded = journal.recorded(items);
+            if let Some(report) = &mut report {
+                report.expects(self.foreseen.recorded);
+            }
         }
         (report, recorder)
     }
@@ -292,19 +297,19 @@ impl<'a, I, T, E> Settings<'a, I, T, E> {
 
     /// How many items of a stream may be under way; without a window of the user's, while they are quick.
     fn most_under_way(&self, workers: usize) -> usize {
-        self.flow.window.unwrap_or_else(|| LARGEST_WINDOW.max(self.few_for_each(workers)))
+        self.flow.window.unwrap_or_else(|| LARGEST_WINDOW.max(few_for(self.most_workers(workers))))
     }
 
-    /// A few items for each worker that there may be, so that a slow one does not hold the others up at once.
-    fn few_for_each(&self, workers: usize) -> usize {
-        4 * self.workers.adaptive_bounds().map_or(workers, AdaptiveWorkers::most).max(workers)
+    /// How many workers there may be, if it begins with this many and no control sets another number.
+    fn most_workers(&self, workers: usize) -> usize {
+        self.workers.adaptive_bounds().map_or(workers, AdaptiveWorkers::most).max(workers)
     }
 
     /// Within the room that there is.
     fn window(&self, workers: usize, room: usize) -> Window {
         match self.flow.window {
             Some(window) => Window::new(window.min(room), window.min(room)),
-            None => Window::new(self.few_for_each(workers).min(room), room),
+            None => Window::for_workers(self.most_workers(workers), room),
         }
     }
 }

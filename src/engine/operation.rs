@@ -46,6 +46,16 @@ pub(crate) struct Settings<'a, I, T, E> {
     pub(crate) limits: Vec<Limit<'a, I>>,
     pub(crate) journal: Option<Box<dyn JournalHook<I, T, E> + Send + 'a>>,
     pub(crate) flow: Flow,
+    pub(super) foreseen: Foreseen,
+}
+
+/// What is known of the items of a batch before any is looked at.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Foreseen {
+    /// How many there are.
+    pub(super) items: Option<usize>,
+    /// How many an earlier run has decided.
+    pub(super) recorded: usize,
 }
 
 /// A few megabytes, and a page that opens at once.
@@ -73,6 +83,7 @@ impl<I, T, E> Settings<'_, I, T, E> {
             limits: Vec::new(),
             journal: None,
             flow: Flow { window: None, order: Order::Input },
+            foreseen: Foreseen::default(),
         }
     }
 

@@ -20,7 +20,7 @@ use crate::sync::channel::{Receiver, Sender, bounded};
 use crate::sync::{Condvar, Instant, Mutex, MutexGuard, later, spin_until};
 
 use super::Engine;
-use super::operation::Settings;
+use super::operation::{Foreseen, Settings};
 use super::schedule::{Answer, Ask, Done, Member, Next, Refusal, Schedule, Status, Waiting, Wake};
 use crate::slots::Claim;
 
@@ -108,6 +108,7 @@ pub(super) struct Dispatcher {
     pub(super) reports: bool,
     /// With a control: the items that run, by the numbers of their workers, and since when.
     running: Option<RunningItems>,
+    foreseen: Foreseen,
 }
 
 impl Dispatcher {
@@ -142,6 +143,7 @@ impl Dispatcher {
             call: (hears == Hears::Task).then(super::task::Call::default),
             reports: hears == Hears::EveryItem,
             running: None,
+            foreseen: Foreseen::default(),
         }
     }
 
@@ -196,8 +198,18 @@ impl Dispatcher {
 
     /// The time since the batch began, on a thread that may not be the batch's.
     fn elapsed(&self) -> Duration {
-        let now = self.clock.as_ref().map_or_else(Instant::now, TestClock::now);
+        let now = self.clock.as_ref().map_or_else(|| self.now_of_machine(), TestClock::now);
         self.since(now)
+    }
+
+    /// Of its runtime, if it runs in a task.
+    #[cfg_attr(not(feature = "tokio"), expect(clippy::unused_self, reason = "no task runs a batch"))]
+    fn now_of_machine(&self) -> Instant {
+        #[cfg(feature = "tokio")]
+        if self.call.is_some() {
+            return super::task::now();
+        }
+        Instant::now()
     }
 
     pub(super) fn since(&self, time: Instant) -> Duration {
@@ -610,7 +622,10 @@ impl Controlled for Dispatcher {
     fn progress(&self) -> Progress {
         let elapsed = self.elapsed();
         let Status { counts, known: (items, are_all), load, .. } = self.status(elapsed);
-        Progress::new(counts, (items, are_all.then_some(items)), elapsed, load, Earlier::default())
+        let Foreseen { items: hint, recorded } = self.foreseen;
+        let total_hint = if are_all { Some(items) } else { hint.filter(|hint| *hint >= items) };
+        let earlier = Earlier { to_come: recorded.saturating_sub(counts.recorded), took: load.began };
+        Progress::new(counts, (total_hint.unwrap_or(items), total_hint), elapsed, load, earlier)
     }
 
     fn running(&self) -> Vec<Running> {
@@ -663,6 +678,7 @@ impl Held {
         let (deadline, grows) = (settings.deadline_since(since), schedule.grows());
         let mut dispatcher = Dispatcher::new(schedule, since, deadline, hears, engine.clock.clone());
         dispatcher.running = (!settings.controls.is_empty()).then(Mutex::default);
+        dispatcher.foreseen = settings.foreseen;
         if settings.tokens.is_empty()
             && settings.controls.is_empty()
             && engine.limiter.is_none()

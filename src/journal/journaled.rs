@@ -85,7 +85,7 @@ impl<N> Journaled<'_, N> {
     where
         N: Names<I>,
     {
-        self.names.id(position, item).map_err(|error| JournalFailure(error.to_string()))
+        self.names.id(self.journal.index(position), item).map_err(|error| self.journal.halt(error))
     }
 }
 
@@ -98,7 +98,8 @@ where
     fn admit(&self, items: &[I]) -> Result<(), JournalFailure> {
         self.is_admitted.store(true, Ordering::Relaxed);
         self.seen.lock().claim(self.journal)?;
-        self.journal.admit(items.iter().enumerate().map(|(position, item)| self.names.id(position, item)))
+        let id = |(position, item)| self.names.id(self.journal.index(position), item);
+        self.journal.admit(items.iter().enumerate().map(id))
     }
 
     fn recorded(&self, items: usize) -> usize {

@@ -286,7 +286,12 @@ impl Journal {
         self.writer.finish()
     }
 
-    fn halt(&self, problem: impl fmt::Display) -> JournalFailure {
+    /// The place among the items of all shards.
+    pub(super) fn index(&self, position: usize) -> usize {
+        self.plan.index(position)
+    }
+
+    pub(super) fn halt(&self, problem: impl fmt::Display) -> JournalFailure {
         JournalFailure(JournalError::other(self.path(), problem.to_string()).to_string())
     }
 }

@@ -734,6 +734,17 @@ async fn the_iterator_of_a_stream_is_asked_for_nothing_after_it_has_stopped_the_
 }
 
 /// A journal that was left as it is would be gone on with by the next run of the test.
+#[tokio::test(start_paused = true)]
+async fn a_snapshot_goes_by_the_clock_of_the_runtime() {
+    let (control, executor) = (Control::new(), executor(1));
+    let told = executor.batch(0..1).control(&control).run_async(async |_| {
+        sleep(3_600 * SECOND).await;
+        let snapshot = control.snapshot();
+        Ok::<_, String>((snapshot.progress.elapsed.as_secs(), snapshot.running[0].since.as_secs()))
+    });
+    assert_eq!(told.await.into_values().unwrap(), [(3_600, 3_600)]);
+}
+
 #[cfg(feature = "journal")]
 #[tokio::test(start_paused = true)]
 async fn an_item_that_timed_out_is_recorded_as_a_failure() {

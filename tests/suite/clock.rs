@@ -234,6 +234,33 @@ fn a_timeline_counts_what_was_decided_and_calls_no_back_off_a_queue() {
     });
 }
 
+/// All but the first two of twelve are recorded.
+#[cfg(feature = "journal")]
+#[test]
+fn a_snapshot_of_a_resumed_batch_counts_no_recorded_item_as_remaining() {
+    use batch_executor::{Journal, Plan};
+
+    within_a_minute(|| {
+        let path = std::env::temp_dir().join(format!("snapshot-of-the-rest-{}", std::process::id()));
+        let journal = Journal::open(&path, Plan::of(0..12).unwrap()).unwrap();
+        let ((_, builder), control) = (builder(1), Control::new());
+        let executor = builder.stop_on_error(false).build().unwrap();
+        let first =
+            executor.batch(0..12).journal(&journal).run(|n| if *n < 2 { Err("down") } else { Ok(*n) });
+        assert_eq!(first.failed(), 2);
+        let etas = Mutex::new(Vec::new());
+        let result = executor.batch(0..12).journal(&journal).control(&control).run(|n| {
+            etas.lock().unwrap().push(control.snapshot().progress.eta());
+            nap(SECOND);
+            Ok::<_, String>(*n)
+        });
+        drop(journal); // Windows removes no open file
+        std::fs::remove_file(&path).unwrap();
+        assert!(result.is_success());
+        assert_eq!(etas.into_inner().unwrap(), [None, Some(SECOND)], "the first has no rate to go by");
+    });
+}
+
 #[test]
 fn a_batch_of_tasks_goes_by_the_clock_from_its_beginning() {
     within_a_minute(|| {

@@ -158,6 +158,30 @@ fn more_workers_start_as_soon_as_they_are_set() {
     });
 }
 
+/// Items are slow: each is under way until all are.
+#[test]
+fn more_workers_start_in_a_stream_as_soon_as_they_are_set() {
+    within_a_minute(|| {
+        for (workers, window) in [1, 2].into_iter().flat_map(|workers| [(workers, None), (workers, Some(12))])
+        {
+            let (executor, control, all_run) = (collecting(workers), Control::new(), Barrier::new(12));
+            let batch = executor.batch(0..12).control(&control);
+            let batch = if let Some(window) = window { batch.window(window) } else { batch };
+            let streamed = batch.stream(
+                |n| {
+                    if *n == 0 {
+                        control.set_workers(12);
+                    }
+                    all_run.wait();
+                    Ok::<_, String>(())
+                },
+                |results| results.count(),
+            );
+            assert_eq!(streamed.output, 12, "{workers}, {window:?}");
+        }
+    });
+}
+
 #[test]
 fn fewer_workers_hold_when_enough_items_have_ended() {
     within_a_minute(|| {
@@ -201,6 +225,23 @@ fn a_snapshot_of_a_stream_knows_its_total_when_the_input_has_ended() {
             },
         );
         assert_eq!(streamed.succeeded, 10);
+    }
+}
+
+#[test]
+fn a_snapshot_of_a_stream_knows_its_total_if_the_iterator_does() {
+    for workers in [1, 3] {
+        let (executor, control) = (collecting(workers), Control::new());
+        let streamed = executor.batch(0..10).control(&control).window(2).stream(
+            |n| Ok::<_, String>(*n),
+            |results| {
+                assert!(results.next().is_some());
+                let progress = control.snapshot().progress;
+                assert_eq!((progress.total, progress.total_hint), (10, Some(10)), "{progress:?}");
+                results.count()
+            },
+        );
+        assert_eq!(streamed.output, 9);
     }
 }
 
@@ -264,6 +305,34 @@ fn a_pause_holds_retries_and_limits_too() {
             });
             assert_eq!(ran.into_inner(), 200 + 2 * 50);
         }
+    });
+}
+
+/// The pause comes when the retry has been claimed and asks what it costs.
+#[test]
+fn a_retry_that_a_pause_keeps_from_starting_counts_once() {
+    within_a_minute(|| {
+        let (control, asked, executor, mut retries) = (Control::new(), AtomicUsize::new(0), collecting(1), 0);
+        thread::scope(|scope| {
+            let cost = |_: &i32| {
+                if asked.fetch_add(1, Ordering::SeqCst) == 1 {
+                    control.pause();
+                    scope.spawn(|| {
+                        thread::sleep(SOON);
+                        control.resume();
+                    });
+                }
+                1
+            };
+            let retry = Retry::delays(|| [Duration::ZERO].into_iter());
+            let batch = executor.batch([0]).control(&control).retry(retry);
+            let batch = batch.limit(Limit::rate(limiter_fn(|| Ok(Duration::ZERO))).cost(cost));
+            let batch = batch.on_progress(|progress| retries = progress.retries);
+            assert!(
+                batch.run_with(|_, cx| if cx.attempt() == 1 { Err("again") } else { Ok(()) }).is_success()
+            );
+        });
+        assert_eq!(retries, 1);
     });
 }
 

@@ -584,6 +584,24 @@ fn a_path_that_is_no_utf8_has_no_id() {
     }
 }
 
+#[cfg(unix)]
+#[test]
+fn an_item_of_a_shard_that_has_no_id_is_named_by_its_place_among_all_items() {
+    use std::os::unix::ffi::OsStrExt;
+
+    let folder = Folder::new();
+    let plan = Plan::named("paths").shard(Shard::new(1, 3).unwrap());
+    let journal = Journal::open(folder.file("j"), plan).unwrap();
+    let items = || [Path::new("fine"), Path::new(std::ffi::OsStr::from_bytes(b"odd \xff"))];
+    let executor = stopping(1);
+    let batch = executor.batch(items()).journal(&journal).run(|_| Ok::<_, String>(()));
+    let stream = executor.batch(items()).journal(&journal).stream(|_| Ok::<_, String>(()), |all| all.count());
+    for error in [batch.journal_error(), stream.journal_error()] {
+        let words = behind_name(error.expect("the second has no id"));
+        assert!(words.starts_with("the id of item 4 cannot be written as JSON: "), "{words}");
+    }
+}
+
 #[test]
 fn a_unit_is_a_value_like_any_other() {
     let folder = Folder::new();

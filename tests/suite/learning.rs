@@ -174,13 +174,16 @@ fn an_outage_is_outlasted_and_does_not_spoil_the_rate() {
 /// Two that are told to wait for almost two minutes would have one permit a minute.
 #[test]
 fn it_never_falls_below_a_thousandth_of_its_first_rate() {
-    let (clock, again) = (TestClock::new(), Mutex::new(Vec::new()));
+    let (clock, again, begun) = (TestClock::new(), Mutex::new(Vec::new()), AtomicUsize::new(0));
     let retry = Retry::delays(|| std::iter::once(SECOND)).when(|_| RetryDecision::PauseAll(110 * SECOND));
     let executor = executor(&clock, 2);
     let batch = executor.batch(0..2).retry(retry).limit(Limit::rate(RateLimit::learning(100)));
     let result = batch.run_with(|_, cx| {
         if cx.attempt() == 1 {
-            nap(SECOND); // so that both have started when the first is refused
+            begun.fetch_add(1, Ordering::SeqCst);
+            while begun.load(Ordering::SeqCst) < 2 {
+                nap(SECOND / 1_000);
+            }
             return Err("429");
         }
         again.lock().unwrap().push(clock.elapsed());

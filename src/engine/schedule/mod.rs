@@ -102,14 +102,33 @@ enum Solo {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Window {
     size: usize,
-    /// It grows up to here while items are quick, and shrinks back to `least` where they are slow.
+    /// It grows up to `most` while items are quick, and shrinks back to this where they are slow.
     least: usize,
     most: usize,
+}
+
+/// How many items of a stream are under way for this many workers: a few for each that there may be, so that a slow one does not
+/// hold the others up at once.
+pub(super) fn few_for(workers: usize) -> usize {
+    workers.saturating_mul(4)
 }
 
 impl Window {
     pub(super) fn new(least: usize, most: usize) -> Self {
         Window { size: least, least, most: most.max(least) }
+    }
+
+    /// One that grows, for this many workers.
+    pub(super) fn for_workers(workers: usize, most: usize) -> Self {
+        let mut window = Window::new(1, most);
+        window.has_a_few_for(workers);
+        window
+    }
+
+    /// There may be this many workers. A window that the user has set stays.
+    fn has_a_few_for(&mut self, workers: usize) {
+        self.least = few_for(workers).clamp(self.least, self.most);
+        self.size = self.size.max(self.least);
     }
 
     /// A worker asks for this many items, and gets this many.
@@ -508,6 +527,7 @@ impl Schedule {
     pub(super) fn hand_all_back(&mut self, member: &mut Member, now: Duration, claim: Claim, is_retry: bool) {
         self.team.turn(member, Phase::Busy { shares: false });
         self.control(now, |controller| controller.handed_back(claim.len()));
+        self.retried -= usize::from(is_retry);
         if is_retry { self.later(now, claim) } else { self.put_back(claim) }
     }
 
@@ -515,6 +535,8 @@ impl Schedule {
     pub(super) fn set_workers(&mut self, now: Duration, workers: usize) {
         self.team.set_limit(now, workers);
         self.limit_moved = true;
+        self.window.has_a_few_for(workers);
+        self.wants_room = None;
     }
 }
 

@@ -78,6 +78,11 @@ impl<I, T, E> Operation for InTask<I, T, E> {
     }
 }
 
+/// The time by the clock of the runtime.
+pub(super) fn now() -> crate::sync::Instant {
+    Timer::now()
+}
+
 impl Engine {
     /// One batch, from its iterator to its result, as [`run`](Engine::run). Dropped before its end, it drops what is in flight.
     pub(crate) async fn run_in_task<I, T, E>(
