@@ -1,6 +1,7 @@
 //! Control of running batches: pause, resume, cancel, another number of workers, a snapshot.
 
 use std::fmt;
+use std::slice;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -46,9 +47,17 @@ struct Shared {
 
 #[derive(Default)]
 struct State {
+    orders: Orders,
+    batches: Vec<Arc<dyn Controlled>>,
+}
+
+/// What the batches are to do.
+#[derive(Clone, Copy, Default)]
+struct Orders {
     is_paused: bool,
     workers: Option<usize>,
-    batches: Vec<Arc<dyn Controlled>>,
+    /// Counts the changes.
+    number: u64,
 }
 
 /// A batch that runs.
@@ -112,14 +121,38 @@ impl Control {
         self.hold(false);
     }
 
-    fn hold(&self, is_held: bool) {
-        let batches = {
+    fn hold(&self, is_paused: bool) {
+        let set = |orders: &mut Orders| orders.is_paused = is_paused;
+        self.order(set, |orders, batch| batch.hold(orders.is_paused));
+    }
+
+    fn order(&self, set: impl FnOnce(&mut Orders), tell: impl Fn(&Orders, &dyn Controlled)) {
+        let (orders, batches) = {
             let mut state = self.shared.state.lock();
-            state.is_paused = is_held;
-            state.batches.clone()
+            set(&mut state.orders);
+            state.orders.number += 1;
+            (state.orders, state.batches.clone())
         };
-        for batch in batches {
-            batch.hold(is_held);
+        self.tell(orders, &batches, tell);
+    }
+
+    /// Tells the batches these orders, and newer ones as long as there are some: another thread that gave those may have told
+    /// them before.
+    fn tell(
+        &self,
+        mut orders: Orders,
+        batches: &[Arc<dyn Controlled>],
+        tell: impl Fn(&Orders, &dyn Controlled),
+    ) {
+        loop {
+            for batch in batches {
+                tell(&orders, &**batch);
+            }
+            let told = orders.number;
+            orders = self.shared.state.lock().orders;
+            if orders.number == told {
+                return;
+            }
         }
     }
 
@@ -138,14 +171,7 @@ impl Control {
     pub fn set_workers(&self, workers: usize) {
         assert!(workers > 0, "a batch with 0 workers would never end: pause it instead");
         assert!(workers <= MAX_WORKERS, "{workers} workers are too many: at most {MAX_WORKERS}");
-        let batches = {
-            let mut state = self.shared.state.lock();
-            state.workers = Some(workers);
-            state.batches.clone()
-        };
-        for batch in batches {
-            batch.set_workers(workers);
-        }
+        self.order(|orders| orders.workers = Some(workers), tell_workers);
     }
 
     /// The progress of the batches, and the items that run, with the time since their start.
@@ -176,20 +202,24 @@ impl Control {
 
     /// The batch follows it, until what it gets is dropped.
     pub(crate) fn watch(&self, batch: Arc<dyn Controlled>) -> Following {
-        let (is_paused, workers) = {
+        let orders = {
             let mut state = self.shared.state.lock();
             state.batches.push(Arc::clone(&batch));
-            (state.is_paused, state.workers)
+            state.orders
         };
-        if let Some(workers) = workers {
-            batch.set_workers(workers);
-        }
-        if is_paused {
-            batch.hold(true);
-            // It may have been resumed meanwhile.
-            batch.hold(self.shared.state.lock().is_paused);
+        if orders.number > 0 {
+            self.tell(orders, slice::from_ref(&batch), |orders, batch| {
+                tell_workers(orders, batch);
+                batch.hold(orders.is_paused);
+            });
         }
         Following { control: self.clone(), batch }
+    }
+}
+
+fn tell_workers(orders: &Orders, batch: &dyn Controlled) {
+    if let Some(workers) = orders.workers {
+        batch.set_workers(workers);
     }
 }
 
@@ -207,11 +237,87 @@ impl Drop for Following {
 
 impl fmt::Debug for Control {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let State { is_paused, workers, batches } = &*self.shared.state.lock();
+        let State { orders: Orders { is_paused, workers, .. }, batches } = &*self.shared.state.lock();
         f.debug_struct("Control")
             .field("is_paused", is_paused)
             .field("workers", workers)
             .field("batches", &batches.len())
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+#[cfg(not(any(loom, shuttle)))]
+mod tests {
+    use super::*;
+    use crate::counts::Counts;
+    use crate::progress::{Earlier, Load};
+
+    /// While the first thread tells it something, another gives orders and tells them.
+    struct Interrupted {
+        meanwhile: Mutex<Option<Box<dyn FnOnce() + Send>>>,
+        told: Mutex<(bool, usize)>,
+    }
+
+    impl Interrupted {
+        fn new(meanwhile: impl FnOnce() + Send + 'static) -> Arc<Self> {
+            Arc::new(Interrupted { meanwhile: Mutex::new(Some(Box::new(meanwhile))), told: Mutex::default() })
+        }
+
+        fn is_told(&self, tell: impl FnOnce(&mut (bool, usize))) {
+            let meanwhile = self.meanwhile.lock().take();
+            meanwhile.into_iter().for_each(|meanwhile| meanwhile());
+            tell(&mut self.told.lock());
+        }
+    }
+
+    impl Controlled for Interrupted {
+        fn hold(&self, is_held: bool) {
+            self.is_told(|told| told.0 = is_held);
+        }
+
+        fn set_workers(&self, workers: usize) {
+            self.is_told(|told| told.1 = workers);
+        }
+
+        fn progress(&self) -> Progress {
+            let (load, earlier) = (Load::default(), Earlier::default());
+            Progress::new(Counts::default(), (0, None), Duration::ZERO, load, earlier)
+        }
+
+        fn running(&self) -> Vec<Running> {
+            Vec::new()
+        }
+    }
+
+    #[test]
+    fn of_two_threads_that_give_orders_the_later_order_holds() {
+        let control = Control::new();
+        let resumes = control.clone();
+        let batch = Interrupted::new(move || resumes.resume());
+        let _following = control.watch(batch.clone());
+        control.pause();
+        assert_eq!(*batch.told.lock(), (false, 0));
+        let sets = control.clone();
+        *batch.meanwhile.lock() = Some(Box::new(move || sets.set_workers(7)));
+        control.set_workers(5);
+        assert_eq!(*batch.told.lock(), (false, 7));
+    }
+
+    #[test]
+    fn a_batch_that_begins_while_another_thread_gives_orders_goes_by_these() {
+        let control = Control::new();
+        control.set_workers(5);
+        control.pause();
+        let other = control.clone();
+        let batch = Interrupted::new(move || {
+            other.set_workers(7);
+            other.resume();
+        });
+        let following = control.watch(batch.clone());
+        assert_eq!(*batch.told.lock(), (false, 7));
+        drop(following);
+        control.pause();
+        assert_eq!(*batch.told.lock(), (false, 7), "it follows no longer");
     }
 }
