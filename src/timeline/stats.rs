@@ -289,5 +289,8 @@ queue wait         0 ns      0 ns      0 ns      0 ns";
         assert_eq!(stats.to_string(), table);
         let sampled = TimelineStats { sampled: 50, ..stats };
         assert!(sampled.to_string().contains("\nquantiles are those of a sample of 50\n"));
+        let unlucky = TimelineStats { panicked: 1, refused: 2, ..stats };
+        let counts = "106 attempts: 97 succeeded, 3 failed, 1 panicked, 2 without a permit, 6 tried again\n";
+        assert!(unlucky.to_string().contains(counts), "{unlucky}");
     }
 }

@@ -7,7 +7,7 @@ use std::panic::panic_any;
 use std::time::Duration;
 
 use batch_executor::{
-    BatchExecutor, BatchResult, CancelToken, ItemContext, Limit, LimiterError, RateLimit, Retry,
+    BatchExecutor, BatchResult, CancelToken, Interval, ItemContext, Limit, LimiterError, RateLimit, Retry,
     RetryDecision, StopReason, TestClock, limiter_fn,
 };
 #[cfg(feature = "journal")]
@@ -260,6 +260,20 @@ fn a_stream_says_what_is_wrong_with_its_journal() {
     std::fs::remove_file(path).unwrap();
 }
 
+#[cfg(feature = "journal")]
+#[test]
+fn a_result_says_what_is_wrong_with_its_journal() {
+    let path = std::env::temp_dir().join(format!("json-of-a-result-{}.jsonl", std::process::id()));
+    let journal = Journal::open(&path, Plan::of(["a"]).unwrap()).unwrap();
+    let result = stopping(1).batch(["b"]).journal(&journal).run(|n| Ok::<_, String>((*n).to_owned()));
+    let json = to_value(&result).unwrap();
+    assert!(json["journal_error"].is_string(), "{json}");
+    assert_eq!(json["journal_error"].as_str(), result.journal_error());
+    assert!(format!("{result:?}").contains("journal_error: "), "{result:?}");
+    drop(journal); // Windows removes no open file
+    std::fs::remove_file(path).unwrap();
+}
+
 #[test]
 fn a_timeline_in_numbers_says_its_seconds() {
     let result = BatchExecutor::new().batch(["x"]).record_timeline().run(|_| Ok::<_, String>(()));
@@ -276,6 +290,32 @@ fn a_timeline_in_numbers_says_its_seconds() {
     assert!(number(&span["started_seconds"]) <= number(&span["ended_seconds"]));
     let intervals = json!(&timeline.intervals());
     assert_eq!(intervals[0]["start_seconds"], 0.0);
+}
+
+/// Two items of 3 s, of which the second waits 7 s for its permit and fails.
+#[test]
+fn each_number_of_an_interval_has_its_own_name() {
+    let executor = BatchExecutor::builder().workers(1).stop_on_error(false).clock(TestClock::new());
+    let limit = Limit::rate(RateLimit::every(Duration::from_secs(10)));
+    let result = executor.build().unwrap().batch(0..2).limit(limit).record_timeline().run(|n| {
+        nap(Duration::from_secs(3));
+        if *n == 1 { Err("no") } else { Ok(()) }
+    });
+    let intervals = result.timeline().unwrap().intervals();
+    let sum = |of: fn(&Interval) -> f64| {
+        intervals.iter().map(|part| of(part) * part.length.as_secs_f64()).sum::<f64>()
+    };
+    let sums = [sum(|part| part.busy_workers), sum(|part| part.waiting_items), sum(|part| part.rate)];
+    let is_near = |(sum, expected): (&f64, f64)| (sum - expected).abs() < 1e-6;
+    assert!(sums.iter().zip([6.0, 7.0, 2.0]).all(is_near), "{sums:?}");
+    assert_eq!(intervals.iter().map(|part| part.failed).sum::<usize>(), 1);
+    assert!(intervals.windows(2).all(|pair| pair[0].start + pair[0].length == pair[1].start));
+    let json = json!(intervals[0]);
+    let mut names: Vec<&String> = json.as_object().unwrap().keys().collect();
+    names.sort_unstable();
+    let expected = ["busy_workers", "failed", "length_seconds", "rate", "start_seconds", "waiting_items"];
+    assert_eq!(names, expected);
+    assert_eq!(json["length_seconds"], intervals[0].length.as_secs_f64());
 }
 
 /// Each time of a span differs from the others here.

@@ -7,7 +7,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::common::{Census, Gate, Way, assert_survived, collecting, stopped, stopping};
+use crate::common::{
+    Census, Gate, MEANT, Way, assert_survived, collecting, silence_meant_panics, stopped, stopping,
+};
 use batch_executor::{
     AdaptiveWorkers, Batch, BatchExecutor, Ending, Interval, ItemError, Limit, LimiterError, More, Quantiles,
     RateLimit, RateLimiter, Retry, RetryDecision, Span, TestClock, Timeline, Workers, limiter_fn,
@@ -322,6 +324,14 @@ fn above_the_number_of_spans_a_sample_remains_with_exact_counts_and_the_slowest(
 }
 
 #[test]
+fn of_the_slowest_and_of_the_failures_there_are_a_hundred_at_most() {
+    let result = collecting(1).batch(0..150).record_timeline().run(|_| Err::<(), _>("no"));
+    let timeline = result.timeline().unwrap();
+    let counts = (timeline.spans().len(), timeline.slowest().count(), timeline.failures().count());
+    assert_eq!(counts, (150, 100, 100));
+}
+
+#[test]
 fn the_time_that_a_batch_took_ends_before_anything_is_made_of_what_was_recorded() {
     /// Goes when the timeline is made.
     struct Goes<'t>(&'t Mutex<Option<Instant>>);
@@ -375,6 +385,19 @@ fn an_item_that_cannot_say_what_it_is_called_is_called_that() {
     spans.sort_by_key(|span| span.index());
     assert_eq!(spans[1].id(), "(no id: nameless)");
     assert_eq!(spans[0].id(), format!("{}…", "x".repeat(200)));
+}
+
+#[test]
+fn notes_are_cut_off_as_ids_are() {
+    silence_meant_panics();
+    let long = "x".repeat(10_000);
+    let result = collecting(1).batch([0, 1]).record_timeline().run(|n| {
+        assert!(*n == 0, "{MEANT}{long}");
+        Err::<(), _>(long.clone())
+    });
+    let timeline = result.timeline_with_errors().unwrap();
+    let lengths = timeline.spans().iter().map(|span| span.note().unwrap().chars().count());
+    assert_eq!(lengths.collect::<Vec<_>>(), [201, 201], "200 bytes and a mark");
 }
 
 #[test]

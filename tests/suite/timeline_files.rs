@@ -4,11 +4,15 @@
 
 use std::collections::HashSet;
 use std::io::{self, Write};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use crate::common::builder;
-use batch_executor::{BatchResult, Ending, LimiterError, Retry, Span, Timeline, limiter_fn};
+use crate::common::{MEANT, builder, nap, silence_meant_panics};
+use batch_executor::{
+    BatchExecutor, BatchResult, Ending, Limit, LimiterError, Quantiles, RateLimit, Retry, RetryDecision,
+    Span, TestClock, Timeline, limiter_fn,
+};
 use serde_json::Value;
 
 const HOSTILE: [&str; 7] = [
@@ -115,6 +119,55 @@ fn the_page_has_the_spans_in_it() {
     assert_eq!(data["notes"].as_object().unwrap().len(), 2, "an error and a panic");
 }
 
+/// A batch by a test clock, of which the counts of retries, values, errors, panics and refusals all differ.
+fn unlike_counts() -> BatchResult<u64, (), &'static str> {
+    silence_meant_panics();
+    let asked = AtomicUsize::new(0);
+    let limiter = limiter_fn(move || match asked.fetch_add(1, Ordering::SeqCst) {
+        20 => Err(LimiterError::new("no")),
+        _ => Ok(Duration::from_millis(700)),
+    });
+    let builder = builder().workers(1).stop_on_error(false).rate_limiter(limiter).clock(TestClock::new());
+    let retry = Retry::delays(|| [Duration::ZERO; 4].into_iter())
+        .when(|error: &&str| if *error == "no" { RetryDecision::GiveUp } else { RetryDecision::Retry });
+    builder.build().unwrap().batch(0..18_u64).retry(retry).record_timeline().run_with(|n, cx| {
+        nap(Duration::from_millis(100 + n));
+        match (*n, cx.attempt()) {
+            (0..3, _) => Err("no"),
+            (3..5, _) => panic!("{MEANT}{n}"),
+            (5, 1..=4) => Err("again"),
+            _ => Ok(()),
+        }
+    })
+}
+
+#[test]
+fn the_page_has_each_number_under_its_name() {
+    let result = unlike_counts();
+    let timeline = result.timeline().unwrap();
+    let (data, stats, spans) = (data(&page(timeline)), timeline.stats(), timeline.spans());
+    let nanos = |time: Duration| u64::try_from(time.as_nanos()).unwrap();
+    let told = |of: &Value, names: &[&str]| -> Vec<u64> {
+        names.iter().map(|name| of[*name].as_u64().unwrap()).collect()
+    };
+    let counts = [stats.retries, stats.succeeded, stats.failed, stats.panicked, stats.refused];
+    assert_eq!(counts, [4, 12, 3, 2, 1], "all differ");
+    let names = ["retries", "succeeded", "failed", "panicked", "refused"];
+    assert_eq!(told(&data["stats"], &names), counts.map(|count| count as u64));
+    assert_eq!(data["stats"]["throughput"].as_f64(), Some(stats.throughput));
+    let whole = [nanos(timeline.elapsed()), 18, 22, 1];
+    assert_eq!(told(&data, &["elapsed", "items", "attempts", "workers"]), whole);
+    let of = |times: &Quantiles| [times.p50, times.p90, times.p99, times.max].map(nanos);
+    let (run, permit, queue) = (&stats.run_time, &stats.limiter_wait, &stats.queue_wait);
+    for (name, times) in [("run", run), ("permit", permit), ("queue", queue)] {
+        assert_eq!(told(&data["stats"][name], &["p50", "p90", "p99", "max"]), of(times), "{name}");
+    }
+    let sum = |name: &str| data["density"][name].as_array().unwrap().iter().flat_map(numbers).sum::<u64>();
+    let all = |of: fn(&Span) -> Duration| spans.iter().map(of).map(nanos).sum::<u64>();
+    let sums = [all(Span::run_time), all(Span::limiter_wait), 6];
+    assert_eq!([sum("busy"), sum("waits"), sum("failed")], sums);
+}
+
 #[test]
 fn the_note_of_an_error_has_its_causes() {
     let executor = builder().build().unwrap();
@@ -175,6 +228,8 @@ fn the_trace_has_an_event_for_each_span_and_each_wait_and_its_counters() {
         assert!((event["dur"].as_f64().unwrap() - micros(span.run_time())).abs() < 1e-3);
         assert_eq!(event["args"]["ending"], span.ending().to_string());
         assert_eq!(event["args"]["attempt"], span.attempt());
+        assert_eq!(event["args"]["index"], span.index());
+        assert_eq!(event["args"]["note"], span.note().unwrap_or_default());
         let waited = event["args"]["queue_wait_us"].as_f64().unwrap();
         assert!((waited - span.queue_wait().as_secs_f64() * 1e6).abs() < 0.01, "{waited} of {span:?}");
     }
@@ -205,6 +260,37 @@ fn the_trace_has_an_event_for_each_span_and_each_wait_and_its_counters() {
         assert!(event["tid"] != 0 && event["tid"] != event["pid"], "{event}");
         assert!(event["ph"] != "X" || event["dur"].as_f64().is_some_and(|time| time >= 0.0), "{event}");
     }
+}
+
+/// The trace of two items, with room for so many spans. The second waits from 3 s on, and runs from 10 s to 13 s.
+fn trace_of_a_wait(spans: usize) -> Value {
+    let executor = BatchExecutor::builder().workers(1).clock(TestClock::new()).build().unwrap();
+    let limit = Limit::rate(RateLimit::every(Duration::from_secs(10)));
+    let batch = executor.batch(["x", "y"]).limit(limit).record_timeline().timeline_spans(spans);
+    let result = batch.run(|_| {
+        nap(Duration::from_secs(3));
+        Ok::<_, String>(())
+    });
+    let mut trace = Vec::new();
+    result.timeline().unwrap().write_chrome_trace(&mut trace).unwrap();
+    serde_json::from_slice(&trace).unwrap()
+}
+
+#[test]
+fn each_wait_and_each_counter_of_the_trace_has_its_time() {
+    let trace = trace_of_a_wait(100);
+    let events = trace["traceEvents"].as_array().unwrap();
+    let first = |what: &str, name: &str| {
+        events.iter().find(|event| event["ph"] == what && event["name"] == name).unwrap()
+    };
+    let at = |edge: &str| first(edge, "waits for a permit")["ts"].as_f64();
+    assert_eq!([at("b"), at("e")], [Some(3e6), Some(10e6)]);
+    let value = |name: &str| first("C", name)["args"][name].as_f64();
+    let values = ["busy workers", "items per second", "worker limit"].map(value);
+    assert_eq!(values, [Some(1.0), Some(0.0), Some(1.0)], "while the first item runs");
+    assert_eq!(trace["otherData"], serde_json::json!({ "attempts": 2, "isComplete": true }));
+    let sample = &trace_of_a_wait(1)["otherData"];
+    assert_eq!(*sample, serde_json::json!({ "attempts": 2, "isComplete": false }));
 }
 
 /// A disk that is full after this many bytes.
