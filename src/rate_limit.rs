@@ -764,6 +764,22 @@ mod tests {
         assert!(interval_of(&limit) > learnt, "{} after half a second, {learnt} before", interval_of(&limit));
     }
 
+    /// As a client does that is told of a 429 outside of any batch.
+    #[test]
+    fn a_pause_from_elsewhere_lowers_a_learnt_rate_once_until_a_permit_has_come() {
+        let clock = clock::TestClock::new();
+        let _entered = clock::enter(Some(&clock));
+        let limit = RateLimit::learning(10);
+        (0..5).for_each(|_| limit.acquire().unwrap());
+        let before = interval_of(&limit);
+        limit.pause(Duration::from_secs(1));
+        let fallen = interval_of(&limit);
+        assert!(fallen > before, "{before}, and then {fallen}");
+        (0..3).for_each(|_| assert!(limit.reserve().unwrap() >= Duration::from_secs(1)));
+        limit.pause(Duration::from_secs(2));
+        assert_eq!(interval_of(&limit), fallen, "no permit has come since");
+    }
+
     #[test]
     fn a_share_of_a_limit_that_learns_starts_at_its_part() {
         let rises = |limit: &RateLimit| {

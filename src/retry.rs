@@ -346,6 +346,19 @@ mod tests {
         assert_ne!(delays, exponential.delays().collect::<Vec<_>>());
     }
 
+    /// The chance that none of so many delays comes near is less than one in 10^36.
+    #[test]
+    fn of_many_delays_the_longest_come_near_their_ceilings() {
+        let exponential = Exponential { first: MS(1_000), max: MS(9_000), retries: 5 };
+        let mut longest = [Duration::ZERO; 5];
+        for _ in 0..300 {
+            let delays = exponential.delays();
+            longest.iter_mut().zip(delays).for_each(|(longest, delay)| *longest = delay.max(*longest));
+        }
+        let is_near = |(retry, longest): (usize, &Duration)| *longest > exponential.ceiling(retry) * 3 / 4;
+        assert!(longest.iter().enumerate().all(is_near), "{longest:?}");
+    }
+
     #[test]
     fn each_item_has_an_iterator_of_its_own_that_goes_with_it() {
         let alive = Arc::new(());

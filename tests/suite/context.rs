@@ -519,10 +519,18 @@ fn whatever_runs_a_batch_its_workers_have_numbers_and_its_items_attempts() {
         check(grown.into_values().unwrap(), "run_growing");
         let tried = batch().try_run_init(|| Ok(()), |_, cx| op(cx.worker(), cx.attempt()));
         check(tried.into_values().unwrap(), "try_run_init");
+        let with_state = batch().run_init(|| (), |_, cx| op(cx.worker(), cx.attempt()));
+        check(with_state.into_values().unwrap(), "run_init");
         let streamed = batch().stream_with(
             |_, cx| op(cx.worker(), cx.attempt()),
             |results| results.map(|item| item.outcome.unwrap()).collect::<Vec<_>>(),
         );
         check(streamed.output, "stream_with");
+        let streamed = batch().stream_init(
+            || (),
+            |_, cx| op(cx.worker(), cx.attempt()),
+            |results| results.map(|item| item.outcome.unwrap()).collect::<Vec<_>>(),
+        );
+        check(streamed.output, "stream_init");
     });
 }

@@ -146,6 +146,7 @@ fn failures_of_an_earlier_run_stay_if_that_is_wanted_and_refusals_never_do() {
     let merged = Journal::merge::<usize, usize>([&path]).unwrap().result;
     assert!(matches!(&merged.outcomes()[3], Err(ItemError::RateLimiter(error)) if error.to_string() == "no"));
     assert!(matches!(merged.outcomes()[1], Err(ItemError::Failed(_))));
+    assert!(matches!(&merged.outcomes()[2], Err(ItemError::FailedEarlier(text)) if text == "panicked: two"));
     let second = ran_to_its_end(run(&open(&path, 5).retry_failed(false)));
     let texts: Vec<_> = second.failures().map(|failure| (*failure.item, failure.error.to_string())).collect();
     assert_eq!(texts, [(1, "one".to_owned()), (2, "panicked: two".to_owned())]);
@@ -176,6 +177,25 @@ fn what_is_left_is_what_has_no_outcome_in_the_journal() {
     assert_eq!(ran_to_its_end(batch.run(|n| Ok::<_, String>(*n))).succeeded(), 10);
     let halfway = etas[4].expect("some have run");
     let seconds = halfway.as_secs_f64();
+    assert!((3.0..7.0).contains(&seconds), "{seconds} s for 5 items of 1 s");
+}
+
+/// Of the 20 items of this shard the last ten are recorded; the others take a second each.
+#[test]
+fn what_is_left_of_a_shard_is_what_has_no_outcome_in_its_journal() {
+    let folder = Folder::new();
+    let (path, shard) = (folder.file("j"), Shard::new(1, 2).unwrap());
+    let journal = || Journal::open(&path, Plan::of(0..40).unwrap().shard(shard)).unwrap();
+    let mine = || shard.select(0..40).map(|(_, n)| n);
+    let op = |n: &i32| if *n < 20 { Err("down") } else { Ok(*n) };
+    drop(ran_to_its_end(collecting(1).batch(mine()).journal(&journal()).run(op)));
+
+    let (journal, mut etas) = (journal(), Vec::new());
+    let executor = BatchExecutor::builder().workers(1).clock(TestClock::new());
+    let executor = executor.rate_limiter(RateLimit::per_second(1)).build().unwrap();
+    let batch = executor.batch(mine()).journal(&journal).on_progress(|p| etas.push(p.eta()));
+    assert!(ran_to_its_end(batch.run(|n| Ok::<_, String>(*n))).is_success());
+    let seconds = etas[4].expect("some have run").as_secs_f64();
     assert!((3.0..7.0).contains(&seconds), "{seconds} s for 5 items of 1 s");
 }
 
@@ -456,6 +476,23 @@ fn a_value_with_line_ends_in_it_is_one_line() {
 }
 
 #[test]
+fn an_item_with_line_ends_in_it_is_the_same_in_each_run() {
+    let folder = Folder::new();
+    let path = folder.file("j");
+    let raw = |text: &str| serde_json::value::RawValue::from_string(text.to_owned()).unwrap();
+    for run in 1..=2 {
+        let items = || ["[1,\n2]", "[3]"].map(raw);
+        let journal = Journal::open(&path, Plan::of(items()).unwrap()).unwrap();
+        let result = stopping(1).batch(items()).journal(&journal).run(|_| {
+            assert_eq!(run, 1, "all is done");
+            Ok::<_, String>(())
+        });
+        assert!(ran_to_its_end(result).is_success());
+    }
+    assert_eq!(lines(&path).len(), 3);
+}
+
+#[test]
 fn values_of_another_type_than_those_recorded_stop_the_batch_in_words() {
     let folder = Folder::new();
     let path = folder.file("j");
@@ -527,6 +564,17 @@ fn shards_together_are_one_run_and_what_is_missing_is_told() {
     drop(open(&others, 20));
     let error = Journal::merge::<usize, usize>([&paths[0], &others]).unwrap_err();
     assert!(error.to_string().ends_with("others: it is one of 1 shards, and this run one of 3"), "{error}");
+}
+
+#[test]
+fn a_shard_without_items_has_a_journal_without_lines() {
+    let (folder, shard) = (Folder::new(), Shard::new(5, 8).unwrap());
+    let path = folder.file("j");
+    let journal = Journal::open(&path, Plan::of(0..3).unwrap().shard(shard)).unwrap();
+    let mine = shard.select(0..3_usize).map(|(_, n)| n);
+    let result = stopping(1).batch(mine).journal(&journal).run(|n| Ok::<_, String>(*n));
+    assert_eq!((ran_to_its_end(result).total(), lines(&path).len()), (0, 1));
+    assert_eq!(Journal::merge::<usize, usize>([&path]).unwrap().missing, [0, 1, 2]);
 }
 
 #[test]
@@ -633,6 +681,18 @@ fn a_batch_error_of_a_journal_is_told_like_any_other() {
         "{text}"
     );
     assert_eq!(StopReason::Journal.to_string(), "the journal cannot go on");
+}
+
+#[test]
+fn the_error_of_a_stream_tells_what_is_wrong_with_its_journal() {
+    let folder = Folder::new();
+    let journal = open(&folder.file("j"), 2);
+    let executor = stopping(1);
+    let batch = executor.batch([5, 6]).journal(&journal);
+    let streamed = batch.stream(|n| Ok::<i32, String>(*n), |results| results.count());
+    let error = streamed.into_result().unwrap_err().to_string();
+    let expected = "j: item 0 is 5, which the plan does not have there (0 of 0 succeeded)";
+    assert!(error.contains(expected), "{error}");
 }
 
 #[test]
@@ -893,6 +953,17 @@ fn items_with_sets_are_refused_with_the_way_out_which_is_one() {
 }
 
 #[test]
+fn an_item_that_may_be_a_set_is_refused_with_the_way_out() {
+    let folder = Folder::new();
+    let journal = Journal::open(folder.file("j"), Plan::of([[1, 2]]).unwrap()).unwrap();
+    let result = stopping(1).batch([[2, 1]]).journal(&journal).run(|_| Ok::<_, String>(()));
+    let words = behind_name(result.journal_error().unwrap());
+    let expected = "item 0 is [2,1], which the plan does not have there; if it has a set in it";
+    assert!(words.starts_with(expected), "{words}");
+    assert!(words.contains("Plan::named"), "{words}");
+}
+
+#[test]
 fn a_list_that_has_changed_is_refused_with_the_way_out() {
     let words = conflict(Plan::of(0..9).unwrap(), Plan::of(0..10).unwrap());
     assert!(
@@ -1010,6 +1081,17 @@ fn errors_are_recorded_with_their_causes() {
     assert_eq!(lines(&path)[1]["outcome"]["failed"], "item 401: HTTP 404");
 }
 
+#[test]
+fn a_refusal_is_recorded_with_its_causes() {
+    let folder = Folder::new();
+    let path = folder.file("j");
+    let down = || anyhow::anyhow!("connection reset").context("the quota server");
+    let limiter = limiter_fn(move || Err(LimiterError::new(down())));
+    let executor = BatchExecutor::builder().stop_on_error(false).rate_limiter(limiter).build().unwrap();
+    drop(ran_to_its_end(executor.batch(0..1).journal(&open(&path, 1)).run(|n| Ok::<_, String>(*n))));
+    assert_eq!(lines(&path)[1]["outcome"]["refused"], "the quota server: connection reset");
+}
+
 /// What a killed run can leave: the last line is cut off, and its item runs again.
 #[test]
 fn a_journal_with_a_torn_tail_is_cut_and_gone_on_with() {
@@ -1085,6 +1167,23 @@ fn a_journal_cannot_be_replaced_unnoticed_while_a_run_writes_it() {
         assert_eq!(ran_to_its_end(result).succeeded(), 20);
         assert_eq!(lines(&path).len(), 21);
     }
+}
+
+/// The first line after an interval, a second by default, has the file synced. A sync sees that the file is gone.
+#[cfg(unix)]
+#[test]
+fn where_the_interval_is_over_with_each_line_a_file_that_is_gone_is_seen_with_the_next() {
+    let folder = Folder::new();
+    let path = folder.file("j");
+    let journal = open(&path, 20).sync_interval(Duration::ZERO);
+    let result = stopping(1).batch(0..20_usize).journal(&journal).run(|n| {
+        if *n == 5 {
+            fs::remove_file(&path).unwrap();
+        }
+        Ok::<_, String>(*n)
+    });
+    let (reason, partial) = stopped(result);
+    assert_eq!((reason, partial.succeeded()), (StopReason::Journal, 6));
 }
 
 #[test]

@@ -4,8 +4,8 @@ use std::error::Error;
 use std::time::Duration;
 
 use batch_executor::{
-    AdaptiveWorkers, AutoWorkers, BatchExecutor, BatchExecutorBuilder, CancelToken, ConfigError, ItemError,
-    LimiterError, MAX_WORKERS, RateLimit, Retry, StopReason, Workers,
+    AdaptiveWorkers, AutoWorkers, BatchExecutor, BatchExecutorBuilder, CancelToken, Concurrency, ConfigError,
+    ItemError, Limit, LimiterError, MAX_WORKERS, RateLimit, Retry, RetryDecision, StopReason, Workers,
 };
 
 use crate::common::{
@@ -285,6 +285,11 @@ fn an_item_error_says_what_became_of_the_item() {
         ItemError::Interrupted(Some("busy")).to_string(),
         "interrupted: the batch stopped before the next attempt; the last one failed: busy"
     );
+    let causes = anyhow::anyhow!("HTTP 503").context("page 7");
+    assert_eq!(
+        ItemError::Interrupted(Some(causes)).to_string(),
+        "interrupted: the batch stopped before the next attempt; the last one failed: page 7: HTTP 503"
+    );
     assert_eq!(
         ItemError::<String>::Interrupted(None).to_string(),
         "interrupted: the batch stopped before this item was done"
@@ -369,6 +374,20 @@ fn settings_can_be_read_in_the_debug_text() {
         format!("{:?}", batch.on_progress(|_| {}).record_timeline().retry(retry)),
         "Batch { reports_progress: true, records_timeline: true, retries: true, has_journal: false, .. }"
     );
+}
+
+#[test]
+fn limits_and_retries_can_be_read_in_the_debug_text() {
+    let rate = RateLimit::per_minute(90).burst(2);
+    assert_eq!(format!("{rate:?}"), "RateLimit { permits: 90, per: 60s, burst: 2, .. }");
+    assert_eq!(format!("{:?}", Concurrency::new(3)), "Concurrency { slots: 3, in_use: 0 }");
+    let limit = Limit::<u64>::at_once(3).cost(|n| *n);
+    assert_eq!(format!("{limit:?}"), "Limit { kind: \"at_once\", name: None, has_cost: true }");
+    let retry = Retry::exponential(Duration::from_millis(1), Duration::from_secs(2), 5);
+    let delays = "Retry { delays: Exponential { first: 1ms, max: 2s, retries: 5 }, asks: ";
+    assert_eq!(format!("{retry:?}"), format!("{delays}false, .. }}"));
+    let retry = retry.when(|_: &String| RetryDecision::Retry);
+    assert_eq!(format!("{retry:?}"), format!("{delays}true, .. }}"));
 }
 
 #[test]

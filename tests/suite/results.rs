@@ -696,6 +696,19 @@ fn the_text_of_a_batch_error_has_the_causes_of_the_first_failure_and_so_has_its_
 }
 
 #[test]
+fn an_item_without_a_permit_and_its_span_tell_the_causes() {
+    let executor = BatchExecutor::builder()
+        .rate_limiter(limiter_fn(|| Err(LimiterError::new(Row(3, Reset)))))
+        .build()
+        .unwrap();
+    let result = executor.batch([7]).record_timeline().run(|_| Ok::<_, String>(()));
+    let failure = result.failures().next().unwrap().to_string();
+    assert_eq!(failure, "item 0: no permit from the rate limiter: row 3: connection reset");
+    let spans = result.timeline().unwrap().spans();
+    assert_eq!(spans[0].note(), Some("row 3: connection reset"));
+}
+
+#[test]
 fn a_cause_that_the_text_has_already_is_told_once() {
     #[derive(Debug, thiserror::Error)]
     #[error("row 3: {0}")]
