@@ -11,7 +11,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use batch_executor::{BatchExecutor, CancelToken, LimiterError, Retry, RetryDecision, Workers, limiter_fn};
+use batch_executor::{
+    BatchExecutor, CancelToken, Control, LimiterError, Retry, RetryDecision, Workers, limiter_fn,
+};
 
 use common::{OWN_NAME, Way, builder, ran_to_its_end, stopped, threads_named, wait_until, within_a_minute};
 
@@ -27,6 +29,18 @@ fn sleeps(threads: &HashSet<String>) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/self/task/{thread}/status")).unwrap_or_default();
         let line = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
         line.map_or(0, |count| count.trim().parse().expect("a number"))
+    };
+    threads.iter().map(of).sum()
+}
+
+/// How many hundredths of a second these threads have run so far. One that looks for work without a rest never goes to sleep.
+fn run_time(threads: &HashSet<String>) -> u64 {
+    let of = |thread: &String| {
+        let stat = std::fs::read_to_string(format!("/proc/self/task/{thread}/stat")).unwrap_or_default();
+        // The name of the thread, which is in brackets, may have blanks in it.
+        let behind_name = stat.rsplit_once(')').map_or("", |(_, behind)| behind);
+        let times = behind_name.split_whitespace().skip(11).take(2);
+        times.map(|time| time.parse::<u64>().expect("a number")).sum::<u64>()
     };
     threads.iter().map(of).sum()
 }
@@ -62,9 +76,10 @@ fn assert_sleep<'s>(
         // Once all have come and gone to sleep. A poll of a third of a second would show.
         let is_calm = || {
             let threads = threads();
-            let before = sleeps(&threads);
+            let seen = || (sleeps(&threads), run_time(&threads));
+            let before = seen();
             thread::sleep(Duration::from_millis(700));
-            threads.len() > count && sleeps(&threads) == before
+            threads.len() > count && seen() == before
         };
         wait_until(what, is_calm);
         token.cancel();
@@ -103,6 +118,27 @@ fn a_worker_that_waits_for_another_attempt_does_not_wake_until_it_is_told() {
             })
         });
         assert_sleep("all wait for attempts", &token, waits);
+    });
+}
+
+#[test]
+fn a_worker_of_a_paused_batch_does_not_wake_until_it_is_told() {
+    let _alone = alone();
+    within_a_minute(|| {
+        let token = CancelToken::new();
+        let waits = ways().map(|way| -> Box<dyn FnOnce() + Send> {
+            let token = &token;
+            Box::new(move || {
+                let (executor, control) = (way.stopping(), Control::new());
+                let batch = way.batch(&executor, 0..100).cancel_on(token).control(&control);
+                let retry = Retry::delays(|| iter::repeat(Duration::from_millis(1)));
+                let _ = stopped(batch.retry(retry).run(|&n| {
+                    control.pause();
+                    Err::<(), _>(n)
+                }));
+            })
+        });
+        assert_sleep("all are paused", &token, waits);
     });
 }
 

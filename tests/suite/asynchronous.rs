@@ -531,6 +531,30 @@ async fn ten_thousand_are_in_flight_on_one_thread() {
     assert!(result.values().all(|thread| *thread == here));
 }
 
+/// Its items take 20 ms in all.
+#[tokio::test]
+async fn between_two_turns_of_a_batch_other_tasks_have_the_thread() {
+    let (turns, is_over) = (Cell::new(0), Cell::new(false));
+    let executor = executor(4);
+    let run = async {
+        let result = executor.batch(0..1_000).run_async(async |_| {
+            let since = std::time::Instant::now();
+            while since.elapsed() < Duration::from_micros(20) {}
+            Ok::<_, String>(())
+        });
+        assert!(result.await.is_success());
+        is_over.set(true);
+    };
+    let other = async {
+        while !is_over.get() {
+            turns.set(turns.get() + 1);
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::join!(run, other);
+    assert!(turns.get() > 20, "{} turns", turns.get());
+}
+
 #[tokio::test(start_paused = true)]
 async fn adaptive_workers_go_far_beyond_the_threads_where_items_wait() {
     let executor = BatchExecutor::builder().workers(Workers::adaptive()).build().unwrap();
@@ -558,6 +582,21 @@ async fn adaptive_workers_become_more_while_all_items_wait_for_others() {
     });
     let result = timeout(3_600 * SECOND, run).await.expect("all of them come");
     assert_eq!(result.workers(), 100);
+}
+
+#[tokio::test(start_paused = true)]
+async fn adaptive_workers_of_a_stream_go_far_beyond_the_threads_too() {
+    let executor = BatchExecutor::builder().workers(Workers::adaptive()).build().unwrap();
+    let barrier = tokio::sync::Barrier::new(100);
+    let stream = executor.batch(0..100).stream_async(
+        async |_| {
+            barrier.wait().await;
+            Ok::<_, String>(())
+        },
+        async |results| while results.next().await.is_some() {},
+    );
+    let streamed = timeout(3_600 * SECOND, stream).await.expect("all of them come");
+    assert_eq!(streamed.succeeded, 100);
 }
 
 #[tokio::test]
@@ -672,6 +711,37 @@ async fn in_a_task_workers_have_numbers_and_items_attempts() {
     let mut seen = result.into_values().unwrap();
     seen.sort_unstable();
     assert_eq!(seen, [(0, 2), (1, 2), (2, 2)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn in_a_task_an_attempt_knows_its_deadline() {
+    let (since, hour) = (Instant::now(), 3_600 * SECOND);
+    for (batch, item) in [(hour, 2 * hour), (2 * hour, hour)] {
+        let executor = executor(2);
+        let steps = executor.batch(0..3).timeout(batch).item_timeout(item);
+        let told = steps.run_async_with(async |_, cx| Ok::<_, String>(cx.deadline())).await;
+        assert_eq!(told.into_values().unwrap(), [Some((since + hour).into_std()); 3]);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn in_a_task_an_item_is_cancelled_by_a_failure_below_it_and_by_no_pause() {
+    let control = Control::new();
+    let executor = BatchExecutor::builder().workers(3).build().unwrap();
+    let result = executor.batch(0..3).control(&control).run_async_with(async |n, cx| {
+        control.pause();
+        let in_the_pause = cx.is_cancelled();
+        control.resume();
+        if *n == 1 {
+            sleep(MILLI).await;
+            return Err("the middle");
+        }
+        sleep(SECOND).await;
+        Ok((in_the_pause, cx.is_cancelled()))
+    });
+    let result = result.await;
+    assert_eq!(result.stopped(), Some(StopReason::ItemFailed { index: 1 }));
+    assert!(result.values().eq([&(false, false), &(false, true)]), "{:?}", result.outcomes());
 }
 
 #[tokio::test(start_paused = true)]

@@ -5,9 +5,10 @@ use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use crate::common::{collecting, settings, stopping, wait_until, within_a_minute};
+use crate::common::{collecting, nap, settings, stopping, wait_until, within_a_minute};
 use batch_executor::{
-    BatchExecutor, Control, Limit, LimiterError, Retry, StopReason, TestClock, Workers, limiter_fn,
+    BatchExecutor, Control, ItemContext, Limit, LimiterError, MAX_WORKERS, Retry, StopReason, TestClock,
+    Workers, limiter_fn,
 };
 
 const SOON: Duration = Duration::from_millis(5);
@@ -116,6 +117,34 @@ fn a_paused_batch_can_be_cancelled_and_its_deadline_goes_on() {
 }
 
 #[test]
+fn what_runs_while_its_batch_is_paused_is_not_cancelled() {
+    within_a_minute(|| {
+        for workers in settings() {
+            let (executor, control) = (collecting(workers), Control::new());
+            let is_cancelled = |cx: &ItemContext<'_>| {
+                control.pause();
+                let is_cancelled = cx.is_cancelled();
+                control.resume();
+                Ok::<_, String>(is_cancelled)
+            };
+            let batch = || executor.batch(0..3).control(&control);
+            assert_eq!(
+                batch().run_with(|_, cx| is_cancelled(cx)).into_values().unwrap(),
+                [false; 3],
+                "{workers:?}"
+            );
+            let grown = batch().run_growing(|_, cx, _| is_cancelled(cx));
+            assert_eq!(grown.into_values().unwrap(), [false; 3], "{workers:?}");
+            let streamed = batch().stream_with(
+                |_, cx| is_cancelled(cx),
+                |results| results.all(|item| matches!(item.outcome, Ok(false))),
+            );
+            assert!(streamed.output, "{workers:?}");
+        }
+    });
+}
+
+#[test]
 fn a_stream_is_paused_and_resumed() {
     within_a_minute(|| {
         for workers in settings() {
@@ -183,6 +212,26 @@ fn more_workers_start_in_a_stream_as_soon_as_they_are_set() {
 }
 
 #[test]
+fn more_workers_start_in_a_stream_with_a_window_as_soon_as_they_are_set() {
+    within_a_minute(|| {
+        for workers in [Workers::Sequential, Workers::Fixed(2), Workers::adaptive()] {
+            let (executor, control, all_run) = (collecting(workers), Control::new(), Barrier::new(12));
+            let streamed = executor.batch(0..12).control(&control).window(12).stream(
+                |n| {
+                    if *n == 0 {
+                        control.set_workers(12);
+                    }
+                    all_run.wait();
+                    Ok::<_, String>(())
+                },
+                |results| results.count(),
+            );
+            assert_eq!(streamed.output, 12, "{workers:?}");
+        }
+    });
+}
+
+#[test]
 fn fewer_workers_hold_when_enough_items_have_ended() {
     within_a_minute(|| {
         let (executor, control) = (collecting(6), Control::new());
@@ -201,6 +250,28 @@ fn fewer_workers_hold_when_enough_items_have_ended() {
         });
         assert!(result.is_success());
         assert!((1..=2).contains(&late.into_inner()));
+    });
+}
+
+#[test]
+fn workers_that_were_sent_away_come_back_when_more_are_set() {
+    within_a_minute(|| {
+        let (executor, control, six) = (collecting(6), Control::new(), Barrier::new(6));
+        let result = executor.batch(0..12).control(&control).run(|n| {
+            if *n == 6 {
+                thread::sleep(4 * SOON); // for the others to go; they are sent away by then, or stay
+                control.set_workers(6);
+            }
+            six.wait();
+            if *n < 6 {
+                if *n == 0 {
+                    control.set_workers(1);
+                }
+                six.wait();
+            }
+            Ok::<_, String>(())
+        });
+        assert!(result.is_success());
     });
 }
 
@@ -362,6 +433,29 @@ fn one_control_serves_several_batches() {
 }
 
 #[test]
+fn a_batch_that_ends_leaves_the_others_to_the_control() {
+    within_a_minute(|| {
+        let (executor, control, is_over) = (collecting(2), Control::new(), AtomicUsize::new(0));
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                let result = executor.batch(0..1).control(&control).run(|_| {
+                    wait_until("the other is there", || control.snapshot().progress.total == 3);
+                    Ok::<_, String>(())
+                });
+                is_over.store(result.succeeded(), Ordering::SeqCst);
+            });
+            wait_until("the first is there", || control.snapshot().progress.total == 1);
+            let result = executor.batch(0..2).control(&control).run(|_| {
+                wait_until("the first is over", || is_over.load(Ordering::SeqCst) == 1);
+                Ok::<_, String>(control.snapshot().progress.total)
+            });
+            assert_eq!(result.into_values().unwrap(), [2, 2]);
+        });
+        assert_eq!(control.snapshot().progress.total, 0);
+    });
+}
+
+#[test]
 fn a_pause_under_a_test_clock_stops_the_clock() {
     within_a_minute(|| {
         let (clock, control) = (TestClock::new(), Control::new());
@@ -378,6 +472,35 @@ fn a_pause_under_a_test_clock_stops_the_clock() {
             let result = batch.run_with(|_, cx| if cx.attempt() == 1 { Err(()) } else { Ok(()) });
             assert!(result.is_success());
             assert_eq!(clock.elapsed(), hour);
+        });
+    });
+}
+
+#[test]
+fn a_test_clock_stands_still_in_a_pause_though_a_retry_would_be_due() {
+    within_a_minute(|| {
+        let (clock, control, both) = (TestClock::new(), Control::new(), Barrier::new(2));
+        let executor = BatchExecutor::builder().workers(2).clock(clock.clone()).build().unwrap();
+        let retry = Retry::delays(|| [Duration::from_secs(3600)].into_iter());
+        thread::scope(|scope| {
+            let at_the_end = scope.spawn(|| {
+                wait_until("all wait", || control.snapshot().progress.waiting == 2);
+                thread::sleep(20 * SOON);
+                let elapsed = clock.elapsed();
+                control.resume();
+                elapsed
+            });
+            let batch = executor.batch(0..2).control(&control).retry(retry);
+            let result = batch.run_with(|_, cx| {
+                if cx.attempt() == 1 {
+                    both.wait();
+                    control.pause();
+                    return Err(());
+                }
+                Ok(())
+            });
+            assert!(result.is_success());
+            assert_eq!(at_the_end.join().unwrap(), Duration::ZERO);
         });
     });
 }
@@ -466,6 +589,14 @@ fn no_workers_at_all_are_refused() {
 }
 
 #[test]
+#[should_panic(expected = "65537 workers are too many: at most 65536")]
+fn more_workers_than_there_can_be_are_refused() {
+    let control = Control::new();
+    control.set_workers(MAX_WORKERS);
+    control.set_workers(MAX_WORKERS + 1);
+}
+
+#[test]
 fn a_timeline_tells_when_a_control_set_the_number_of_workers() {
     let control = Control::new();
     let result = collecting(Workers::Fixed(2)).batch(0..20).control(&control).record_timeline().run(|n| {
@@ -476,6 +607,23 @@ fn a_timeline_tells_when_a_control_set_the_number_of_workers() {
     });
     let limits: Vec<_> = result.timeline().unwrap().limits().iter().map(|(_, workers)| *workers).collect();
     assert_eq!(limits, [2, 5]);
+}
+
+#[test]
+fn a_timeline_has_the_time_at_which_a_control_set_the_number_of_workers() {
+    within_a_minute(|| {
+        let (control, second) = (Control::new(), Duration::from_secs(1));
+        let executor = BatchExecutor::builder().workers(1).clock(TestClock::new()).build().unwrap();
+        let result = executor.batch(0..2).control(&control).record_timeline().run(|n| {
+            if *n == 0 {
+                nap(second);
+            } else {
+                control.set_workers(5);
+            }
+            Ok::<_, String>(())
+        });
+        assert_eq!(result.timeline().unwrap().limits(), [(Duration::ZERO, 1), (second, 5)]);
+    });
 }
 
 #[test]

@@ -484,6 +484,34 @@ fn hears_of_a_failure(limit: Option<Limit<'static, &'static str>>) {
     assert_eq!((result.succeeded(), result.skipped()), (4, 0), "{:?}", result.outcomes());
 }
 
+/// More than there are CPUs, and so more than the batch begins with.
+#[test]
+fn each_adaptive_worker_hears_of_a_failure() {
+    within_a_minute(|| {
+        let many = thread::available_parallelism().map_or(1, usize::from) + 8;
+        let meeting = Barrier::new(many);
+        let executor = executor(AdaptiveWorkers::new().max(many));
+        let result =
+            executor.batch(["parent"]).stop_on_error(true).run_growing(|item, cx, more| match *item {
+                "parent" => {
+                    more.push("fails");
+                    (0..4 * many).for_each(|_| more.push("behind"));
+                    Ok(())
+                }
+                "fails" => {
+                    meeting.wait();
+                    Err("stops here")
+                }
+                _ => {
+                    meeting.wait();
+                    wait_until("it hears of that", || cx.is_cancelled());
+                    Ok(())
+                }
+            });
+        assert_eq!((result.succeeded(), result.failed()), (many, 1), "{:?}", result.failures().last());
+    });
+}
+
 #[test]
 fn progress_rises_by_one_and_the_total_grows() {
     for workers in [1, 2, 8] {

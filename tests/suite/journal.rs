@@ -156,6 +156,19 @@ fn failures_of_an_earlier_run_stay_if_that_is_wanted_and_refusals_never_do() {
     assert!(matches!(third.outcomes()[2], Err(ItemError::Panicked(_))), "they are run again by default");
 }
 
+#[test]
+fn failures_that_were_recorded_count_as_recorded() {
+    let folder = Folder::new();
+    let path = folder.file("j");
+    for recorded in [0, 4] {
+        let (executor, mut told) = (collecting(1), None);
+        let journal = open(&path, 4).retry_failed(false);
+        let batch = executor.batch(0..4).journal(&journal).on_progress(|p| told = Some(p.recorded));
+        let result = batch.run(|n| if n % 2 == 0 { Ok(*n) } else { Err("odd".to_owned()) });
+        assert_eq!((result.failed(), told), (2, Some(recorded)));
+    }
+}
+
 /// The first ten had no permit in the first run, the others failed in it. Of the second run, ten seconds are work.
 #[test]
 fn what_is_left_is_what_has_no_outcome_in_the_journal() {

@@ -115,6 +115,26 @@ fn an_item_that_waits_holds_no_worker() {
 }
 
 #[test]
+fn of_a_limiter_that_cannot_tell_as_many_permits_are_taken_ahead_as_there_are_workers() {
+    within_a_minute(|| {
+        let (asked, token) = (AtomicUsize::new(0), CancelToken::new());
+        let limiter = limiter_fn(|| {
+            let is_first = asked.fetch_add(1, Ordering::SeqCst) == 0;
+            Ok::<_, LimiterError>(if is_first { Duration::ZERO } else { NEVER })
+        });
+        let executor = stopping(2);
+        let batch = executor.batch(0..1_000).limit(Limit::rate(&limiter)).cancel_on(&token);
+        let result = batch.run(|_| {
+            wait_until("others have permits ahead", || asked.load(Ordering::SeqCst) >= 3);
+            thread::sleep(5 * SOON);
+            token.cancel();
+            Ok::<_, String>(())
+        });
+        assert_eq!((result.succeeded(), result.skipped(), asked.load(Ordering::SeqCst)), (1, 999, 3));
+    });
+}
+
+#[test]
 fn items_of_one_key_start_in_input_order() {
     within_a_minute(|| {
         for round in 0..20 {

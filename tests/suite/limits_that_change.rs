@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
 
+use std::iter;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier, Mutex};
 use std::thread;
@@ -9,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use crate::common::{nap, ran_to_its_end, wait_until, within_a_minute};
 use batch_executor::{
-    BatchExecutor, Concurrency, Limit, RateLimit, RateLimiter, Retry, RetryDecision, TestClock,
+    BatchExecutor, Concurrency, Limit, LimiterError, RateLimit, RateLimiter, Retry, RetryDecision, TestClock,
 };
 
 const YEARS: Duration = Duration::MAX;
@@ -161,6 +162,37 @@ fn an_item_that_waits_alone_does_not_go_on_when_a_pause_is_ended() {
                 Ok(clock.elapsed().as_secs())
             });
             assert_eq!(result.into_values().unwrap(), [3_660, 660], "{workers}");
+        }
+    });
+}
+
+/// It ends a pause as soon as it hears of it, when the item that has asked for it does not wait yet.
+struct Resumes<'l>(&'l RateLimit);
+
+impl RateLimiter for Resumes<'_> {
+    fn reserve(&self) -> Result<Duration, LimiterError> {
+        Ok(Duration::ZERO)
+    }
+
+    fn pause(&self, _: Duration) {
+        self.0.resume();
+    }
+}
+
+#[test]
+fn an_item_does_not_wait_for_a_pause_that_was_ended_before() {
+    within_a_minute(|| {
+        for workers in [1, 2] {
+            let (clock, limit) = (TestClock::new(), RateLimit::per_second(1_000));
+            let executor = BatchExecutor::builder().workers(workers).clock(clock.clone()).build().unwrap();
+            let retry =
+                Retry::delays(iter::empty).when(|(): &()| RetryDecision::PauseAll(Duration::from_secs(3600)));
+            let batch = executor.batch(0..2).limit(Limit::rate(&limit)).limit(Limit::rate(Resumes(&limit)));
+            let result = batch
+                .retry(retry)
+                .run_with(|n, cx| if (*n, cx.attempt()) == (0, 1) { Err(()) } else { Ok(()) });
+            assert!(ran_to_its_end(result).is_success());
+            assert!(clock.elapsed() < Duration::from_secs(1), "{:?}", clock.elapsed());
         }
     });
 }

@@ -585,6 +585,19 @@ fn intervals_have_all_that_happened_however_short_the_last_is() {
 }
 
 #[test]
+fn of_two_permits_a_span_names_the_one_that_was_due_last() {
+    for is_first in [false, true] {
+        let executor = BatchExecutor::builder().workers(2).clock(TestClock::new()).build().unwrap();
+        let after = |seconds| limiter_fn(move || Ok(Duration::from_secs(seconds)));
+        let (late, soon) = (Limit::rate(after(10)).named("late"), Limit::rate(after(1)).named("soon"));
+        let [one, other] = if is_first { [late, soon] } else { [soon, late] };
+        let result =
+            executor.batch([0]).limit(one).limit(other).record_timeline().run(|n| Ok::<_, String>(*n));
+        assert_eq!(result.timeline().unwrap().spans()[0].waited_for(), Some("late"));
+    }
+}
+
+#[test]
 fn a_span_says_for_which_limit_its_item_waited() {
     let executor = BatchExecutor::builder().workers(4).clock(TestClock::new()).build().unwrap();
     let limit = |key: &char| {

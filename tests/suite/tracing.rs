@@ -163,6 +163,22 @@ fn successes_are_events_for_those_who_listen_that_closely() {
     }
 }
 
+#[test]
+fn the_event_of_a_success_names_its_item_and_attempt() {
+    let ear = Ear::new(Level::TRACE);
+    ear.hears(|| {
+        let executor = collecting(1);
+        let batch = executor.batch(["once", "twice"]).retry(Retry::delays(|| [Duration::ZERO].into_iter()));
+        let result =
+            batch.run_with(|id, cx| if *id == "twice" && cx.attempt() == 1 { Err("busy") } else { Ok(()) });
+        assert!(result.is_success());
+    });
+    let start = "TRACE in batch message=item succeeded";
+    let expected =
+        [format!("{start} index=0 attempt=1 worker=0"), format!("{start} index=1 attempt=2 worker=0")];
+    assert_eq!(ear.lines(start), expected);
+}
+
 /// Without threads, with threads, and where the caller runs quick items by itself.
 #[test]
 fn the_span_of_a_stream_has_its_counts() {
@@ -192,6 +208,12 @@ fn a_stream_is_a_span_too() {
     });
     let lines = ear.lines("span batch");
     assert_eq!(lines, ["span batch in nothing what=\"stream\" workers=2"]);
+    let ear = Ear::new(Level::INFO);
+    ear.hears(|| {
+        let streamed = stopping(2).batch(0..5).stream(|n| Ok::<_, String>(*n), |results| results.count());
+        assert_eq!(streamed.output, 5);
+    });
+    assert_eq!(ear.lines("span batch"), ["span batch in nothing what=\"stream\" items=5 workers=2"]);
 }
 
 #[test]
@@ -206,6 +228,44 @@ fn what_operations_tell_is_told_within_the_batch_on_every_worker() {
         assert_eq!(result.stopped(), None);
     });
     assert_eq!(ear.lines("INFO in batch message=hello").len(), 3, "{:?}", ear.lines(""));
+}
+
+#[test]
+fn what_happens_in_a_stream_is_within_its_span_also_where_the_caller_runs_the_items() {
+    for workers in [1, 2] {
+        let ear = Ear::new(Level::INFO);
+        ear.hears(|| {
+            let executor = collecting(workers);
+            let op = |n: &usize| {
+                tracing::info!(n, "hello");
+                if *n == 3 { Err("three") } else { Ok(()) }
+            };
+            assert_eq!(executor.batch(0..10).stream(op, |results| results.count()).failed, 1);
+        });
+        assert_eq!(ear.lines("INFO in batch message=hello").len(), 10, "{workers}: {:?}", ear.lines(""));
+        let failed = ear.lines("WARN in batch message=item failed index=3 attempt=1");
+        assert_eq!(failed.len(), 1, "{workers}: {:?}", ear.lines(""));
+    }
+}
+
+#[cfg(feature = "tokio")]
+#[test]
+fn what_an_async_operation_logs_and_how_it_fails_is_within_the_span_of_its_batch() {
+    let ear = Ear::new(Level::INFO);
+    ear.hears(|| {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+        let executor = collecting(2);
+        let result = runtime.block_on(executor.batch(0..3).run_async(async |n| {
+            tracing::info!(n, "before");
+            tokio::task::yield_now().await;
+            tracing::info!(n, "after");
+            if *n == 1 { Err("one") } else { Ok(()) }
+        }));
+        assert_eq!(result.failed(), 1);
+    });
+    assert_eq!(ear.lines("INFO in batch").len(), 6, "{:?}", ear.lines(""));
+    let failed = ear.lines("WARN in batch message=item failed index=1 attempt=1");
+    assert_eq!(failed.len(), 1, "{:?}", ear.lines(""));
 }
 
 #[test]

@@ -516,6 +516,20 @@ fn an_item_that_asks_its_limits_may_push_others() {
     assert_eq!(schedule.known(), (1, true), "it has ended");
 }
 
+/// A control has paused the batch between its claim and its start.
+#[test]
+fn an_item_that_was_handed_back_may_push_others() {
+    let growth = Growth::of(1, 1).expect("there is memory");
+    let team = Team::new(1, None, true, false);
+    let mut schedule = Schedule::growing(Claim::of(0..1), growth, OnFailure::GoOn, team);
+    let mut member = Member::new(Role::Helper);
+    let ask = Ask { now: Duration::ZERO, size: 1, handed_on: 0, is_limited: false };
+    let Next::Run { claim, .. } = schedule.next(&mut member, ask) else { panic!("there is an item") };
+    schedule.hold(true);
+    schedule.hand_all_back(&mut member, Duration::ZERO, claim, false);
+    assert_eq!(schedule.known(), (1, false));
+}
+
 fn plans() -> impl Strategy<Value = Plan> {
     let fate = prop_oneof![
         12 => Just(Fate::Succeeds),
