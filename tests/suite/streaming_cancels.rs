@@ -183,9 +183,16 @@ fn a_cancel_reaches_items_that_back_off() {
                 });
                 let batch = way.batch(&executor, 0usize..).window(window).cancel_on(&token).retry(retry);
                 let batch = if is_ordered { batch } else { batch.unordered() };
-                let streamed = cancelled_behind(&backs_off, &token, || {
-                    batch.stream(|&id| if id == 3 { Err("busy") } else { Ok(()) }, outcomes)
-                });
+                let begun = AtomicUsize::new(0);
+                let op = |&id: &usize| {
+                    if id == 3 {
+                        wait_until("those before it have begun", || begun.load(Ordering::SeqCst) >= 3);
+                        return Err("busy");
+                    }
+                    begun.fetch_add(usize::from(id < 3), Ordering::SeqCst);
+                    Ok(())
+                };
+                let streamed = cancelled_behind(&backs_off, &token, || batch.stream(op, outcomes));
                 let mut seen = streamed.output;
                 seen.sort_unstable();
                 assert!(seen.starts_with(&[(0, true), (1, true), (2, true)]), "{seen:?}");
