@@ -459,8 +459,10 @@ impl<'a, It: Iterator, T, E> Batch<'a, It, T, E> {
     /// assert_eq!(result.skipped(), 3);
     /// ```
     pub fn control(mut self, control: &Control) -> Self {
-        self.engine.pool.allow(MAX_WORKERS);
-        self.settings.controls.push(control.clone());
+        self.engine.pool.allow(Workers::Fixed(MAX_WORKERS).threads());
+        if !self.settings.controls.iter().any(|other| other.is_same(control)) {
+            self.settings.controls.push(control.clone());
+        }
         self
     }
 
@@ -1234,5 +1236,20 @@ impl<It: Iterator, T, E> fmt::Debug for Batch<'_, It, T, E> {
             .field("retries", &self.settings.retry.is_some())
             .field("has_journal", &self.settings.journal.is_some())
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+#[cfg(not(any(loom, shuttle)))]
+mod tests {
+    use super::*;
+    use crate::executor::BatchExecutor;
+
+    #[test]
+    fn a_control_allows_no_more_threads_than_an_executor_may_have() {
+        let executor = BatchExecutor::new();
+        let batch = executor.batch(0..1).control(&Control::new());
+        assert_eq!(batch.engine.pool.allowed(), 4_096);
+        assert!(batch.run(|n| Ok::<_, String>(*n)).is_success());
     }
 }

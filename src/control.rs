@@ -62,8 +62,8 @@ struct Orders {
 
 /// A batch that runs.
 pub(crate) trait Controlled: Send + Sync {
-    /// Nothing starts as long as it is held.
-    fn hold(&self, is_held: bool);
+    /// Nothing starts as long as it is held by this control or another.
+    fn hold(&self, by: usize, is_held: bool);
 
     fn set_workers(&self, workers: usize);
 
@@ -123,7 +123,7 @@ impl Control {
 
     fn hold(&self, is_paused: bool) {
         let set = |orders: &mut Orders| orders.is_paused = is_paused;
-        self.order(set, |orders, batch| batch.hold(orders.is_paused));
+        self.order(set, |orders, batch| batch.hold(self.number(), orders.is_paused));
     }
 
     fn order(&self, set: impl FnOnce(&mut Orders), tell: impl Fn(&Orders, &dyn Controlled)) {
@@ -196,6 +196,21 @@ impl Control {
         Snapshot { progress: Progress::sum(batches.iter().map(|batch| batch.progress())), running }
     }
 
+    /// Whether both are the same control.
+    pub(crate) fn is_same(&self, other: &Control) -> bool {
+        Arc::ptr_eq(&self.shared, &other.shared)
+    }
+
+    /// Of no other control, as long as it is there.
+    fn number(&self) -> usize {
+        Arc::as_ptr(&self.shared).addr()
+    }
+
+    /// How many workers each batch is to have, if that was set.
+    pub(crate) fn workers(&self) -> Option<usize> {
+        self.shared.state.lock().orders.workers
+    }
+
     pub(crate) fn token(&self) -> &CancelToken {
         &self.shared.token
     }
@@ -210,7 +225,7 @@ impl Control {
         if orders.number > 0 {
             self.tell(orders, slice::from_ref(&batch), |orders, batch| {
                 tell_workers(orders, batch);
-                batch.hold(orders.is_paused);
+                batch.hold(self.number(), orders.is_paused);
             });
         }
         Following { control: self.clone(), batch }
@@ -274,7 +289,7 @@ mod tests {
     }
 
     impl Controlled for Interrupted {
-        fn hold(&self, is_held: bool) {
+        fn hold(&self, _: usize, is_held: bool) {
             self.is_told(|told| told.0 = is_held);
         }
 

@@ -6,7 +6,7 @@ use std::fmt;
 use std::hash::Hash;
 use std::sync::Arc;
 
-use crate::listeners::{Listener, Listeners};
+use crate::listeners::{Changed, Listener, Listeners};
 use crate::rate_limit::RateLimiter;
 use crate::sync::Mutex;
 use crate::sync::atomic::{AtomicUsize, Ordering};
@@ -422,7 +422,7 @@ impl Concurrency {
     /// this number. With 0, no item that needs a slot starts until there are more.
     pub fn set(&self, slots: u64) {
         self.shared.slots.lock().limit = slots;
-        self.shared.listeners.tell(false);
+        self.shared.listeners.tell(Changed::Slots);
     }
 
     /// How many slots are in use now.
@@ -462,7 +462,7 @@ impl Concurrency {
             state.in_use = state.in_use.saturating_sub(slots);
         }
         if self.is_shared() {
-            self.shared.listeners.tell(false);
+            self.shared.listeners.tell(Changed::Slots);
         }
     }
 
@@ -476,7 +476,7 @@ impl Slots {
     /// What costs more than all there are runs alone.
     fn has_room(self, slots: u64) -> bool {
         let is_alone = self.in_use == 0 && self.limit > 0;
-        is_alone || self.in_use.saturating_add(slots) <= self.limit
+        is_alone || self.in_use.checked_add(slots).is_some_and(|sum| sum <= self.limit)
     }
 }
 
@@ -555,6 +555,14 @@ mod tests {
             self.0 -= 1;
             true
         }
+    }
+
+    #[test]
+    fn costs_whose_sum_is_too_large_to_count_do_not_run_together() {
+        let slots = Concurrency::new(u64::MAX);
+        assert!(slots.try_take(u64::MAX) && !slots.try_take(1));
+        slots.give_back(u64::MAX);
+        assert_eq!(slots.in_use(), 0);
     }
 
     #[test]

@@ -7,8 +7,18 @@ use crate::sync::Mutex;
 
 /// A batch that waits.
 pub(crate) trait OnChange: Send + Sync {
-    /// What it waits for may be there now; also whether a pause was ended.
-    fn changed(&self, is_resumed: bool);
+    /// What it waits for may be there now.
+    fn changed(&self, what: Changed);
+}
+
+/// What has changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Changed {
+    /// Some came back.
+    Slots,
+    Rate,
+    /// A pause of a rate was ended.
+    Resumed,
 }
 
 /// One of them. It does not keep the batch.
@@ -55,11 +65,11 @@ impl Listeners {
     }
 
     /// Tells all of them, and holds no lock meanwhile.
-    pub(crate) fn tell(&self, is_resumed: bool) {
+    pub(crate) fn tell(&self, what: Changed) {
         let listeners: Vec<Arc<dyn OnChange>> =
             self.state.lock().listeners.iter().filter_map(|listener| listener.0.upgrade()).collect();
         for listener in listeners {
-            listener.changed(is_resumed);
+            listener.changed(what);
         }
     }
 }
@@ -74,7 +84,7 @@ mod tests {
     struct Heard(AtomicUsize);
 
     impl OnChange for Heard {
-        fn changed(&self, _: bool) {
+        fn changed(&self, _: Changed) {
             self.0.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -84,7 +94,7 @@ mod tests {
         let (listeners, heard) = (Listeners::default(), Arc::new(Heard::default()));
         listeners.add(Listener::new(&heard));
         listeners.add(Listener::new(&heard));
-        listeners.tell(false);
+        listeners.tell(Changed::Slots);
         assert_eq!(heard.0.load(Ordering::Relaxed), 1);
     }
 
@@ -95,6 +105,6 @@ mod tests {
             listeners.add(Listener::new(&Arc::new(Heard::default())));
         }
         assert!(listeners.state.lock().listeners.len() <= 8);
-        listeners.tell(false);
+        listeners.tell(Changed::Slots);
     }
 }

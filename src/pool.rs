@@ -63,6 +63,11 @@ impl Pool {
         self.shared.max_threads.fetch_max(threads, Ordering::Relaxed);
     }
 
+    #[cfg(test)]
+    pub(crate) fn allowed(&self) -> usize {
+        self.shared.max_threads.load(Ordering::Relaxed)
+    }
+
     /// Runs `lead` on this thread, and meanwhile `work` on up to `seats` threads of the pool. When it returns or
     /// unwinds, no thread runs `work` any more.
     pub(crate) fn lend<R>(&self, seats: usize, work: Work<'_>, lead: impl FnOnce(&Invitation<'_>) -> R) -> R {

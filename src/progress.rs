@@ -136,8 +136,8 @@ impl Progress {
         );
         let sum = parts.reduce(|sum, part| Progress {
             completed: sum.completed + part.completed,
-            total: sum.total + part.total,
-            total_hint: sum.total_hint.zip(part.total_hint).map(|(sum, part)| sum + part),
+            total: sum.total.saturating_add(part.total),
+            total_hint: sum.total_hint.zip(part.total_hint).map(|(sum, part)| sum.saturating_add(part)),
             succeeded: sum.succeeded + part.succeeded,
             failed: sum.failed + part.failed,
             running: sum.running + part.running,

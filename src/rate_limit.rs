@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use crate::clock;
 use crate::error::{ConfigError, LimiterError};
-use crate::listeners::{Listener, Listeners};
+use crate::listeners::{Changed, Listener, Listeners};
 use crate::sync::{Condvar, Instant, Mutex};
 
 use gate::Gate;
@@ -502,7 +502,7 @@ impl RateLimit {
             pace.learn();
         }
         drop(pace);
-        self.tell(false);
+        self.tell(Changed::Rate);
         Ok(())
     }
 
@@ -548,14 +548,14 @@ impl RateLimit {
     pub(crate) fn pause_after(&self, refused: Option<Ticket>, time: Duration) {
         let now = self.nanos(clock::now());
         if self.pace.lock().pause(now, nanos(time), refused) {
-            self.tell(false);
+            self.tell(Changed::Rate);
         }
     }
 
     /// Has all that wait look again.
-    fn tell(&self, is_resumed: bool) {
+    fn tell(&self, what: Changed) {
         self.changed.notify_all();
-        self.batches.tell(is_resumed);
+        self.batches.tell(what);
     }
 
     /// The batch hears of changes.
@@ -622,7 +622,7 @@ impl RateLimiter for RateLimit {
             learner.resumes(now);
         }
         drop(pace);
-        self.tell(true);
+        self.tell(Changed::Resumed);
     }
 
     fn as_rate_limit(&self) -> Option<&RateLimit> {

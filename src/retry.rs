@@ -289,8 +289,8 @@ struct Exponential {
 impl Exponential {
     /// The longest that the delay before a retry may be; the first retry is 0.
     fn ceiling(&self, retry: usize) -> Duration {
-        let doubled = u32::try_from(retry).ok().and_then(|retry| 2_u32.checked_pow(retry));
-        doubled.map_or(self.max, |factor| self.first.saturating_mul(factor).min(self.max))
+        // More doublings of a nanosecond than these are more than there are in a `Duration`.
+        (0..retry.min(94)).fold(self.first, |ceiling, _| ceiling.saturating_mul(2)).min(self.max)
     }
 
     fn delays(self) -> impl Iterator<Item = Duration> + Send {
@@ -324,6 +324,10 @@ mod tests {
             [0, 1, 2, 3, 40, usize::MAX].map(|retry| delays.ceiling(retry)),
             [MS(10), MS(20), MS(40), MS(70), MS(70), MS(70)]
         );
+        let none = Exponential { first: Duration::ZERO, max: MS(70), retries: 99 };
+        assert_eq!(none.ceiling(40), Duration::ZERO);
+        let short = Exponential { first: Duration::from_nanos(1), max: MS(3_600_000), retries: 99 };
+        assert_eq!(short.ceiling(33), Duration::from_nanos(1 << 33));
         let long = Exponential { first: Duration::MAX, max: Duration::MAX, retries: 9 };
         assert_eq!(long.ceiling(3), Duration::MAX);
     }

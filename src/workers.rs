@@ -101,7 +101,9 @@ impl Workers {
             Workers::Sequential => 1,
             Workers::Fixed(workers) => workers.min(batch_size),
             Workers::Auto(auto) => auto.for_batch(batch_size),
-            Workers::Adaptive(adaptive) => adaptive.cpus().clamp(adaptive.min, adaptive.max).min(batch_size),
+            Workers::Adaptive(adaptive) => {
+                adaptive.cpus().clamp(adaptive.min, adaptive.most()).min(batch_size)
+            }
         };
         workers.max(1)
     }
@@ -118,7 +120,7 @@ impl Workers {
     #[cfg(feature = "tokio")]
     pub(crate) fn in_a_task(self) -> Self {
         match self {
-            Workers::Adaptive(adaptive) if adaptive.max == DEFAULT_MAX => {
+            Workers::Adaptive(adaptive) if adaptive.max.is_none() => {
                 Workers::Adaptive(adaptive.max(DEFAULT_MAX_IN_A_TASK))
             }
             other => other,
@@ -274,7 +276,7 @@ impl Default for AutoWorkers {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AdaptiveWorkers {
     min: usize,
-    max: usize,
+    max: Option<usize>,
     cpus: Option<usize>,
 }
 
@@ -282,7 +284,7 @@ impl AdaptiveWorkers {
     /// Between 1 and 64 workers.
     #[must_use]
     pub const fn new() -> Self {
-        AdaptiveWorkers { min: 1, max: DEFAULT_MAX, cpus: None }
+        AdaptiveWorkers { min: 1, max: None, cpus: None }
     }
 
     /// Never fewer workers than this, as long as there are items. Default 1.
@@ -299,12 +301,15 @@ impl AdaptiveWorkers {
     /// [More about it](crate::guide::workers#the-most).
     #[must_use]
     pub const fn max(mut self, workers: usize) -> Self {
-        self.max = workers;
+        self.max = Some(workers);
         self
     }
 
     pub(crate) const fn most(self) -> usize {
-        self.max
+        match self.max {
+            Some(max) => max,
+            None => DEFAULT_MAX,
+        }
     }
 
     pub(crate) const fn least(self) -> usize {
@@ -317,11 +322,11 @@ impl AdaptiveWorkers {
 
     fn validated(mut self) -> Result<Self, ConfigError> {
         not_zero("AdaptiveWorkers::min", self.min)?;
-        not_zero("AdaptiveWorkers::max", self.max)?;
+        not_zero("AdaptiveWorkers::max", self.most())?;
         accepted(self.min)?;
-        accepted(self.max)?;
-        if self.min > self.max {
-            return Err(ConfigError::EmptyWorkerRange { min: self.min, max: self.max });
+        accepted(self.most())?;
+        if self.min > self.most() {
+            return Err(ConfigError::EmptyWorkerRange { min: self.min, max: self.most() });
         }
         self.cpus.get_or_insert_with(available_cpus);
         Ok(self)
@@ -350,6 +355,7 @@ mod tests {
     fn in_a_task_a_greatest_number_of_the_users_holds() {
         let most = |adaptive: AdaptiveWorkers| Workers::from(adaptive).in_a_task().most();
         assert_eq!(most(AdaptiveWorkers::new()), DEFAULT_MAX_IN_A_TASK);
+        assert_eq!(most(AdaptiveWorkers::new().max(DEFAULT_MAX)), DEFAULT_MAX);
         assert_eq!((most(AdaptiveWorkers::new().max(16)), most(AdaptiveWorkers::new().max(100))), (16, 100));
         assert_eq!(Workers::Fixed(8).in_a_task().most(), 8);
     }

@@ -32,6 +32,8 @@ pub(super) struct Attempt<'a, E> {
     pub(super) number: usize,
     /// Whether the operation was called, or what makes its state gave an error.
     pub(super) has_begun: bool,
+    /// Whether the item got no permit.
+    is_refused: bool,
     /// How many pauses there had been when it started.
     pauses: usize,
     /// What the attempts before have left. Its error is dropped when this one starts.
@@ -116,12 +118,17 @@ impl<'j, K: Kinds> Worker<'_, 'j, K> {
             }
         }
         let past = past.unwrap_or_default();
-        Ok(Attempt { index, number: past.attempts + 1, has_begun: false, pauses: 0, past, _runs: runs })
+        let number = past.attempts + 1;
+        Ok(Attempt { index, number, has_begun: false, is_refused: false, pauses: 0, past, _runs: runs })
     }
 
     /// What the attempt comes to without a call of the operation, if there is to be none.
-    pub(super) fn refused(&mut self, attempt: &Attempt<'j, K::Error>) -> Option<Tried<K::Value, K::Error>> {
+    pub(super) fn refused(
+        &mut self,
+        attempt: &mut Attempt<'j, K::Error>,
+    ) -> Option<Tried<K::Value, K::Error>> {
         let error = self.refusal.take().map(Tried::Error);
+        attempt.is_refused = error.is_some();
         error.or_else(|| (!self.job.dispatcher.allows(attempt.index)).then_some(Tried::Stopped))
     }
 
@@ -282,7 +289,7 @@ impl<'j, K: Kinds> Worker<'_, 'j, K> {
     /// The item has its outcome: nothing of the attempts before is needed any more.
     fn close(&self, attempt: &mut Attempt<'j, K::Error>, panic: Option<Panic>) {
         let attempts = attempt.attempts();
-        if attempt.number > 1 || panic.is_some() {
+        if attempt.number > 1 || attempt.is_refused || panic.is_some() {
             self.job.tell_trials(Trials { index: attempt.index, attempts, panic });
         }
         let Past { error, delays, .. } = mem::take(&mut attempt.past);

@@ -23,6 +23,7 @@ use std::mem;
 
 use crate::adaptive::{Controller, Setup};
 use crate::clock::{self, TestClock};
+use crate::control::Control;
 use crate::error::ItemError;
 use crate::panic::{self, Panic};
 use crate::pool::{Invitation, Pool};
@@ -300,9 +301,10 @@ impl<'a, I, T, E> Settings<'a, I, T, E> {
         self.flow.window.unwrap_or_else(|| LARGEST_WINDOW.max(few_for(self.most_workers(workers))))
     }
 
-    /// How many workers there may be, if it begins with this many and no control sets another number.
+    /// How many workers there may be, if it begins with this many and no control sets another number later.
     fn most_workers(&self, workers: usize) -> usize {
-        self.workers.adaptive_bounds().map_or(workers, AdaptiveWorkers::most).max(workers)
+        let adaptive = self.workers.adaptive_bounds().map(AdaptiveWorkers::most);
+        self.controls.iter().filter_map(Control::workers).chain(adaptive).fold(workers, usize::max)
     }
 
     /// Within the room that there is.

@@ -13,13 +13,14 @@ use crate::batch_error::StopReason;
 use crate::cancel::{OnCancel, Watching};
 use crate::clock::{self, TestClock};
 use crate::control::{Control, Controlled, Following, Running};
-use crate::listeners::{Listener, OnChange};
+use crate::listeners::{Changed, Listener, OnChange};
 use crate::progress::{Earlier, Load, Progress};
 use crate::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use crate::sync::channel::{Receiver, Sender, bounded};
 use crate::sync::{Condvar, Instant, Mutex, MutexGuard, later, spin_until};
 
 use super::Engine;
+use super::limits::Changes;
 use super::operation::{Foreseen, Settings};
 use super::schedule::{Answer, Ask, Done, Member, Next, Refusal, Schedule, Status, Waiting, Wake};
 use crate::slots::Claim;
@@ -83,7 +84,8 @@ pub(super) struct Dispatcher {
     /// Where items push others: from which number on the item that each worker runs is not wanted any more.
     ends: Vec<AtomicUsize>,
     /// How often something else has changed what items wait for.
-    pub(super) limits_changes: AtomicUsize,
+    limits_changes: AtomicUsize,
+    rates_changes: AtomicUsize,
     /// In a batch with a journal: when the first item began that is not recorded there, in nanoseconds.
     began: AtomicUsize,
     wants_room: AtomicUsize,
@@ -130,6 +132,7 @@ impl Dispatcher {
             stop_at: AtomicUsize::new(usize::MAX),
             pauses: AtomicUsize::new(0),
             limits_changes: AtomicUsize::new(0),
+            rates_changes: AtomicUsize::new(0),
             began: AtomicUsize::new(usize::MAX),
             wants_room: AtomicUsize::new(usize::MAX),
             handed_on: AtomicUsize::new(0),
@@ -298,6 +301,12 @@ impl Dispatcher {
         let mut schedule = self.change();
         tell(&mut schedule, member);
         self.ask(&mut schedule, member, size, now)
+    }
+
+    /// How often something else has changed what items wait for.
+    pub(super) fn changes_of_limits(&self) -> Changes {
+        let all = self.limits_changes.load(Ordering::Acquire);
+        Changes { all, of_rates: self.rates_changes.load(Ordering::Acquire) }
     }
 
     /// The same where items may have to wait for limits, with how it stands with these. Says also how many changes there have been.
@@ -606,14 +615,14 @@ impl Drop for Runs<'_> {
 }
 
 impl Controlled for Dispatcher {
-    fn hold(&self, is_held: bool) {
-        self.change().hold(is_held);
+    fn hold(&self, by: usize, is_held: bool) {
+        self.change().hold(by, is_held);
         self.signal();
     }
 
     fn set_workers(&self, workers: usize) {
+        let now = self.elapsed();
         let mut schedule = self.change();
-        let now = schedule.clock();
         schedule.set_workers(now, workers);
         drop(schedule);
         self.signal();
@@ -639,11 +648,12 @@ impl Controlled for Dispatcher {
 }
 
 impl OnChange for Dispatcher {
-    fn changed(&self, is_resumed: bool) {
+    fn changed(&self, what: Changed) {
+        self.rates_changes.fetch_add(usize::from(what != Changed::Slots), Ordering::Release);
         self.limits_changes.fetch_add(1, Ordering::Release);
         let mut schedule = self.change();
         schedule.limits_changed();
-        if is_resumed {
+        if what == Changed::Resumed {
             schedule.resume();
         }
         drop(schedule);

@@ -5,13 +5,16 @@ use std::cell::{Cell, RefCell};
 use std::future::pending;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use batch_executor::{
-    BatchExecutor, CancelToken, Concurrency, Control, ItemError, Limit, RateLimit, RateLimiter, Retry,
-    RetryDecision, StopReason, Workers,
+    AdaptiveWorkers, BatchExecutor, CancelToken, Concurrency, Control, ItemError, Limit, RateLimit,
+    RateLimiter, Retry, RetryDecision, StopReason, TestClock, Workers,
 };
 use tokio::time::{Instant, sleep, timeout};
+
+use crate::common::{nap, wait_until, within_a_minute};
 
 const SECOND: Duration = Duration::from_secs(1);
 const MILLI: Duration = Duration::from_millis(1);
@@ -601,7 +604,7 @@ async fn adaptive_workers_of_a_stream_go_far_beyond_the_threads_too() {
 
 #[tokio::test]
 async fn an_executor_with_a_test_clock_waits_by_it() {
-    let clock = batch_executor::TestClock::new();
+    let clock = TestClock::new();
     let executor = BatchExecutor::builder().workers(4).clock(clock.clone()).build().unwrap();
     let result = executor
         .batch(0..4)
@@ -804,6 +807,61 @@ async fn the_iterator_of_a_stream_is_asked_for_nothing_after_it_has_stopped_the_
 }
 
 /// A journal that was left as it is would be gone on with by the next run of the test.
+#[tokio::test(start_paused = true)]
+async fn a_greatest_number_that_is_the_default_on_threads_holds_in_a_task_too() {
+    let executor = BatchExecutor::builder().workers(AdaptiveWorkers::new().max(64)).build().unwrap();
+    let batch = executor.batch(0..20_000);
+    let result = batch.run_async(async |_| {
+        sleep(50 * MILLI).await;
+        Ok::<_, String>(())
+    });
+    let result = result.await;
+    assert!(result.is_success() && result.workers() <= 64, "{}", result.workers());
+}
+
+#[tokio::test(start_paused = true)]
+async fn as_many_items_of_a_stream_are_in_flight_as_a_control_has_set() {
+    let (control, executor, barrier) = (Control::new(), executor(1), tokio::sync::Barrier::new(5_000));
+    control.set_workers(5_000);
+    let stream = executor.batch(0..5_000).control(&control).stream_async(
+        async |_| {
+            barrier.wait().await;
+            Ok::<_, String>(())
+        },
+        async |results| while results.next().await.is_some() {},
+    );
+    let streamed = timeout(3_600 * SECOND, stream).await.expect("all of them come");
+    assert_eq!(streamed.succeeded, 5_000);
+}
+
+/// The clock stands still, since item 1 of the outer batch runs.
+#[test]
+fn a_task_that_waits_by_a_test_clock_hears_of_a_cancel() {
+    within_a_minute(|| {
+        let (token, is_there, is_over) = (CancelToken::new(), AtomicBool::new(false), AtomicBool::new(false));
+        let builder = BatchExecutor::builder().workers(2).clock(TestClock::new());
+        let executor = builder.build().unwrap();
+        let retry = || Retry::delays(|| std::iter::once(3_600 * SECOND));
+        let result = executor.run(0..2, |n| {
+            if *n == 0 {
+                wait_until("item 1 runs", || is_there.load(Ordering::SeqCst));
+                let batch = executor.batch([()]).cancel_on(&token).retry(retry());
+                let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+                let ended = runtime.block_on(batch.run_async(async |()| Err::<(), _>("down")));
+                is_over.store(true, Ordering::SeqCst);
+                assert_eq!(ended.stopped(), Some(StopReason::Cancelled));
+            } else {
+                is_there.store(true, Ordering::SeqCst);
+                nap(SECOND); // until the task waits
+                token.cancel();
+                wait_until("it has heard", || is_over.load(Ordering::SeqCst));
+            }
+            Ok::<_, String>(())
+        });
+        assert!(result.is_success());
+    });
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_snapshot_goes_by_the_clock_of_the_runtime() {
     let (control, executor) = (Control::new(), executor(1));

@@ -507,6 +507,52 @@ fn a_test_clock_stands_still_in_a_pause_though_a_retry_would_be_due() {
 
 /// Item 2 begins when item 1 has run for a while, and item 0 before both.
 #[test]
+fn a_batch_with_two_controls_is_paused_as_long_as_one_of_them_is() {
+    within_a_minute(|| {
+        let hour = Duration::from_secs(3_600);
+        let executor = BatchExecutor::builder().workers(2).clock(TestClock::new()).build().unwrap();
+        for is_paused_before in [true, false] {
+            let (all, own) = (Control::new(), Control::new());
+            if is_paused_before {
+                all.pause();
+            }
+            own.set_workers(1);
+            let result = executor.batch(0..3).control(&all).control(&own).timeout(hour).run(|_| {
+                all.pause();
+                own.pause();
+                own.resume();
+                Ok::<_, String>(())
+            });
+            let began = usize::from(!is_paused_before);
+            assert_eq!((result.succeeded(), result.stopped()), (began, Some(StopReason::DeadlineExceeded)));
+        }
+    });
+}
+
+#[test]
+fn a_batch_that_has_a_control_twice_is_one() {
+    let (executor, control) = (collecting(1), Control::new());
+    let result = executor.batch(0..2).control(&control).control(&control.clone()).run(|_| {
+        let snapshot = control.snapshot();
+        Ok::<_, String>((snapshot.progress.total, snapshot.running.len()))
+    });
+    assert_eq!(result.into_values().unwrap(), [(2, 1); 2]);
+}
+
+#[test]
+fn the_sum_of_more_items_than_can_be_counted_is_the_most() {
+    let (executor, control) = (collecting(1), Control::new());
+    let streamed = executor.batch(0..u64::MAX).control(&control).stream(
+        |_| {
+            let inner = executor.batch(0..3).control(&control);
+            inner.run(|_| Ok::<_, String>(control.snapshot().progress.total)).into_values()
+        },
+        |results| results.next().map(|item| item.outcome.unwrap()),
+    );
+    assert_eq!(streamed.output, Some(vec![usize::MAX; 3]));
+}
+
+#[test]
 fn a_snapshot_lists_first_what_has_run_longest() {
     within_a_minute(|| {
         let (control, seen) = (Control::new(), AtomicUsize::new(0));

@@ -6,7 +6,9 @@ use std::sync::{Arc, Barrier, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::common::{Peak, collecting, ran_to_its_end, stopping, wait_until, within_a_minute};
+use crate::common::{
+    MEANT, Peak, collecting, ran_to_its_end, silence_meant_panics, stopping, wait_until, within_a_minute,
+};
 use batch_executor::{
     Batch, BatchExecutor, CancelToken, Concurrency, Control, ItemError, Limit, LimiterError, RateLimit,
     RateLimiter, Retry, StopReason, TestClock, limiter_fn,
@@ -714,5 +716,48 @@ fn a_caller_that_takes_turns_with_its_callback_gives_its_slot_back() {
             });
             assert_eq!(ran_to_its_end(result).succeeded(), 40);
         });
+    });
+}
+
+/// Item 1 waits for the slot, so that the batch hears of it. Then it has the slot and waits for its permit, which is due in a
+/// millisecond.
+#[test]
+fn a_batch_that_stops_just_before_a_permit_is_due_gives_shared_slots_back() {
+    within_a_minute(|| {
+        let (slots, asked) = (Concurrency::new(1), AtomicUsize::new(0));
+        let executor = BatchExecutor::builder().workers(2).clock(TestClock::new()).build().unwrap();
+        let cost = |_: &i32| {
+            asked.fetch_add(1, Ordering::SeqCst);
+            1
+        };
+        let result = executor
+            .batch(0..2)
+            .limit(Limit::at_once(&slots).cost(cost))
+            .limit(Limit::rate(RateLimit::every(Duration::from_millis(1))))
+            .timeout(Duration::from_micros(500))
+            .run(|_| {
+                wait_until("item 1 waits for the slot", || asked.load(Ordering::SeqCst) == 2);
+                Ok::<_, String>(())
+            });
+        assert_eq!((result.succeeded(), result.stopped()), (1, Some(StopReason::DeadlineExceeded)));
+        assert_eq!(slots.in_use(), 0);
+    });
+}
+
+#[test]
+fn an_item_whose_limiter_or_cost_panicked_was_not_tried() {
+    silence_meant_panics();
+    within_a_minute(|| {
+        let limiter = limiter_fn(|| panic!("{MEANT}the limiter"));
+        let executor = BatchExecutor::builder().stop_on_error(false).rate_limiter(limiter).build().unwrap();
+        let cost = Limit::at_once(1).cost(|_: &usize| panic!("{MEANT}the cost"));
+        let results = [
+            executor.run([1_usize], |_| Ok::<_, String>(())),
+            BatchExecutor::new().batch([1_usize]).limit(cost).run(|_| Ok::<_, String>(())),
+        ];
+        for result in results {
+            assert!(matches!(result.outcomes()[0], Err(ItemError::Panicked(_))));
+            assert_eq!((result.attempts(0), result.failures().next().unwrap().attempts), (0, 0));
+        }
     });
 }

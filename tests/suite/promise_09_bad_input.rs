@@ -400,7 +400,7 @@ fn without_settings_everything_is_as_documented() {
     assert_eq!(Workers::auto(), Workers::from(AutoWorkers::new()));
     assert_eq!(Workers::adaptive(), Workers::from(AdaptiveWorkers::new()));
     assert_eq!(AutoWorkers::default(), AutoWorkers::new().per_cpu(2).cap(32));
-    assert_eq!(AdaptiveWorkers::default(), AdaptiveWorkers::new().min(1).max(64));
+    assert_eq!(AdaptiveWorkers::default(), AdaptiveWorkers::new().min(1));
 }
 
 #[test]

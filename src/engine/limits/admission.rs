@@ -88,12 +88,13 @@ impl<K: Kinds> Worker<'_, '_, K> {
         if let Some(permit) = self.permit.take() {
             turnstile.give_back(permit);
         }
-        turnstile.look_at_changes(dispatcher.limits_changes.load(Ordering::Acquire), now);
+        turnstile.look_at_changes(dispatcher.changes_of_limits(), now);
         let stop_at = dispatcher.stop_at().load(Ordering::Relaxed);
         if stop_at < turnstile.stopped_at() {
             let schedule = dispatcher.schedule();
             let stopped = turnstile.stop_at(stop_at, |index| !schedule.stop.allows(index));
             drop(schedule);
+            let stopped = turnstile.remove_all(stopped);
             if !stopped.is_empty() {
                 dispatcher.change().leave_undecided(stopped);
             }

@@ -21,6 +21,8 @@ pub(super) struct Demand {
     pub(super) started_with: Option<Ticket>,
     /// How often the item has waited for it for as long as it was told.
     pub(super) tries: u8,
+    /// Until when it was told to wait last.
+    pub(super) told: Duration,
     /// For how long it has waited for it in all.
     pub(super) waited: Duration,
 }
@@ -35,7 +37,8 @@ pub(super) struct Reserved {
 
 impl Demand {
     pub(super) fn new(meter: usize, cost: u64) -> Self {
-        Demand { meter, cost, reserved: None, started_with: None, tries: 0, waited: Duration::ZERO }
+        let (told, waited) = (Duration::ZERO, Duration::ZERO);
+        Demand { meter, cost, reserved: None, started_with: None, tries: 0, told, waited }
     }
 }
 

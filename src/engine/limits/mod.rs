@@ -10,7 +10,7 @@ use crate::slots::Claim;
 use crate::sync::{Instant, Mutex, MutexGuard};
 
 use meter::Demand;
-pub(super) use turnstile::{Permit, Turnstile};
+pub(super) use turnstile::{Changes, Permit, Turnstile};
 
 use super::schedule::Waiting;
 
@@ -61,7 +61,9 @@ impl<'a, I> Limits<'a, I> {
 
     /// When no worker is left: the items that still wait.
     pub(super) fn end(&self) -> Vec<Claim> {
-        self.lock().remove_where(|_| true)
+        let mut turnstile = self.lock();
+        let all = turnstile.parked_where(|_| true);
+        turnstile.remove_all(all)
     }
 
     /// What the item needs. Asks the user's functions, which may panic.

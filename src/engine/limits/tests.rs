@@ -11,7 +11,7 @@ use super::*;
 use crate::clock::{self, TestClock};
 use crate::error::LimiterError;
 use crate::limit::{Concurrency, MakeMeter, Scarce};
-use crate::listeners::{Listener, OnChange};
+use crate::listeners::{Changed, Listener, OnChange};
 use crate::rate_limit::RateLimit;
 use crate::sync::Instant;
 use crate::sync::atomic::{AtomicUsize, Ordering};
@@ -309,7 +309,8 @@ fn stopped_items_give_back_what_they_have() {
     let first = turnstile.admit(Claim::of(0..1), false, vec![Demand::new(meter, 1)], MS);
     assert!(turnstile.admit(Claim::of(1..2), false, vec![Demand::new(meter, 1)], MS).is_none());
     assert!(turnstile.admit(Claim::of(2..3), false, vec![Demand::new(meter, 1)], MS).is_none());
-    let stopped: Vec<_> = turnstile.stop_at(2, |index| index >= 2).iter().map(Claim::index).collect();
+    let stopped = turnstile.stop_at(2, |index| index >= 2);
+    let stopped: Vec<_> = turnstile.remove_all(stopped).iter().map(Claim::index).collect();
     assert_eq!((stopped, turnstile.parked()), (vec![2], 1));
     turnstile.give_back(first.unwrap().permit.ok().unwrap());
     let next = turnstile.next_parked(MS).unwrap();
@@ -360,7 +361,7 @@ fn two_waits_for_one_limit_count_as_one() {
 struct Heard(AtomicUsize);
 
 impl OnChange for Heard {
-    fn changed(&self, _: bool) {
+    fn changed(&self, _: Changed) {
         self.0.fetch_add(1, Ordering::SeqCst);
     }
 }
@@ -395,6 +396,44 @@ fn a_limit_with_the_number_of_another_one_is_listened_to() {
     assert_eq!(heard.0.load(Ordering::SeqCst), 1);
 }
 
+/// The item has its slot half a millisecond before its permit is due. Then the rate falls.
+#[test]
+fn an_item_whose_permit_moves_away_gives_its_slots_back() {
+    let clock = TestClock::new();
+    let _entered = clock::enter(Some(&clock));
+    let mut turnstile = Turnstile::new(clock::now(), 1, None);
+    let (slots, limit) = (Concurrency::new(1), Arc::new(RateLimit::every(1_000 * MS)));
+    let scarce = [Scarce::Slots(slots.clone()), Scarce::Permits(Arc::new(limit.clone()))];
+    let demands = scarce.map(|scarce| Demand::new(turnstile.make(scarce, None), 1));
+    limit.take(clock::now(), 1);
+    assert!(turnstile.admit(Claim::of(0..1), false, demands.to_vec(), clock.elapsed()).is_none());
+    clock::sleep(turnstile.due().unwrap());
+    assert!(turnstile.next_parked(clock.elapsed()).is_none());
+    assert_eq!(slots.in_use(), 1);
+    limit.set(1, 3_600_000 * MS).unwrap();
+    turnstile.rates_changed(clock.elapsed());
+    assert_eq!(slots.in_use(), 0);
+    clock::sleep(3_600_000 * MS);
+    assert!(turnstile.next_parked(clock.elapsed()).is_some());
+}
+
+/// Others give slots back again and again, which is no wait.
+#[test]
+fn an_item_takes_no_permit_ahead_because_something_else_changes() {
+    let clock = TestClock::new();
+    let _entered = clock::enter(Some(&clock));
+    let mut turnstile = Turnstile::new(clock::now(), 1, None);
+    let limit = Arc::new(RateLimit::every(1_000 * MS));
+    let rate = turnstile.make(Scarce::Permits(Arc::new(limit.clone())), None);
+    limit.take(clock::now(), 1);
+    assert!(turnstile.admit(Claim::of(0..1), false, vec![Demand::new(rate, 1)], Duration::ZERO).is_none());
+    for _ in 0..5 {
+        turnstile.rates_changed(Duration::ZERO);
+        assert!(turnstile.next_parked(Duration::ZERO).is_none());
+    }
+    assert_eq!(limit.wait_for(1, clock::now()), 1_000 * MS, "the next permit is free");
+}
+
 /// After some waits for a rate that others use, too, an item takes its permit, which comes earlier when the rate is raised.
 #[test]
 fn a_permit_that_comes_earlier_than_it_was_said_is_used_then() {
@@ -414,6 +453,6 @@ fn a_permit_that_comes_earlier_than_it_was_said_is_used_then() {
     }
     assert!(turnstile.due().unwrap() > clock.elapsed() + 100 * MS);
     limit.set(1_000, Duration::from_secs(1)).unwrap();
-    turnstile.changed_outside(clock.elapsed());
+    turnstile.rates_changed(clock.elapsed());
     assert!(turnstile.due().unwrap() <= clock.elapsed() + 3 * MS);
 }

@@ -110,6 +110,31 @@ enum Verdict {
     Lacks(usize, Option<Duration>),
 }
 
+/// How often something else has changed what items wait for.
+#[derive(Debug, Clone, Copy, Default)]
+pub(in crate::engine) struct Changes {
+    pub(in crate::engine) all: usize,
+    pub(in crate::engine) of_rates: usize,
+}
+
+/// The meters of whose changes the batch hears.
+#[derive(Default)]
+struct Heard {
+    slots: BTreeSet<usize>,
+    rates: BTreeSet<usize>,
+}
+
+impl Heard {
+    fn of(&self, meter: usize) -> bool {
+        self.slots.contains(&meter) || self.rates.contains(&meter)
+    }
+
+    fn forget(&mut self, meter: usize) {
+        self.slots.remove(&meter);
+        self.rates.remove(&meter);
+    }
+}
+
 pub(in crate::engine) struct Turnstile<'a> {
     /// When the batch began.
     began: Instant,
@@ -129,10 +154,10 @@ pub(in crate::engine) struct Turnstile<'a> {
     /// Nothing at or above this index waits.
     stopped_at: usize,
     /// Meters of which the batch hears when something else changes them.
-    heard: BTreeSet<usize>,
+    heard: Heard,
     /// What hears of that.
     listener: Option<Listener>,
-    changes: usize,
+    changes: Changes,
 }
 
 impl Turnstile<'_> {
@@ -149,9 +174,9 @@ impl Turnstile<'_> {
             alarms: BTreeSet::new(),
             most_reserved,
             stopped_at: usize::MAX,
-            heard: BTreeSet::new(),
+            heard: Heard::default(),
             listener,
-            changes: 0,
+            changes: Changes::default(),
         }
     }
 
@@ -309,9 +334,10 @@ impl Turnstile<'_> {
             }
         }
         let (wait, demand) = longest?;
-        demand.tries = demand.tries.saturating_add(1);
+        demand.tries = demand.tries.saturating_add(u8::from(now >= demand.told));
         // Half of that time is left to be woken.
         let until = now.saturating_add(wait.saturating_sub(AHEAD / 2));
+        demand.told = until;
         (demand.tries <= TRIES).then_some(Verdict::Lacks(demand.meter, Some(until)))
     }
 
@@ -390,9 +416,15 @@ impl Turnstile<'_> {
     /// The item needs nothing any more.
     fn forget(&mut self, demands: &[Demand]) {
         for demand in demands {
-            let meter = self.meters.get_mut(demand.meter);
-            meter.users -= 1;
-            if matches!(meter.scarce, Scarce::Slots(_)) {
+            self.meters.get_mut(demand.meter).users -= 1;
+        }
+        self.try_slots_of(demands);
+    }
+
+    /// There may be slots of these.
+    fn try_slots_of(&mut self, demands: &[Demand]) {
+        for demand in demands {
+            if matches!(self.meters.get(demand.meter).scarce, Scarce::Slots(_)) {
                 self.set_ready(demand.meter, true);
             }
         }
@@ -471,16 +503,21 @@ impl Turnstile<'_> {
 
     /// From now on the batch hears when something else changes what is scarce. It may have changed already.
     fn hear_of(&mut self, number: usize) {
-        let Some(listener) = self.listener.clone().filter(|_| !self.heard.contains(&number)) else { return };
+        let Some(listener) = self.listener.clone().filter(|_| !self.heard.of(number)) else { return };
         match &self.meters.get(number).scarce {
             Scarce::Slots(slots) if !slots.is_shared() => return,
-            Scarce::Slots(slots) => slots.listen(listener),
+            Scarce::Slots(slots) => {
+                slots.listen(listener);
+                self.heard.slots.insert(number);
+            }
             Scarce::Permits(limiter) => match limiter.as_rate_limit() {
-                Some(limit) => limit.listen(listener),
+                Some(limit) => {
+                    limit.listen(listener);
+                    self.heard.rates.insert(number);
+                }
                 None => return,
             },
         }
-        self.heard.insert(number);
         self.set_ready(number, true);
     }
 }
@@ -489,18 +526,22 @@ impl Turnstile<'_> {
 impl<'a> Turnstile<'a> {
     /// How many changes from outside it has looked at.
     pub(super) fn changes(&self) -> usize {
-        self.changes
+        self.changes.all
     }
 
-    /// There have been this many.
-    pub(super) fn look_at_changes(&mut self, changes: usize, now: Duration) {
-        if mem::replace(&mut self.changes, changes) != changes {
-            self.changed_outside(now);
+    /// There have been these.
+    pub(super) fn look_at_changes(&mut self, changes: Changes, now: Duration) {
+        let before = mem::replace(&mut self.changes, changes);
+        if before.of_rates != changes.of_rates {
+            self.rates_changed(now);
+        }
+        if before.all != changes.all {
+            self.try_all(&self.heard.slots.clone());
         }
     }
 
-    /// Something else has changed what is scarce: items that wait for it look again.
-    pub(super) fn changed_outside(&mut self, now: Duration) {
+    /// Something else has changed rates: items that wait for them look again.
+    pub(super) fn rates_changed(&mut self, now: Duration) {
         for (at, turn) in mem::take(&mut self.alarms) {
             let Some(mut asked) = self.parked.remove(&turn) else { continue };
             let dues = asked.demands.iter_mut().filter_map(|demand| {
@@ -513,12 +554,20 @@ impl<'a> Turnstile<'a> {
             });
             let at = dues.max().unwrap_or(at);
             asked.alarm = Some(at);
+            if at > now + AHEAD && mem::take(&mut asked.has_slots) {
+                self.give_slots_back(&asked.demands);
+                self.try_slots_of(&asked.demands);
+            }
             self.alarms.insert((at, turn));
             self.parked.insert(turn, asked);
         }
-        for number in self.heard.clone() {
-            self.set_timer(number, None);
-            self.set_ready(number, true);
+        self.try_all(&self.heard.rates.clone());
+    }
+
+    fn try_all(&mut self, meters: &BTreeSet<usize>) {
+        for number in meters {
+            self.set_timer(*number, None);
+            self.set_ready(*number, true);
         }
     }
 
@@ -532,18 +581,22 @@ impl<'a> Turnstile<'a> {
     }
 
     /// The stop line has moved, so that these parked items do not start any more. It only ever falls, so each is sorted out once.
-    pub(super) fn stop_at(&mut self, stop_at: usize, is_stopped: impl Fn(usize) -> bool) -> Vec<Claim> {
+    pub(super) fn stop_at(&mut self, stop_at: usize, is_stopped: impl Fn(usize) -> bool) -> Vec<Turn> {
         if stop_at >= self.stopped_at {
             return Vec::new();
         }
         self.stopped_at = stop_at;
-        self.remove_where(is_stopped)
+        self.parked_where(is_stopped)
     }
 
-    /// Takes these parked items out of everything.
-    pub(super) fn remove_where(&mut self, is_stopped: impl Fn(usize) -> bool) -> Vec<Claim> {
-        let parked = self.parked.iter().filter(|(_, asked)| is_stopped(asked.claim.index()));
-        let turns: Vec<Turn> = parked.map(|(turn, _)| *turn).collect();
+    pub(super) fn parked_where(&self, is_meant: impl Fn(usize) -> bool) -> Vec<Turn> {
+        let parked = self.parked.iter().filter(|(_, asked)| is_meant(asked.claim.index()));
+        parked.map(|(turn, _)| *turn).collect()
+    }
+
+    /// Takes these parked items out of everything. Batches that listen hear of slots that come back, this one, too: the caller does
+    /// not hold the lock of its schedule.
+    pub(super) fn remove_all(&mut self, turns: Vec<Turn>) -> Vec<Claim> {
         turns.into_iter().filter_map(|turn| self.remove(turn)).collect()
     }
 
@@ -603,7 +656,7 @@ impl<'a> MakeMeter<'a> for Turnstile<'a> {
     fn drop_if_unused(&mut self, meter: usize) -> bool {
         let is_unused = self.meters.get(meter).is_unused();
         if is_unused {
-            self.heard.remove(&meter);
+            self.heard.forget(meter);
             self.meters.remove(meter);
         }
         is_unused

@@ -165,10 +165,12 @@ pub(super) struct Schedule {
     at_limits: Waiting,
     /// The latest time that the schedule was told.
     clock: Duration,
-    /// Whether a control has nothing start.
-    is_held: bool,
+    /// The controls that have nothing start.
+    held_by: Vec<usize>,
     limit_moved: bool,
     counts: Counts,
+    /// How many items have a value that no earlier run recorded.
+    succeeded_here: usize,
 }
 
 /// How far the batch is, at one moment.
@@ -237,9 +239,10 @@ impl Schedule {
             team,
             at_limits: Waiting::default(),
             clock: Duration::ZERO,
-            is_held: false,
+            held_by: Vec::new(),
             limit_moved: false,
             counts: Counts::default(),
+            succeeded_here: 0,
         }
     }
 
@@ -252,6 +255,8 @@ impl Schedule {
         }
         self.clock = self.clock.max(now);
         self.counts.add(done.counts);
+        // Where items are tried again, a claim has one.
+        self.succeeded_here += done.counts.succeeded.saturating_sub(done.counts.recorded);
         self.undecided.extend(done.left);
         if let Some((ticket, sample)) = member.ticket.take().zip(done.sample) {
             self.control(now, |controller| controller.complete(ticket, sample));
@@ -297,7 +302,7 @@ impl Schedule {
             return Next::Leave;
         }
         let (mut until, is_paused) = (None, self.pause.end_after(ask.now).is_some());
-        if !is_paused && !self.is_held && self.team.has_room(member) && !self.at_limits.is_closed {
+        if !is_paused && !self.is_held() && self.team.has_room(member) && !self.at_limits.is_closed {
             // Retries that are due and everything else take turns.
             let due = if self.retried_last { None } else { self.claim_due(ask.now) };
             let next =
@@ -431,7 +436,7 @@ impl Schedule {
 
     /// When an item may start that may not now, if that is known.
     fn next_due(&self) -> Option<Duration> {
-        if self.is_held {
+        if self.is_held() {
             return None;
         }
         let retry = self.retries.next_due();
@@ -476,7 +481,7 @@ impl Schedule {
         if self.next_due().is_some_and(|due| self.team.is_before_alarm(due)) {
             return true; // one of them has to wake by itself then
         }
-        if self.is_held || self.pause.end_after(self.clock).is_some() {
+        if self.is_held() || self.pause.end_after(self.clock).is_some() {
             return false;
         }
         let stop_at = self.stop.line();
@@ -513,20 +518,22 @@ impl Schedule {
 
 /// What a control does.
 impl Schedule {
-    /// Nothing starts as long as it is held.
-    pub(super) fn hold(&mut self, is_held: bool) {
-        self.is_held = is_held;
+    /// Nothing starts as long as it is held by one or the other.
+    pub(super) fn hold(&mut self, by: usize, is_held: bool) {
+        self.held_by.retain(|other| *other != by);
+        self.held_by.extend(is_held.then_some(by));
     }
 
     /// Whether owners of claims may start nothing.
     pub(super) fn is_held(&self) -> bool {
-        self.is_held
+        !self.held_by.is_empty()
     }
 
     /// The owner of a claim may not start it.
     pub(super) fn hand_all_back(&mut self, member: &mut Member, now: Duration, claim: Claim, is_retry: bool) {
         self.team.turn(member, Phase::Busy { shares: false });
-        self.control(now, |controller| controller.handed_back(claim.len()));
+        let items = if is_retry { 0 } else { claim.len() };
+        self.control(now, |controller| controller.handed_back(items));
         self.retried -= usize::from(is_retry);
         if is_retry { self.later(now, claim) } else { self.put_back(claim) }
     }
@@ -560,7 +567,7 @@ impl Schedule {
     /// Whether the worker may start one of them.
     pub(super) fn may_start(&self, member: &Member, now: Duration) -> bool {
         let is_too_many = self.team.may_shrink() && self.team.is_one_too_many(member);
-        !is_too_many && !self.is_held && self.team.has_room(member) && self.pause.end_after(now).is_none()
+        !is_too_many && !self.is_held() && self.team.has_room(member) && self.pause.end_after(now).is_none()
     }
 
     /// Whether the worker may start an item that waits, and a retry that is due, which is to take its place among these.
@@ -600,7 +607,7 @@ impl Schedule {
     /// Below this index, an owner of a claim may start the next item without a look at anything else: the stop line, or 0 while
     /// others want its rest.
     pub(super) fn gate(&self) -> usize {
-        let is_shut = self.is_held || (self.wants_rests() && self.team.sharing > 0);
+        let is_shut = self.is_held() || (self.wants_rests() && self.team.sharing > 0);
         if is_shut { 0 } else { self.stop.line() }
     }
 
@@ -693,8 +700,7 @@ impl Schedule {
         last: Option<Refusal>,
     ) -> Answer {
         self.clock = self.clock.max(now);
-        let answer =
-            self.pause.refuse(now, asked, self.counts.succeeded.saturating_sub(self.counts.recorded), last);
+        let answer = self.pause.refuse(now, asked, self.succeeded_here, last);
         if answer.is_news {
             self.retried_last = true; // after the pause others go first, so that it shows whether they are refused, too
             self.control(now, Controller::overload);
@@ -898,11 +904,6 @@ impl Schedule {
         let may_run_more = self.fresh.is_open(self.stop.line()) || !self.returned.is_empty();
         let may_push_more = self.team.sharing > ended || self.team.asking > 0;
         (growth.arrived(), !may_run_more && !may_push_more && self.waiting() == 0)
-    }
-
-    /// The latest time that it was told.
-    pub(super) fn clock(&self) -> Duration {
-        self.clock
     }
 
     pub(super) fn wants_room(&self) -> usize {

@@ -308,7 +308,7 @@ impl Model {
     }
 
     fn hold(&mut self, is_held: bool) {
-        self.schedule.hold(is_held);
+        self.schedule.hold(0, is_held);
         self.release();
     }
 
@@ -516,6 +516,45 @@ fn an_item_that_asks_its_limits_may_push_others() {
     assert_eq!(schedule.known(), (1, true), "it has ended");
 }
 
+/// An item is refused again and again. Of the others one has failed in an earlier run, and another one succeeds in this.
+#[test]
+fn failures_that_were_recorded_hide_no_success() {
+    let mut schedule = Schedule::of_batch(Claim::of(0..3), OnFailure::GoOn, Team::new(1, None, true, false));
+    let mut member = Member::new(Role::Helper);
+    let mut done = |schedule: &mut Schedule, counts| {
+        schedule.done(&mut member, Duration::ZERO, Done { counts, ..Done::default() });
+    };
+    let first = schedule.refuse(Duration::ZERO, (MOMENT, 0), None);
+    done(&mut schedule, Counts { recorded: 1, ..Counts::FAILED });
+    done(&mut schedule, Counts::SUCCEEDED);
+    let second = schedule.refuse(Duration::ZERO, (MOMENT, 1), Some(first.refusal));
+    assert_eq!(second.costs, 2, "it is the item that is refused");
+}
+
+/// A control has paused the batch between the claim of a retry and its start. Nothing is left but this item, for which the controller
+/// looks around no more.
+#[test]
+fn a_retry_that_was_handed_back_is_no_item_more() {
+    let setup = Setup { least: 1, most: 8, cpus: 1, items: Some(1) };
+    let team = Team::new(1, Some(Box::new(Controller::new(setup))), true, false);
+    let mut schedule = Schedule::of_batch(Claim::of(0..1), OnFailure::GoOn, team);
+    let mut member = Member::new(Role::Helper);
+    let ask = Ask { now: MOMENT, size: 1, handed_on: 0, is_limited: false };
+    let Next::Run { claim, .. } = schedule.next(&mut member, ask) else { panic!("there is an item") };
+    schedule.later(MOMENT, claim);
+    schedule.done(&mut member, MOMENT, Done::default());
+    for _ in 0..3 {
+        let Next::Run { claim, is_retry: true } = schedule.next(&mut member, ask) else {
+            panic!("it is due")
+        };
+        schedule.hold(0, true);
+        schedule.hand_all_back(&mut member, MOMENT, claim, true);
+        schedule.done(&mut member, MOMENT, Done::default());
+        schedule.hold(0, false);
+    }
+    assert!(schedule.status(MOMENT).tick_in.is_none());
+}
+
 /// A control has paused the batch between its claim and its start.
 #[test]
 fn an_item_that_was_handed_back_may_push_others() {
@@ -525,7 +564,7 @@ fn an_item_that_was_handed_back_may_push_others() {
     let mut member = Member::new(Role::Helper);
     let ask = Ask { now: Duration::ZERO, size: 1, handed_on: 0, is_limited: false };
     let Next::Run { claim, .. } = schedule.next(&mut member, ask) else { panic!("there is an item") };
-    schedule.hold(true);
+    schedule.hold(0, true);
     schedule.hand_all_back(&mut member, Duration::ZERO, claim, false);
     assert_eq!(schedule.known(), (1, false));
 }

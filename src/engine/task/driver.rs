@@ -20,6 +20,7 @@ use super::super::operation::Kinds;
 use super::super::report::Report;
 use super::super::schedule::{Done, Next, Schedule};
 use super::super::shared::Job;
+use super::Call;
 use super::flight::{Flight, Flown, Place};
 use super::seat::{Begun, Run, Seat};
 use super::timer::Timer;
@@ -172,7 +173,8 @@ where
             None => self.timer.poll_until(due, cx),
             Some(_) if !self.flights.is_empty() => Poll::Pending,
             Some(clock) => {
-                clock.wait(Some(due), || false);
+                let call = self.job.dispatcher.call.as_ref();
+                clock.wait(Some(due), || call.is_some_and(Call::is_given));
                 Poll::Ready(())
             }
         }

@@ -54,6 +54,10 @@ impl Call {
         self.task.wake();
     }
 
+    fn is_given(&self) -> bool {
+        self.is_given.load(Ordering::SeqCst)
+    }
+
     fn take(&self) -> bool {
         self.is_given.swap(false, Ordering::SeqCst)
     }

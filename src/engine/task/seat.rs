@@ -135,7 +135,7 @@ impl<'d, 'j, K: Kinds> Seat<'d, 'j, K> {
                 || job.dispatcher.look(&mut worker.member, &mut run.claim, false);
             return Some(if may_start { Opened::Run } else { Opened::End });
         }
-        let attempt = match worker.open(&mut run.claim, run.is_retry) {
+        let mut attempt = match worker.open(&mut run.claim, run.is_retry) {
             Ok(attempt) => attempt,
             Err(Some(counts)) => {
                 run.counts.add(counts);
@@ -143,7 +143,7 @@ impl<'d, 'j, K: Kinds> Seat<'d, 'j, K> {
             }
             Err(None) => return Some(Opened::End),
         };
-        let refused = worker.refused(&attempt);
+        let refused = worker.refused(&mut attempt);
         run.attempt = Some(attempt);
         let Some(instead) = refused else { return Some(Opened::Run) };
         Some(if settle(worker, run, instead) { Opened::Next } else { Opened::End })

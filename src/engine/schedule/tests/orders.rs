@@ -311,7 +311,7 @@ impl<'c> World<'c> {
             }
             Act::Hold | Act::Release => {
                 self.may_hold = false;
-                self.schedule.hold(act == Act::Hold);
+                self.schedule.hold(0, act == Act::Hold);
                 self.release(path);
             }
         }
