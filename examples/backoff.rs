@@ -1,5 +1,5 @@
 //! Times retries that hold no worker while they back off, beside workers that sleep. Then times a cancel of a batch
-//! whose workers all wait for the rate limiter.
+//! whose items all wait for the rate limiter.
 
 use std::convert::Infallible;
 use std::error::Error;

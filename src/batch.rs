@@ -35,7 +35,8 @@ use crate::workers::{MAX_WORKERS, Workers};
 /// Items about to be run. Made by [`BatchExecutor::batch`](crate::BatchExecutor::batch); nothing happens before one of the
 /// verbs: [`run`](Batch::run), [`run_with`](Batch::run_with), [`run_init`](Batch::run_init),
 /// [`try_run_init`](Batch::try_run_init), [`run_tasks`](Batch::run_tasks), [`run_growing`](Batch::run_growing),
-/// [`stream`](Batch::stream), [`stream_with`](Batch::stream_with), [`stream_init`](Batch::stream_init).
+/// [`stream`](Batch::stream), [`stream_with`](Batch::stream_with), [`stream_init`](Batch::stream_init); with feature `tokio`
+/// also `run_async`, `run_async_with` and `stream_async`.
 ///
 /// Items, operation and values may borrow from the caller: the batch is over when the verb returns.
 ///
@@ -305,13 +306,13 @@ impl<'a, It: Iterator, T, E> Batch<'a, It, T, E> {
         self
     }
 
-    /// Stops the batch when the token is cancelled: no more items start, and `run` returns when running operations have
-    /// ended. A batch may have several tokens, and each of them stops it.
+    /// Stops the batch when the token is cancelled: no more items start. On threads, `run` returns when running operations have
+    /// ended; an async batch cuts off items in flight. A batch may have several tokens, and each of them stops it.
     ///
     /// All waits end immediately: at a limit, for the next attempt, for a thread. An item that never started is
     /// [`Skipped`](crate::ItemError::Skipped), one that waited for its next attempt is
     /// [`Interrupted`](crate::ItemError::Interrupted) and keeps its last error, and the reason is
-    /// [`StopReason::Cancelled`]. A cancel has no effect when no item is left to start.
+    /// [`StopReason::Cancelled`]. On threads, a cancel has no effect when no item is left to start.
     ///
     /// ```
     /// use batch_executor::{BatchExecutor, CancelToken, RateLimit, StopReason};
@@ -428,7 +429,7 @@ impl<'a, It: Iterator, T, E> Batch<'a, It, T, E> {
     /// that wait for another attempt when the batch stops are [`Interrupted`](crate::ItemError::Interrupted): they keep
     /// their last error, and do not count as failed. [`BatchResult::attempts`] says how often each item was tried.
     ///
-    /// Costs 0.1 µs an item, since a worker takes one at a time.
+    /// A worker takes one item at a time then. [`costs`](crate::guide::costs#steps) says what that costs.
     ///
     /// ```
     /// use batch_executor::{BatchExecutor, Retry};
@@ -493,7 +494,8 @@ impl<'a, It: Iterator, T, E> Batch<'a, It, T, E> {
     ///
     /// A recorded item does not run, asks for no permit, and counts as completed without a wait. The batch reads its value
     /// from the file; its [`attempts`](BatchResult::attempts) are those of the run in which it was decided. The journal does
-    /// not record skipped or interrupted items.
+    /// not record skipped or interrupted items, nor a panic before the operation was called, such as one of `init` or of the
+    /// limiter.
     ///
     /// Items and values are [`Serialize`], values are also `DeserializeOwned` (so they borrow nothing), and errors have a
     /// text. Before any item runs, the batch compares all items with the plan, as far as
@@ -576,9 +578,9 @@ impl<'a, It: Iterator, T, E> Batch<'a, It, T, E> {
     /// labelled by their `Debug` text, without the quotation marks of a string, up to 200 bytes of it;
     /// [`record_timeline_as`](Batch::record_timeline_as) takes another label.
     ///
-    /// Costs a reading of the clock an item (55 to 70 ns in all), one more where it may have to wait for a permit and where it is
-    /// kept, and about 100 bytes and the id for each attempt that is [kept](Batch::timeline_spans). A batch without this step
-    /// pays nothing.
+    /// Costs a reading of the clock an item, one more where it may have to wait for a permit and where it is kept, and about 100
+    /// bytes and the id for each attempt that is [kept](Batch::timeline_spans). A batch without this step pays nothing.
+    /// [`costs`](crate::guide::costs#steps) has the numbers.
     ///
     /// ```
     /// use batch_executor::{BatchExecutor, RateLimit};
@@ -621,9 +623,10 @@ impl<'a, It: Iterator, T, E> Batch<'a, It, T, E> {
         self
     }
 
-    /// How many attempts a recorded timeline may keep. Default 100,000, which take about 10 MB and as long a page; while it runs, each
-    /// worker keeps its 100 slowest and first 100 failures beside that. If there are more attempts, a
-    /// [sample](crate::Timeline) remains, and counts stay exact. The last call wins. This step alone records no timeline.
+    /// How many attempts a recorded timeline may keep. Default 100,000, which take about 10 MB and as long a page. While the batch
+    /// runs, each worker keeps its 100 slowest and first 100 failures beside that (a quarter of `spans` each, if that is less). If
+    /// there are more attempts, a [sample](crate::Timeline) remains, and counts stay exact. The last call wins. This step alone
+    /// records no timeline.
     ///
     /// # Panics
     ///

@@ -6,7 +6,7 @@ use std::fmt;
 use crate::counts::{Counts, CountsLine};
 use crate::error::{Chain, ItemError, LimiterError, TIMED_OUT};
 
-/// Why a batch stopped before all of its items had run.
+/// Why a batch stopped.
 ///
 /// ```
 /// use batch_executor::StopReason;
@@ -80,7 +80,8 @@ impl StopReason {
 ///
 /// It has no type parameters and borrows nothing, so it can leave any function. Its [`source`](Error::source) is the
 /// error of the failed item with the lowest index, with the chain of causes behind it. Its text has them all, for programs
-/// that print nothing else: `item 3 failed: row 3: connection reset (..)`.
+/// that print nothing else: `item 3 failed: row 3: connection reset (..)`. A panic, a timeout or a failure of an earlier run
+/// has only its text, and no source. Of a stream, the consumer has the error.
 ///
 /// [`BatchResult::into_result`]: crate::BatchResult::into_result
 /// [`BatchResult::into_values`]: crate::BatchResult::into_values

@@ -174,7 +174,7 @@ pub type Outcome<T, E> = Result<T, ItemError<E>>;
 ///
 /// The text of a failure is its error formatted with `{:#}`. Errors of crates such as `anyhow` and `eyre` then include their
 /// causes, `item 401: HTTP 404`; other errors give only their own text. The text of a [`BatchError`](crate::BatchError)
-/// includes the causes of every error.
+/// includes all causes of the first failure, whatever its type.
 ///
 /// ```
 /// use batch_executor::{BatchExecutor, ItemError};
@@ -196,7 +196,8 @@ pub type Outcome<T, E> = Result<T, ItemError<E>>;
 pub enum ItemError<E> {
     /// The operation returned this error, or the `init` of [`try_run_init`](crate::Batch::try_run_init) did.
     Failed(E),
-    /// The operation panicked, or the rate limiter did when it was asked for this item's permit.
+    /// The operation panicked, or what the item needs before it: the `init` of the worker's state, the rate limiter, or a
+    /// function of [`Limit::cost`](crate::Limit::cost) or [`Limit::per_key`](crate::Limit::per_key).
     Panicked(Panic),
     /// The rate limiter gave no permit; the operation was not called, or not again.
     RateLimiter(LimiterError),

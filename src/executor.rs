@@ -21,8 +21,9 @@ use crate::workers::Workers;
 /// A clone is another handle to the same executor: clones share one thread pool. Threads are started when a batch
 /// first needs them, are kept for the next one, and end after [`keep_alive`](BatchExecutorBuilder::keep_alive) without
 /// work; when the last clone drops, it waits for them. Batches may run from any number of threads at the same time, each
-/// with the full worker count; together they use at most 8 threads for each worker of the limit. A batch that finds
-/// none free is worked on by its caller alone.
+/// with the full worker count. Together they use at most 8 threads for each worker of the largest limit that a batch has
+/// had, and at most 4,096; a batch with a [`Control`](crate::Control) may need all of these. A batch that finds none free is
+/// worked on by its caller alone.
 ///
 /// The default executor is sequential, stops on the first error, and has no rate limit.
 ///
@@ -236,7 +237,7 @@ impl BatchExecutorBuilder {
         self
     }
 
-    /// Asks this limiter before every item. Default none.
+    /// Asks this limiter before every attempt. Default none.
     ///
     /// Give it an `Arc` to share one limit between executors, or to keep a hand on it. A batch inside an item asks for its
     /// own items too.
@@ -274,8 +275,9 @@ impl BatchExecutorBuilder {
     ///
     /// # Errors
     ///
-    /// A [`ConfigError`] that names the setting: a worker count of 0 or above [`MAX_WORKERS`](crate::MAX_WORKERS), a failure limit of 0, a
-    /// stack of 0 bytes, a NUL byte in the thread name.
+    /// A [`ConfigError`] that names the setting: a worker count of 0 or above [`MAX_WORKERS`](crate::MAX_WORKERS), any 0 of
+    /// [`AutoWorkers`](crate::AutoWorkers) or [`AdaptiveWorkers`](crate::AdaptiveWorkers), a minimum of adaptive workers above
+    /// their maximum, a failure limit of 0, a stack of 0 bytes, a NUL byte in the thread name.
     pub fn build(self) -> Result<BatchExecutor, ConfigError> {
         let workers = self.workers.validated()?;
         if self.on_failure == OnFailure::StopAfter(0) {

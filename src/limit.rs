@@ -14,9 +14,10 @@ use crate::sync::atomic::{AtomicUsize, Ordering};
 /// A limit for items: permits of a rate, which they need before they start, or slots, which they hold while they run.
 ///
 /// A batch may have any number of limits, and an item starts when it has what it needs of all of them. An item that
-/// waits holds no worker, no slot, and no permit of another limit: items that may run go first. Among items that wait
-/// for the same limit, or for the same key, input order holds; one that is tried again takes turns with them. Each
-/// attempt needs its permits and slots anew; slots are given back when the attempt ends, also by a panic.
+/// waits holds no worker and no slot (but for the last millisecond), and no permit of another limit longer than it must:
+/// items that may run go first. Among items that wait for the same limit, or for the same key, input order holds; one
+/// that is tried again takes turns with them. Each attempt needs its permits and slots anew; slots are given back when
+/// the attempt ends, also by a panic.
 ///
 /// ```
 /// use batch_executor::{BatchExecutor, Limit, RateLimit};
@@ -38,8 +39,9 @@ use crate::sync::atomic::{AtomicUsize, Ordering};
 /// # Cost
 ///
 /// Without a limit, nothing. An item that need not wait costs a lock and a question to each limiter; an item that waits
-/// costs a place in a sorted line. A limit by key keeps one limit for each key that is in use: a key of which no item
-/// waits or runs, and whose rate has recovered, is forgotten.
+/// costs a place in a sorted line. A limit by key keeps one limit for each key that is in use. With 64 keys or more, the
+/// batch forgets a key of which no item waits or runs, and whose rate has recovered. It keeps until its end: a limiter of
+/// your own, one that has learnt something, and a [`Concurrency`] that others have.
 pub struct Limit<'a, I> {
     kind: Kind<'a, I>,
     cost: Option<Cost<'a, I>>,
@@ -109,8 +111,7 @@ impl<'a, I> Limit<'a, I> {
 
     /// A limit for each key: `limit` makes it when an item is the first with its key. Items of other keys do not wait for it.
     ///
-    /// The batch drops the limit of a key that no item needs and that is not in use, so it may call `limit` again for a key that
-    /// comes back.
+    /// The batch may [forget](Limit#cost) the limit of a key that no item needs, and call `limit` again when the key comes back.
     ///
     /// Workers call both functions, one call at a time. A panic of either is the outcome of the item.
     ///

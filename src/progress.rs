@@ -37,7 +37,8 @@ pub struct Progress {
     pub total_hint: Option<usize>,
     /// Completed items that have a value.
     pub succeeded: usize,
-    /// Completed items that failed, panicked or got no permit.
+    /// Completed items that failed, panicked, timed out or got no permit, or had failed in an earlier
+    /// run and did not run again.
     pub failed: usize,
     /// Items that workers run now.
     pub running: usize,

@@ -429,7 +429,7 @@ impl RateLimit {
     /// together get no more than the limit. The remainder is lost: of 50 a second, 4 machines get 12 each. If the remainder
     /// is large, give the rate for a longer period, for which the limit then holds: of 3,000 a minute, 26 machines get 115
     /// each, but of 50 a second 1 each. Fewer permits than machines become a longer interval: of 3 a second, each of 4
-    /// machines gets one in 1.34 seconds.
+    /// machines gets one in 1.33 seconds.
     ///
     /// A [`burst`](RateLimit::burst) that was set before is divided as well, down to 1. No split can tell the machines
     /// to take turns, so in one moment there may be `count` permits, one of each machine, where the limit as a whole

@@ -15,7 +15,8 @@ use crate::timeline::Timeline;
 
 pub use iter::{BatchIntoIter, BatchIter};
 
-/// One item and its outcome, from a [`BatchResult`] or a stream; `I` and `T` may be references, or `T` an error.
+/// One item and its outcome, from a [`BatchResult`] or a stream. `I` and `O` may be references; from
+/// [`into_first_failure`](BatchResult::into_first_failure), `O` is the error.
 ///
 /// ```
 /// use batch_executor::BatchExecutor;
@@ -177,14 +178,14 @@ impl<I, T, E> BatchResult<I, T, E> {
         self.summary.counts.succeeded
     }
 
-    /// How many items failed, panicked, or were refused by the rate limiter.
+    /// How many items failed, panicked, timed out or got no permit, or had failed in an earlier run and did not run again.
     #[must_use]
     pub fn failed(&self) -> usize {
         self.summary.counts.failed
     }
 
     /// How many items are undecided, because the batch stopped: [`Skipped`](ItemError::Skipped) items, which never
-    /// started, and [`Interrupted`](ItemError::Interrupted) ones, which waited for another attempt.
+    /// started, and [`Interrupted`](ItemError::Interrupted) ones, which waited for another attempt, or were cut off.
     #[must_use]
     pub fn skipped(&self) -> usize {
         self.line().skipped()
@@ -196,7 +197,8 @@ impl<I, T, E> BatchResult<I, T, E> {
         self.summary.counts.succeeded == self.total()
     }
 
-    /// Why the batch stopped before its end. `None` if every item was decided, by a value or an error.
+    /// Why the batch stopped, if it did. `Some` also if the failure that stopped it was that of the last item, so that nothing
+    /// was left to skip. `None` if the batch ran to its end, whatever failures it collected.
     ///
     /// ```
     /// use batch_executor::{BatchExecutor, StopReason};
@@ -216,7 +218,7 @@ impl<I, T, E> BatchResult<I, T, E> {
         self.summary.elapsed
     }
 
-    /// The largest number of workers at one time, waiting ones included. 0 for an empty batch.
+    /// The largest number of workers that ran items at the same time; those that waited do not count. 0 if nothing ran.
     #[must_use]
     pub fn workers(&self) -> usize {
         self.summary.workers
@@ -264,7 +266,8 @@ impl<I, T, E> BatchResult<I, T, E> {
         self.trials_of(index)?.panic.as_ref()
     }
 
-    /// The timeline of the batch, if it had the step [`record_timeline`](crate::Batch::record_timeline).
+    /// The timeline of the batch, if it had the step [`record_timeline`](crate::Batch::record_timeline). `None` also if nothing
+    /// ran, since the lengths differed or memory was missing.
     ///
     /// ```
     /// # let executor = batch_executor::BatchExecutor::new();
@@ -392,7 +395,7 @@ impl<I, T, E> BatchResult<I, T, E> {
     ///
     /// # Errors
     ///
-    /// [`BatchError`], if the batch [stopped](BatchResult::stopped) early. It has the error of the item that failed
+    /// [`BatchError`], if the batch [stopped](BatchResult::stopped). It has the error of the item that failed
     /// first as its [`source`](Error::source), and borrows nothing, however short-lived the items are. The values
     /// are dropped: look at [`stopped`](BatchResult::stopped) instead if you need them.
     ///

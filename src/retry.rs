@@ -49,15 +49,18 @@ pub enum RetryDecision {
     ///
     /// The first pause that an item asks for uses up none of its delays, and each further one uses
     /// up one. But if other items have succeeded when it is refused again, its first pause uses up
-    /// one, too: while other items succeed, an item has no more attempts than retries and one. From
-    /// then on it waits alone, and the batch does not pause, until another item is refused.
+    /// one, too: while other items succeed, an item has no more attempts than retries and one
+    /// (without any retries: two). From then on it waits alone, and the batch does not pause, until
+    /// another item is refused.
     PauseAll(Duration),
 }
 
 /// Which failed items are tried again, and when: for [`Batch::retry`](crate::Batch::retry).
 ///
 /// Delays come from [`exponential`](Retry::exponential) or from any iterator; there are as many retries as delays. An
-/// item is tried again if its operation returned an error; panics and refusals of the rate limiter are never retried.
+/// item is tried again if its operation returned an error, or the `init` of [`try_run_init`](crate::Batch::try_run_init)
+/// did, or if the [item timeout](crate::Batch::item_timeout) cut off its async attempt. Panics and refusals of the rate
+/// limiter are never retried.
 ///
 /// A struct can hold one, such as `Retry<'static, ApiError>`, and give a clone of it to each batch. `'a` is the lifetime
 /// that its closures may borrow for.

@@ -125,11 +125,12 @@ impl<I, T, E> fmt::Debug for Results<'_, I, T, E> {
 pub struct Streamed<O> {
     /// What the consumer returned.
     pub output: O,
-    /// Why the stream stopped before its input ended. `None` if the input ended, or if the consumer returned early.
+    /// Why the stream stopped, if it did. `None` if the input ended without a failure that stops the stream, or if the consumer
+    /// had returned before.
     pub stopped: Option<StopReason>,
     /// Items handed on that had a value.
     pub succeeded: usize,
-    /// Items handed on that failed, panicked, or were refused by the rate limiter.
+    /// Items handed on that failed, panicked, timed out or got no permit, or had failed in an earlier run and did not run again.
     pub failed: usize,
     /// The lowest index of those.
     #[cfg_attr(feature = "serde", serde(skip))]

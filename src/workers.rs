@@ -44,7 +44,7 @@ const DEFAULT_MAX_IN_A_TASK: usize = 1024;
 /// | `Sequential` | 1, on the calling thread | the default; no threads, no surprises |
 /// | `Fixed(n)` | n | a number you know, such as a server's connection limit |
 /// | `auto()` | twice the CPUs, at most 32, at most the batch | work that computes and waits by turns |
-/// | `adaptive()` | between 1 and 64, found while the batch runs | work whose best number you do not know |
+/// | `adaptive()` | 1 to 64 (1,024 in an async batch), found while the batch runs | work whose best number you do not know |
 ///
 /// ```
 /// use batch_executor::{AutoWorkers, BatchExecutor, Workers};
@@ -253,9 +253,9 @@ impl Default for AutoWorkers {
 
 /// A worker count that is adjusted while the batch runs, between `min` and `max`.
 ///
-/// A batch starts with a worker a CPU. While CPUs are idle and items wait there are soon more, and then as many as are
-/// measured to raise the number of items completed per second; work that computes keeps to the CPUs. How that is
-/// decided, how close it comes to the best fixed number, and when that is better:
+/// A batch starts with a worker a CPU, but at most 32 (64 if it has no more than 64 items). While CPUs are idle and items
+/// wait there are soon more, and then as many as are measured to raise the number of items completed per second; work that
+/// computes keeps to the CPUs. How that is decided, how close it comes to the best fixed number, and when that is better:
 /// [more about it](crate::guide::workers).
 ///
 /// On macOS and Windows switch on feature `cpu-time`: without it no CPU times are known there, and all items are taken to wait. On Windows
@@ -297,8 +297,8 @@ impl AdaptiveWorkers {
     /// Never more workers than this. Default 64; in an async batch, which starts no threads, 1,024.
     ///
     /// Lower it where each item takes much memory, or where the other side expects fewer at a time; raise it for work that waits
-    /// long, on a server that is made for it. Each worker keeps up to three files open besides those of its items.
-    /// [More about it](crate::guide::workers#the-most).
+    /// long, on a server that is made for it. On Linux, each thread keeps up to two files of `/proc` open besides those of its
+    /// items. [More about it](crate::guide::workers#the-most).
     #[must_use]
     pub const fn max(mut self, workers: usize) -> Self {
         self.max = Some(workers);

@@ -72,7 +72,8 @@ where
     }
 
     /// Like [`run_async`](Batch::run_async), whose operation gets more than the item, as in
-    /// [`run_with`](Batch::run_with). [`worker`](ItemContext::worker) is a number below the number of items in flight.
+    /// [`run_with`](Batch::run_with). [`worker`](ItemContext::worker) is below the number of [`workers`](Batch::workers), and no
+    /// two items in flight have the same.
     ///
     /// # Panics
     ///

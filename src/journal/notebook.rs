@@ -95,6 +95,7 @@ impl Journal {
 
     /// Whether items that failed or panicked in an earlier run run again; `true` by default. If not, their outcome is
     /// [`ItemError::FailedEarlier`], and they count as failures: a batch that stops on the first failure stops there again.
+    /// An item runs again in any case if it got no permit, or if it panicked before its operation was called.
     ///
     /// ```
     /// use batch_executor::{BatchExecutor, Journal, Plan};

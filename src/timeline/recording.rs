@@ -17,7 +17,7 @@ use super::track::{EXTREMES, Level, Recorded, Totals};
 ///
 /// Memory is bounded. Beyond [`timeline_spans`](crate::Batch::timeline_spans) attempts (100,000 by default) the timeline keeps a
 /// uniform sample of the items, each with all its attempts, and beside it the 100 attempts that ran longest and the 100 that
-/// failed first. [`is_complete`](Timeline::is_complete) is then `false`. Counts, maxima and
+/// failed first (fewer if it may keep fewer than 400). [`is_complete`](Timeline::is_complete) is then `false`. Counts, maxima and
 /// [`intervals`](Timeline::intervals) include all attempts either way.
 ///
 /// ```
@@ -77,7 +77,8 @@ pub struct Interval {
     pub length: Duration,
     /// How many workers ran an operation, on average over the interval.
     pub busy_workers: f64,
-    /// How many items waited for a limit, on average. They hold no worker.
+    /// How many items waited for a limit, on average. They hold no worker. Items that still waited when the batch stopped are
+    /// not counted.
     pub waiting_items: f64,
     /// Items that were decided in the interval, per second.
     pub rate: f64,
@@ -179,7 +180,8 @@ impl Timeline {
         positions
     }
 
-    /// The batch over time, in up to 512 equal parts. They include all attempts, also where the spans are a sample.
+    /// The time until the last attempt ended, in up to 512 equal parts. They include all attempts, also where the spans are a
+    /// sample. What still waited when the batch stopped is in none of them.
     ///
     /// ```
     /// # let executor = batch_executor::BatchExecutor::new();

@@ -24,13 +24,13 @@ use std::time::Duration;
 pub enum Ending {
     /// The operation returned a value.
     Succeeded,
-    /// The operation returned an error, and the item was not tried again.
+    /// The operation returned an error, or the item timeout cut off an async attempt, and the item was not tried again.
     Failed,
-    /// The operation, or the `init` of the worker's state, panicked.
+    /// The operation panicked, or what comes before it: the `init` of the worker's state, the limiter, a cost or a key.
     Panicked,
-    /// The rate limiter gave no permit, or panicked; the operation did not run.
+    /// The rate limiter gave no permit; the operation did not run.
     Refused,
-    /// The operation returned an error, and the item waited for another attempt.
+    /// The operation returned an error, or the item timeout cut off an async attempt, and the item waited for another attempt.
     Retried,
 }
 

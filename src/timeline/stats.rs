@@ -39,7 +39,7 @@ use super::span::{Ending, Times};
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct TimelineStats {
-    /// Items that were tried at least once.
+    /// Items of which an attempt has ended, also by a refusal.
     pub items: usize,
     /// Attempts at them.
     pub attempts: usize,
@@ -58,15 +58,15 @@ pub struct TimelineStats {
     /// How long the batch took.
     #[cfg_attr(feature = "serde", serde(rename = "elapsed_seconds", serialize_with = "as_seconds"))]
     pub elapsed: Duration,
-    /// The largest number of workers at one time, waiting ones included.
+    /// The largest number of workers that ran items at the same time; those that waited do not count.
     pub workers: usize,
     /// Items decided per second, over the whole time. 0 if no time has passed.
     pub throughput: f64,
     /// The part of the workers' time in which an operation ran: the sum of all run times, by `workers` times `elapsed`.
     pub utilisation: f64,
-    /// How long operations ran. Attempts without a permit are not among them.
+    /// How long operations ran. Attempts that [got no permit](Ending::Refused) are not among them.
     pub run_time: Quantiles,
-    /// How long attempts waited for a permit, or for the end of a pause, while they had a worker.
+    /// How long attempts waited for what they need of their limits, and then for a worker. They held none meanwhile.
     pub limiter_wait: Quantiles,
     /// How long attempts waited for a worker.
     pub queue_wait: Quantiles,

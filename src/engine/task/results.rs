@@ -10,8 +10,8 @@ use crate::result::BatchItem;
 use crate::slots::{Reader, Slots};
 use crate::stream::Drawn;
 
-/// The outcomes of an async stream, one after the other. [`Batch::stream_async`](crate::Batch::stream_async) lends it to the
-/// closure that consumes it.
+/// The outcomes of an async stream, one after the other. [`Batch::stream_async`](crate::Batch::stream_async) lends them to the
+/// closure that consumes them.
 ///
 /// Items come in input order, unless the stream is [`unordered`](crate::Batch::unordered). While the consumer awaits something
 /// else, what is in flight goes on.
