@@ -198,7 +198,7 @@ impl<K: Kinds> Job<'_, K> {
         permit: Option<&Permit>,
     ) -> Answer {
         let answer = self.dispatcher.pause(time, pauses, last);
-        if answer.is_news {
+        if !answer.waits_alone {
             self.pause_limiters(permit, time);
         }
         answer

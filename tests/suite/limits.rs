@@ -11,7 +11,7 @@ use crate::common::{
 };
 use batch_executor::{
     Batch, BatchExecutor, CancelToken, Concurrency, Control, ItemError, Limit, LimiterError, RateLimit,
-    RateLimiter, Retry, StopReason, TestClock, limiter_fn,
+    RateLimiter, Retry, RetryDecision, StopReason, TestClock, limiter_fn,
 };
 
 const SOON: Duration = Duration::from_millis(2);
@@ -759,5 +759,40 @@ fn an_item_whose_limiter_or_cost_panicked_was_not_tried() {
             assert!(matches!(result.outcomes()[0], Err(ItemError::Panicked(_))));
             assert_eq!((result.attempts(0), result.failures().next().unwrap().attempts), (0, 0));
         }
+    });
+}
+
+/// Two hosts refuse at the same time, which is one pause of the batch.
+#[test]
+fn the_limiter_of_each_host_that_refuses_hears_of_the_pause() {
+    struct Counts(AtomicUsize);
+
+    impl RateLimiter for Counts {
+        fn reserve(&self) -> Result<Duration, LimiterError> {
+            Ok(Duration::ZERO)
+        }
+
+        fn pause(&self, _: Duration) {
+            self.0.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+
+    within_a_minute(|| {
+        let (limiters, both) = ([0, 0].map(|none| Counts(AtomicUsize::new(none))), Barrier::new(2));
+        let told = |host: usize| limiters[host].0.load(Ordering::SeqCst);
+        let retry = Retry::delays(|| [Duration::ZERO].into_iter()).when(|_| RetryDecision::PauseAll(SOON));
+        let executor = collecting(2);
+        let batch = executor.batch(0..2_usize).retry(retry);
+        let batch = batch.limit(Limit::per_key(|host: &usize| *host, |host| Limit::rate(&limiters[*host])));
+        let result = batch.run_with(|host, cx| {
+            if cx.attempt() > 1 {
+                return Ok(());
+            }
+            both.wait();
+            wait_until("the other has paused", || *host == 0 || told(0) == 1);
+            Err("429")
+        });
+        assert!(result.is_success());
+        assert_eq!((told(0), told(1)), (1, 1));
     });
 }

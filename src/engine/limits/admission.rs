@@ -155,7 +155,7 @@ impl<K: Kinds> Job<'_, K> {
         let (Some(limits), Some(permit)) = (&self.limits, permit) else { return };
         let mut turnstile = limits.lock();
         turnstile.hear_of_limiters(permit);
-        let limiters = turnstile.limiters(permit);
+        let limiters = turnstile.limiters_to_pause(permit, (self.dispatcher.pauses(), time));
         drop(turnstile);
         for (limiter, refused) in limiters {
             match limiter.as_rate_limit() {

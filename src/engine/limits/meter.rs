@@ -112,11 +112,23 @@ pub(super) struct Meter<'a> {
     pub(super) reserved: usize,
     /// How many items wait that need it, or run with it.
     pub(super) users: usize,
+    /// The last pause that its limiter was told of: the number, and the longest time.
+    told_of: (usize, Duration),
 }
 
 impl<'a> Meter<'a> {
     pub(super) fn new(scarce: Scarce<'a>, name: Option<Arc<str>>) -> Self {
-        Meter { scarce, name, line: Line::default(), timer: None, reserved: 0, users: 0 }
+        let told_of = (0, Duration::ZERO);
+        Meter { scarce, name, line: Line::default(), timer: None, reserved: 0, users: 0, told_of }
+    }
+
+    /// Whether its limiter is to be told of this pause. It is from now on.
+    pub(super) fn hears_of_pause(&mut self, number: usize, time: Duration) -> bool {
+        let is_news = self.told_of.0 != number || self.told_of.1 < time;
+        if is_news {
+            self.told_of = (number, time);
+        }
+        is_news
     }
 
     /// What its limit is called, by its user or by what it is.

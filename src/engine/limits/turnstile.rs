@@ -614,11 +614,17 @@ impl<'a> Turnstile<'a> {
         Some(asked.claim)
     }
 
-    /// The limiters that gave the permit, with its number there.
-    pub(super) fn limiters(&self, permit: &Permit) -> Vec<(Arc<dyn RateLimiter + 'a>, Option<Ticket>)> {
-        let limiter = |demand: &Demand| match &self.meters.get(demand.meter).scarce {
-            Scarce::Permits(limiter) => Some((Arc::clone(limiter), demand.started_with)),
-            Scarce::Slots(_) => None,
+    /// The limiters that gave the permit, with its number there, and have not heard of this pause.
+    pub(super) fn limiters_to_pause(
+        &mut self,
+        permit: &Permit,
+        (number, time): (usize, Duration),
+    ) -> Vec<(Arc<dyn RateLimiter + 'a>, Option<Ticket>)> {
+        let limiter = |demand: &Demand| {
+            let meter = self.meters.get_mut(demand.meter);
+            let Scarce::Permits(limiter) = &meter.scarce else { return None };
+            let limiter = Arc::clone(limiter);
+            meter.hears_of_pause(number, time).then_some((limiter, demand.started_with))
         };
         permit.demands.iter().filter_map(limiter).collect()
     }
