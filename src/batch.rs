@@ -449,7 +449,8 @@ impl<'a, It: Iterator, T, E> Batch<'a, It, T, E> {
         self
     }
 
-    /// Lets `control` pause, resume and cancel the batch, change its number of workers, and see what runs. See [`Control`].
+    /// Lets `control` pause, resume and cancel the batch, change its number of workers, and see what runs. See [`Control`]. A
+    /// batch may have several: it is paused as long as one of them is.
     ///
     /// ```
     /// use batch_executor::{BatchExecutor, Control};

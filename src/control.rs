@@ -162,7 +162,9 @@ impl Control {
     }
 
     /// Sets how many items run at the same time in each of the batches. Operations that run continue, so a smaller number holds
-    /// when enough of them have ended. [Adaptive](crate::Workers::adaptive) batches adapt no longer.
+    /// when enough of them have ended. [Adaptive](crate::Workers::adaptive) batches adapt no longer. A stream without a
+    /// [`window`](crate::Batch::window) has as many items under way as that needs, but never more than 4,096, or 4 for each
+    /// worker that it began with.
     ///
     /// # Panics
     ///
