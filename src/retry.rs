@@ -353,7 +353,7 @@ mod tests {
         assert_ne!(delays, exponential.delays().collect::<Vec<_>>());
     }
 
-    /// The chance that none of so many delays comes near is less than one in 10^36.
+    /// The chance that none of 300 delays comes near is less than one in 10^36.
     #[test]
     fn of_many_delays_the_longest_come_near_their_ceilings() {
         let exponential = Exponential { first: MS(1_000), max: MS(9_000), retries: 5 };

@@ -191,7 +191,9 @@ fn more_workers_start_as_soon_as_they_are_set() {
 #[test]
 fn more_workers_start_in_a_stream_as_soon_as_they_are_set() {
     within_a_minute(|| {
-        for (workers, window) in [1, 2].into_iter().flat_map(|workers| [(workers, None), (workers, Some(12))])
+        let settings = [Workers::Sequential, Workers::Fixed(2), Workers::adaptive()];
+        for (workers, window) in
+            settings.into_iter().flat_map(|workers| [(workers, None), (workers, Some(12))])
         {
             let (executor, control, all_run) = (collecting(workers), Control::new(), Barrier::new(12));
             let batch = executor.batch(0..12).control(&control);
@@ -206,27 +208,7 @@ fn more_workers_start_in_a_stream_as_soon_as_they_are_set() {
                 },
                 |results| results.count(),
             );
-            assert_eq!(streamed.output, 12, "{workers}, {window:?}");
-        }
-    });
-}
-
-#[test]
-fn more_workers_start_in_a_stream_with_a_window_as_soon_as_they_are_set() {
-    within_a_minute(|| {
-        for workers in [Workers::Sequential, Workers::Fixed(2), Workers::adaptive()] {
-            let (executor, control, all_run) = (collecting(workers), Control::new(), Barrier::new(12));
-            let streamed = executor.batch(0..12).control(&control).window(12).stream(
-                |n| {
-                    if *n == 0 {
-                        control.set_workers(12);
-                    }
-                    all_run.wait();
-                    Ok::<_, String>(())
-                },
-                |results| results.count(),
-            );
-            assert_eq!(streamed.output, 12, "{workers:?}");
+            assert_eq!(streamed.output, 12, "{workers:?}, {window:?}");
         }
     });
 }

@@ -264,7 +264,7 @@ fn the_trace_has_an_event_for_each_span_and_each_wait_and_its_counters() {
     }
 }
 
-/// The trace of two items, with room for so many spans. The second waits from 3 s on, and runs from 10 s to 13 s.
+/// The trace of two items, which keeps up to `spans` spans. The second waits from 3 s on, and runs from 10 s to 13 s.
 fn trace_of_a_wait(spans: usize) -> Value {
     let executor = BatchExecutor::builder().workers(1).clock(TestClock::new()).build().unwrap();
     let limit = Limit::rate(RateLimit::every(Duration::from_secs(10)));
