@@ -422,7 +422,8 @@ fn an_item_whose_permit_moves_away_gives_its_slots_back() {
 fn an_item_takes_no_permit_ahead_because_something_else_changes() {
     let clock = TestClock::new();
     let _entered = clock::enter(Some(&clock));
-    let mut turnstile = Turnstile::new(clock::now(), 1, None);
+    let heard = Arc::new(Heard::default());
+    let mut turnstile = Turnstile::new(clock::now(), 1, Some(Listener::new(&heard)));
     let limit = Arc::new(RateLimit::every(1_000 * MS));
     let rate = turnstile.make(Scarce::Permits(Arc::new(limit.clone())), None);
     limit.take(clock::now(), 1);
