@@ -14,7 +14,7 @@ pub(crate) trait OnChange: Send + Sync {
 /// What has changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Changed {
-    /// Some came back.
+    /// Some came back, or their number was set.
     Slots,
     Rate,
     /// A pause of a rate was ended.

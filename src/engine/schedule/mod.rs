@@ -540,7 +540,8 @@ impl Schedule {
 
     /// This many may run from now on, and the number does not adapt any more.
     pub(super) fn set_workers(&mut self, now: Duration, workers: usize) {
-        self.team.set_limit(now, workers);
+        self.clock = self.clock.max(now);
+        self.team.set_limit(self.clock, workers);
         self.limit_moved = true;
         self.window.has_a_few_for(workers);
         self.wants_room = None;
