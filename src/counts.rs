@@ -56,12 +56,12 @@ impl fmt::Display for CountsLine {
     }
 }
 
-/// A duration in the unit that a person would give it in.
+/// A duration in the unit that a person would give it in, with one decimal.
 fn readable(time: Duration) -> (f64, &'static str) {
     let seconds = time.as_secs_f64();
     match seconds {
-        1.0.. => (seconds, "s"),
-        0.001.. => (seconds * 1e3, "ms"),
+        0.999_95.. => (seconds, "s"),
+        0.000_999_95.. => (seconds * 1e3, "ms"),
         _ => (seconds * 1e6, "µs"),
     }
 }
@@ -77,5 +77,8 @@ mod tests {
         assert_eq!(line(Duration::from_millis(1900)), "0 of 0 succeeded in 1.9 s");
         assert_eq!(line(Duration::from_micros(2500)), "0 of 0 succeeded in 2.5 ms");
         assert_eq!(line(Duration::from_nanos(300)), "0 of 0 succeeded in 0.3 µs");
+        assert_eq!(line(Duration::from_micros(999_960)), "0 of 0 succeeded in 1.0 s", "it is rounded");
+        assert_eq!(line(Duration::from_nanos(999_960)), "0 of 0 succeeded in 1.0 ms");
+        assert_eq!(line(Duration::from_nanos(999_940)), "0 of 0 succeeded in 999.9 µs");
     }
 }

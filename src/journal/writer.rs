@@ -110,9 +110,6 @@ impl Writer {
         let offset = state.end;
         state.end += line.len() as u64;
         let is_late = now >= state.due;
-        if is_late {
-            state.due = later(now, state.rule.interval);
-        }
         // Release: a sync up to this number syncs this line, too.
         let number = self.appended.fetch_add(1, Ordering::Release) + 1;
         let due = match state.rule.lines {
@@ -123,9 +120,14 @@ impl Writer {
         Ok(Written { offset, number, due })
     }
 
-    /// Whether this is the thread that syncs now.
+    /// Whether this is the thread that syncs now. If so, the next sync is due when the interval has passed.
     fn begins_to_sync(&self) -> bool {
-        !self.is_syncing.swap(true, Ordering::Relaxed)
+        let begins = !self.is_syncing.swap(true, Ordering::Relaxed);
+        if begins {
+            let mut state = self.state.lock();
+            state.due = later(Instant::now(), state.rule.interval);
+        }
+        begins
     }
 
     fn sync(&self) -> Result<(), JournalFailure> {
@@ -406,6 +408,17 @@ mod tests {
         assert_eq!(syncs, [1, 1, 1]);
     }
 
+    #[test]
+    fn the_interval_begins_with_each_sync_also_with_one_for_the_number_of_lines() {
+        let (writer, _) = writer(Faulty::default(), 2, LONG);
+        let due = Instant::now();
+        writer.state.lock().due = due + LONG / 2;
+        writer.append(b"x\n", HERE).unwrap();
+        assert_eq!(writer.state.lock().due, due + LONG / 2);
+        writer.append(b"x\n", HERE).unwrap();
+        assert!(writer.state.lock().due >= due + LONG);
+    }
+
     /// A disk that is slow to sync: it says so, and then waits for leave.
     #[derive(Debug)]
     struct Slow {
@@ -491,6 +504,24 @@ mod tests {
         leave.send(()).unwrap();
         closing.join().unwrap();
         assert_eq!(Arc::strong_count(&image), 1, "the disk is closed");
+    }
+
+    #[test]
+    fn a_line_that_is_late_during_a_sync_is_synced_with_the_next_line() {
+        let (shared, image, has_begun, leave) = slow();
+        thread::scope(|scope| {
+            shared.append(b"x\n", HERE).unwrap();
+            let second = scope.spawn(|| shared.append(b"x\n", HERE).unwrap());
+            has_begun.recv().unwrap();
+            shared.state.lock().due = Instant::now();
+            shared.set_lines(1_000);
+            shared.append(b"x\n", HERE).unwrap();
+            leave.send(()).unwrap();
+            second.join().unwrap();
+            drop(leave);
+            shared.append(b"x\n", HERE).unwrap();
+            assert_eq!(image.lock().durable.len(), 8);
+        });
     }
 
     #[test]

@@ -207,14 +207,14 @@ impl fmt::Display for ThreeDigits {
         let seconds = self.0.as_secs_f64();
         let (time, unit) = match self.0.as_nanos() {
             0..1_000 => (seconds * 1e9, "ns"),
-            1_000..1_000_000 => (seconds * 1e6, "µs"),
-            1_000_000..1_000_000_000 => (seconds * 1e3, "ms"),
+            1_000..999_500 => (seconds * 1e6, "µs"),
+            999_500..999_500_000 => (seconds * 1e3, "ms"),
             _ => (seconds, "s"),
         };
         let decimals = match time {
             _ if unit == "ns" => 0,
-            100.0.. => 0,
-            10.0.. => 1,
+            99.95.. => 0,
+            9.995.. => 1,
             _ => 2,
         };
         f.pad(&format!("{time:.decimals$} {unit}"))
@@ -255,7 +255,9 @@ mod tests {
     fn a_time_is_told_with_three_digits() {
         let told = |nanos| ThreeDigits(Duration::from_nanos(nanos)).to_string();
         assert_eq!([0, 999, 1_000, 12_340].map(told), ["0 ns", "999 ns", "1.00 µs", "12.3 µs"]);
-        assert_eq!([999_500, 1_234_000, 65_000_000_000].map(told), ["1000 µs", "1.23 ms", "65.0 s"]);
+        assert_eq!([9_996, 99_960, 999_499].map(told), ["10.0 µs", "100 µs", "999 µs"], "it is rounded");
+        assert_eq!([999_500, 999_500_000].map(told), ["1.00 ms", "1.00 s"]);
+        assert_eq!([1_234_000, 65_000_000_000].map(told), ["1.23 ms", "65.0 s"]);
     }
 
     #[test]

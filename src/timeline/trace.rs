@@ -74,9 +74,9 @@ fn write_names(timeline: &Timeline, events: &mut Events<impl Write>) -> io::Resu
 /// The wait for its permit, if it waited, and the run.
 fn write_span(span: &Span, events: &mut Events<impl Write>) -> io::Result<()> {
     let (times, thread) = (span.times(), thread(span.worker()));
-    if times.limiter_wait() > 0 {
+    if let Some(limit) = span.waited_for() {
         // It holds no worker, so it is drawn beside their lanes.
-        let (id, limit) = (span.index(), Text(span.waited_for().unwrap_or_default()));
+        let (id, limit) = (span.index(), Text(limit));
         for (phase, at) in [("b", Micros(times.taken)), ("e", Micros(times.started))] {
             events.write(format_args!(
                 r#""ph":"{phase}","name":"waits for a permit","cat":"limiter","id":{id},"pid":{PROCESS},"tid":{thread},"ts":{at},"args":{{"index":{id},"limit":{limit}}}"#

@@ -295,6 +295,23 @@ fn each_wait_and_each_counter_of_the_trace_has_its_time() {
     assert_eq!(*sample, serde_json::json!({ "attempts": 2, "isComplete": false }));
 }
 
+#[test]
+fn an_item_that_gets_its_permit_at_once_is_drawn_without_a_wait() {
+    let limit = Limit::rate(RateLimit::per_second(1_000_000).burst(100));
+    let result = BatchExecutor::new()
+        .batch(0..3)
+        .workers(1)
+        .limit(limit)
+        .record_timeline()
+        .run(|_| Ok::<_, String>(()));
+    let (timeline, mut trace) = (result.timeline().unwrap(), Vec::new());
+    assert!(timeline.spans().iter().all(|span| span.waited_for().is_none()));
+    timeline.write_chrome_trace(&mut trace).unwrap();
+    let trace: Value = serde_json::from_slice(&trace).unwrap();
+    let phases = trace["traceEvents"].as_array().unwrap().iter().map(|event| event["ph"].as_str().unwrap());
+    assert_eq!(phases.filter(|phase| matches!(*phase, "b" | "e" | "X")).collect::<String>(), "XXX");
+}
+
 /// A disk that is full after this many bytes.
 struct Full(usize);
 
