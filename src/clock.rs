@@ -1,6 +1,6 @@
 //! What time it is: the machine's clock, or in a test one that stands still until all threads of a batch wait.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
@@ -20,7 +20,8 @@ use crate::sync::{Condvar, Instant, Mutex};
 /// its own from then on.
 ///
 /// The clock does not know of threads that are not the executor's. While an operation waits for another thread that runs a
-/// batch by the same clock, the clock stands still, since that operation runs.
+/// batch by the same clock, the clock stands still, since that operation runs. A batch inside an operation goes by the clock of
+/// its own executor, and by the machine's if that has none.
 ///
 /// ```
 /// use batch_executor::{BatchExecutor, Retry, TestClock};
@@ -141,78 +142,116 @@ impl fmt::Debug for TestClock {
     }
 }
 
+/// By what the waits and the times of a batch go.
+#[derive(Clone)]
+enum Clock {
+    Machine,
+    Test(TestClock),
+    /// That of a task's runtime.
+    #[cfg(feature = "tokio")]
+    Task(fn() -> Instant),
+}
+
 thread_local! {
-    /// The clocks of the batches that this thread works on, the innermost last.
-    static CLOCKS: RefCell<Vec<TestClock>> = const { RefCell::new(Vec::new()) };
-    /// The clock of the runtime whose task this thread polls, if it is that of a batch.
-    static OF_TASK: Cell<Option<fn() -> Instant>> = const { Cell::new(None) };
+    /// The clocks of the batches that this thread works on, the innermost last. It goes by the machine's where there is none.
+    static CLOCKS: RefCell<Vec<Clock>> = const { RefCell::new(Vec::new()) };
 }
 
 /// The time by the clock of the batch that this thread works on.
 #[inline]
 pub(crate) fn now() -> Instant {
-    let test = CLOCKS.with_borrow(|clocks| clocks.last().map(TestClock::now));
-    test.unwrap_or_else(|| OF_TASK.get().map_or_else(Instant::now, |now| now()))
-}
-
-/// This thread goes by the clock of a runtime as long as this is there.
-#[cfg_attr(not(feature = "tokio"), allow(dead_code, reason = "no batch runs in a task"))]
-#[must_use]
-pub(crate) struct InTask(Option<fn() -> Instant>);
-
-#[cfg_attr(not(feature = "tokio"), allow(dead_code, reason = "no batch runs in a task"))]
-pub(crate) fn enter_task(now: fn() -> Instant) -> InTask {
-    InTask(OF_TASK.replace(Some(now)))
-}
-
-impl Drop for InTask {
-    fn drop(&mut self) {
-        OF_TASK.set(self.0);
-    }
+    CLOCKS.with_borrow(|clocks| match clocks.last() {
+        None | Some(Clock::Machine) => Instant::now(),
+        Some(Clock::Test(clock)) => clock.now(),
+        #[cfg(feature = "tokio")]
+        Some(Clock::Task(now)) => now(),
+    })
 }
 
 pub(crate) fn since(time: Instant) -> Duration {
     now().saturating_duration_since(time)
 }
 
-/// Whether that is a clock for tests.
+/// That clock, if it is one for tests.
+fn test_clock() -> Option<TestClock> {
+    CLOCKS.with_borrow(|clocks| match clocks.last() {
+        Some(Clock::Test(clock)) => Some(clock.clone()),
+        _ => None,
+    })
+}
+
 pub(crate) fn is_test() -> bool {
-    CLOCKS.with_borrow(|clocks| !clocks.is_empty())
+    test_clock().is_some()
 }
 
 /// Sleeps by that clock.
 pub(crate) fn sleep(time: Duration) {
-    match CLOCKS.with_borrow(|clocks| clocks.last().cloned()) {
+    match test_clock() {
         Some(clock) => clock.wait(clock.now().checked_add(time), || false),
         None => std::thread::sleep(time),
     }
 }
 
-/// This thread goes by the clock, and counts as running, as long as this is there.
+/// This thread goes by the clock of a batch as long as this is there.
 #[must_use]
-pub(crate) struct Entered(Option<TestClock>);
+pub(crate) struct Entered {
+    is_noted: bool,
+}
 
+/// The thread works on a batch with this clock, by which it counts as running; or with that of the machine.
 pub(crate) fn enter(clock: Option<&TestClock>) -> Entered {
-    if let Some(clock) = clock {
-        let is_first = CLOCKS.with_borrow_mut(|clocks| {
-            let is_first = !clocks.iter().any(|other| Arc::ptr_eq(&other.shared, &clock.shared));
-            clocks.push(clock.clone());
-            is_first
+    let Some(clock) = clock else {
+        // What surrounds the batch may go by another one.
+        let is_noted = CLOCKS.with_borrow_mut(|clocks| {
+            let is_inside = !clocks.is_empty();
+            if is_inside {
+                clocks.push(Clock::Machine);
+            }
+            is_inside
         });
-        clock.shared.state.lock().running += usize::from(is_first);
+        return Entered { is_noted };
+    };
+    let is_first = CLOCKS.with_borrow_mut(|clocks| {
+        let is_first = !clock.is_among(clocks);
+        clocks.push(Clock::Test(clock.clone()));
+        is_first
+    });
+    clock.shared.state.lock().running += usize::from(is_first);
+    Entered { is_noted: true }
+}
+
+/// The same in a task, where `now` is the time without a clock for tests.
+#[cfg(feature = "tokio")]
+pub(crate) fn enter_task(clock: Option<&TestClock>, now: fn() -> Instant) -> Entered {
+    if clock.is_some() {
+        return enter(clock);
     }
-    Entered(clock.cloned())
+    CLOCKS.with_borrow_mut(|clocks| clocks.push(Clock::Task(now)));
+    Entered { is_noted: true }
+}
+
+impl TestClock {
+    fn is_among(&self, clocks: &[Clock]) -> bool {
+        clocks
+            .iter()
+            .any(|other| matches!(other, Clock::Test(other) if Arc::ptr_eq(&other.shared, &self.shared)))
+    }
 }
 
 impl Drop for Entered {
     fn drop(&mut self) {
-        let Some(clock) = &self.0 else { return };
-        let is_last = CLOCKS.with_borrow_mut(|clocks| {
-            clocks.pop();
-            !clocks.iter().any(|other| Arc::ptr_eq(&other.shared, &clock.shared))
+        if !self.is_noted {
+            return;
+        }
+        let (left, is_last) = CLOCKS.with_borrow_mut(|clocks| {
+            let left = clocks.pop();
+            let is_last = matches!(&left, Some(Clock::Test(clock)) if !clock.is_among(clocks));
+            (left, is_last)
         });
-        clock.shared.state.lock().running -= usize::from(is_last);
-        clock.changed();
+        if let Some(Clock::Test(clock)) = left {
+            clock.shared.state.lock().running -= usize::from(is_last);
+            clock.changed();
+        }
     }
 }
 
@@ -285,6 +324,25 @@ mod tests {
         drop(outer);
         assert_eq!(clock.shared.state.lock().running, 0);
         assert_eq!(clock.elapsed(), HOUR);
+    }
+
+    #[test]
+    fn a_batch_goes_by_its_own_clock_whatever_surrounds_it() {
+        let (outer, inner) = (TestClock::new(), TestClock::new());
+        let shown = || (test_clock().map(|clock| clock.elapsed()), is_test());
+        let entered = enter(Some(&outer));
+        sleep(HOUR);
+        {
+            let _machine = enter(None);
+            assert_eq!(shown(), (None, false));
+            assert!(since(outer.now()) < HOUR, "the machine's clock is an hour behind");
+            let _inner = enter(Some(&inner));
+            assert_eq!(shown(), (Some(Duration::ZERO), true));
+        }
+        assert_eq!(shown(), (Some(HOUR), true));
+        drop(entered);
+        let _machine = enter(None);
+        assert!(CLOCKS.with_borrow(Vec::is_empty), "it is the machine's anyway");
     }
 
     #[test]

@@ -71,6 +71,12 @@ pub(crate) fn patience(seconds: u64) -> Duration {
     Duration::from_secs(seconds * factor.unwrap_or(1))
 }
 
+/// How often a thread may look for something before that has failed, with a wait of this length between two looks, where all that goes
+/// on is quick. On a busy machine each look takes longer, as each step of what it looks for does: so looks are counted, not seconds.
+fn looks(seconds: u64, wait: Duration) -> u128 {
+    patience(seconds).as_millis() / wait.as_millis()
+}
+
 /// Sleeps, by the clock of the batch where an operation calls it.
 pub(crate) fn nap(time: Duration) {
     let limit = RateLimit::every(time);
@@ -192,7 +198,7 @@ pub(crate) fn cancelled_behind<R>(gate: &Gate, token: &CancelToken, run: impl Fn
     })
 }
 
-/// Runs a test's body on a thread of its own, and fails if it is not back within a minute, or its [`patience`].
+/// Runs a test's body on a thread of its own, and fails if it is not back within a minute of a quiet machine, or its [`patience`].
 #[track_caller]
 pub(crate) fn within_a_minute<R: Send + 'static>(body: impl FnOnce() -> R + Send + 'static) -> R {
     let (ended, end) = mpsc::channel();
@@ -200,28 +206,27 @@ pub(crate) fn within_a_minute<R: Send + 'static>(body: impl FnOnce() -> R + Send
         let result = panic::catch_unwind(AssertUnwindSafe(body));
         let _ = ended.send(result);
     });
-    match end.recv_timeout(patience(60)) {
-        Ok(Ok(result)) => {
+    let wait = Duration::from_millis(1);
+    match (0..looks(60, wait)).find_map(|_| end.recv_timeout(wait).ok()) {
+        Some(Ok(result)) => {
             let _ = thread.join();
             result
         }
-        Ok(Err(payload)) => panic::resume_unwind(payload),
-        Err(mpsc::RecvTimeoutError::Timeout | mpsc::RecvTimeoutError::Disconnected) => {
-            panic!("the test hangs: it is not back within a minute")
-        }
+        Some(Err(payload)) => panic::resume_unwind(payload),
+        None => panic!("the test hangs: it is not back within a minute"),
     }
 }
 
-/// Looks again and again, up to a deadline that a loaded machine keeps too; whether it came.
+/// Looks again and again, as often as a loaded machine needs too; whether it came.
 pub(crate) fn comes(condition: impl Fn() -> bool) -> bool {
-    let deadline = Instant::now() + patience(20);
-    while !condition() {
-        if Instant::now() > deadline {
-            return false;
+    let wait = Duration::from_millis(1);
+    (0..looks(20, wait)).any(|_| {
+        let has_come = condition();
+        if !has_come {
+            thread::sleep(wait);
         }
-        thread::sleep(Duration::from_millis(1));
-    }
-    true
+        has_come
+    })
 }
 
 #[track_caller]
@@ -613,16 +618,17 @@ pub(crate) fn ended(mut command: Command) -> (ExitStatus, String) {
     };
     let out = read(Box::new(child.stdout.take().expect("a pipe")));
     let err = read(Box::new(child.stderr.take().expect("a pipe")));
-    let deadline = Instant::now() + patience(60);
-    let status = loop {
-        if let Some(status) = child.try_wait().expect("it is our child") {
-            break status;
+    let wait = Duration::from_millis(5);
+    let status = (0..looks(60, wait)).find_map(|_| {
+        let status = child.try_wait().expect("it is our child");
+        if status.is_none() {
+            thread::sleep(wait);
         }
-        if Instant::now() > deadline {
-            let _ = child.kill();
-            panic!("the child hangs: it is not back within a minute");
-        }
-        thread::sleep(Duration::from_millis(5));
+        status
+    });
+    let Some(status) = status else {
+        let _ = child.kill();
+        panic!("the child hangs: it is not back within a minute");
     };
     (status, out.join().expect("a reader") + &err.join().expect("a reader"))
 }

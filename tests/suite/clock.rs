@@ -36,6 +36,56 @@ fn an_hour_of_back_off_takes_no_time() {
     });
 }
 
+/// A batch of an executor without a clock, which waits for 2 ms; how long it took.
+fn by_the_machines_clock(workers: usize) -> Duration {
+    let executor = BatchExecutor::builder().workers(workers).build().expect("as many are fine");
+    let batch = executor.batch(0..2).retry(Retry::delays(|| [Duration::from_millis(2)].into_iter()));
+    let result = batch.run_with(|_, cx| if cx.attempt() == 1 { Err("down") } else { Ok(()) });
+    assert!(result.is_success());
+    result.elapsed()
+}
+
+#[test]
+fn a_batch_inside_an_operation_goes_by_the_clock_of_its_own_executor() {
+    within_a_minute(|| {
+        for workers in [1, 2] {
+            let (clock, builder) = builder(1);
+            let result = builder.build().unwrap().run(0..1, |_| {
+                nap(HOUR);
+                let own = by_the_machines_clock(workers);
+                assert!(own < HOUR);
+                nap(HOUR);
+                Ok::<_, String>(own)
+            });
+            assert!(result.into_values().unwrap().iter().all(|time| *time >= Duration::from_millis(2)));
+            assert_eq!(clock.elapsed(), 2 * HOUR);
+        }
+    });
+}
+
+#[cfg(feature = "tokio")]
+#[test]
+fn a_batch_inside_a_task_or_of_a_task_inside_a_batch_goes_by_its_own_clock() {
+    let paused =
+        || tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+    within_a_minute(move || {
+        let in_a_task = BatchExecutor::new();
+        let result = paused().block_on(in_a_task.batch([1]).run_async(async |workers| {
+            tokio::time::sleep(HOUR).await;
+            Ok::<_, String>(by_the_machines_clock(*workers))
+        }));
+        assert!(result.into_values().unwrap()[0] < HOUR);
+        let (clock, builder) = builder(1);
+        let result = builder.build().unwrap().run(0..1, |_| {
+            let batch = in_a_task.batch(0..1).item_timeout(HOUR);
+            let result = paused()
+                .block_on(batch.run_async(async |_| std::future::pending::<Result<(), String>>().await));
+            Ok::<_, String>(result.elapsed())
+        });
+        assert_eq!((result.into_values().unwrap(), clock.elapsed()), (vec![HOUR], Duration::ZERO));
+    });
+}
+
 #[test]
 fn a_rate_is_kept_to_the_nanosecond() {
     within_a_minute(|| {

@@ -119,8 +119,7 @@ where
             return Poll::Ready(());
         }
         let (clock, job) = (self.clock.clone(), self.job);
-        let _clock = clock::enter(clock.as_ref());
-        let _now = clock::enter_task(Timer::now);
+        let _clock = clock::enter_task(clock.as_ref(), Timer::now);
         let _within = job.trace.enter();
         let turn = Turn::begin();
         loop {

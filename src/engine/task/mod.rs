@@ -168,8 +168,8 @@ impl Engine {
     }
 
     /// This thread goes by the clock of the batch, up to the next `await` at the latest.
-    fn enter_clock(&self) -> (Entered, clock::InTask) {
-        (clock::enter(self.clock.as_ref()), clock::enter_task(Timer::now))
+    fn enter_clock(&self) -> Entered {
+        clock::enter_task(self.clock.as_ref(), Timer::now)
     }
 }
 
