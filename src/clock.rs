@@ -338,8 +338,9 @@ mod tests {
             assert!(since(outer.now()) < HOUR, "the machine's clock is an hour behind");
             let _inner = enter(Some(&inner));
             assert_eq!(shown(), (Some(Duration::ZERO), true));
+            assert_eq!(now(), inner.now());
         }
-        assert_eq!(shown(), (Some(HOUR), true));
+        assert_eq!((shown(), now()), ((Some(HOUR), true), outer.now()));
         drop(entered);
         let _machine = enter(None);
         assert!(CLOCKS.with_borrow(Vec::is_empty), "it is the machine's anyway");

@@ -220,6 +220,15 @@ mod tests {
     }
 
     #[test]
+    fn a_thread_that_runs_is_known_whatever_its_name_is() {
+        for name in ["job", "job(1)", "a) S (b"] {
+            let read = || is_runnable(&open("/proc/thread-self/stat").ok()?);
+            let thread = thread::Builder::new().name(name.to_owned()).spawn(read).unwrap();
+            assert_eq!(thread.join().unwrap(), Some(true), "{name}");
+        }
+    }
+
+    #[test]
     fn beyond_what_may_be_watched_nothing_is_known() {
         let watch = Watch::default();
         let watched: Vec<_> = (0..=MOST_WATCHED).map(|_| watch.enter()).collect();

@@ -450,6 +450,19 @@ mod tests {
         assert_eq!(seen, [8, 16, 16, 16, 16], "half the root of 1,000");
     }
 
+    #[test]
+    fn while_nothing_is_completed_a_quarter_more_come_each_second() {
+        let (mut controller, mut seen) = (controller(256, 2, 1_000), Vec::new());
+        for tick in 1..=350 {
+            while controller.crowd.running() < controller.limit() {
+                controller.start(tick * 10 * MS, 1);
+            }
+            seen.push((look(&mut controller, tick * 10 * MS, Some(0), 0), tick));
+        }
+        seen.dedup_by_key(|(limit, _)| *limit);
+        assert_eq!(seen, [(8, 1), (16, 2), (20, 101), (25, 202), (31, 303)]);
+    }
+
     /// The limits, where items take 10 ms and longer by `decline` for each above 8 workers.
     fn limits(decline: f64) -> Vec<usize> {
         let (mut controller, mut now, mut seen) = (controller(64, 2, 10_000), Duration::ZERO, Vec::new());

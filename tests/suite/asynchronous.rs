@@ -3,9 +3,11 @@
 
 use std::cell::{Cell, RefCell};
 use std::future::pending;
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::task::{Context, Wake, Waker};
 use std::time::Duration;
 
 use batch_executor::{
@@ -42,6 +44,28 @@ async fn outcomes_come_in_input_order_whatever_order_they_end_in() {
         }
     }
     assert!(since.elapsed() < 700 * MILLI, "{:?} by the runtime's clock: 4,950 ms in tens", since.elapsed());
+}
+
+#[derive(Default)]
+struct Woken(AtomicUsize);
+
+impl Wake for Woken {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+#[test]
+fn a_wait_for_a_cancel_that_moves_to_another_task_wakes_that_one() {
+    let (token, tasks) = (CancelToken::new(), [(); 2].map(|()| Arc::new(Woken::default())));
+    let mut cancelled = pin!(token.cancelled());
+    for task in &tasks {
+        let waker = Waker::from(Arc::clone(task));
+        assert!(cancelled.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+    }
+    token.cancel();
+    assert_eq!(tasks.each_ref().map(|task| task.0.load(Ordering::SeqCst)), [0, 1]);
+    assert!(cancelled.poll(&mut Context::from_waker(Waker::noop())).is_ready());
 }
 
 #[tokio::test(start_paused = true)]
@@ -620,7 +644,7 @@ fn a_batch_that_waits_for_nothing_needs_no_runtime() {
     let executor = executor(4);
     let run = executor.batch(0..1_000).run_async(async |n| Ok::<_, String>(n + 1));
     let mut run = std::pin::pin!(run);
-    let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
+    let mut cx = Context::from_waker(Waker::noop());
     let result = loop {
         if let std::task::Poll::Ready(result) = run.as_mut().poll(&mut cx) {
             break result;

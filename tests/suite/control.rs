@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use crate::common::{collecting, nap, settings, stopping, wait_until, within_a_minute};
+use crate::common::{Meeting, collecting, nap, settings, stopping, wait_until, within_a_minute};
 use batch_executor::{
     BatchExecutor, Control, ItemContext, Limit, LimiterError, MAX_WORKERS, Retry, StopReason, TestClock,
     Workers, limiter_fn,
@@ -88,6 +88,29 @@ fn a_batch_that_begins_while_the_control_is_paused_waits() {
                     control.resume();
                 });
                 assert!(executor.batch(0..50).control(&control).run(|_| Ok::<_, ()>(())).is_success());
+            });
+        }
+    });
+}
+
+#[test]
+fn a_batch_that_begins_while_the_control_is_paused_begins_with_the_workers_that_were_set() {
+    within_a_minute(|| {
+        for workers in [1, 2] {
+            let (executor, control, all) = (stopping(workers), Control::new(), Meeting::default());
+            control.set_workers(6);
+            control.pause();
+            thread::scope(|scope| {
+                scope.spawn(|| {
+                    wait_until("it is there", || control.snapshot().progress.total == 6);
+                    thread::sleep(SOON);
+                    control.resume();
+                });
+                let result = executor.batch(0..6).control(&control).run(|_| {
+                    all.of(6);
+                    Ok::<_, ()>(())
+                });
+                assert!(result.is_success());
             });
         }
     });
