@@ -68,6 +68,24 @@ fn a_wait_for_a_cancel_that_moves_to_another_task_wakes_that_one() {
     assert!(cancelled.poll(&mut Context::from_waker(Waker::noop())).is_ready());
 }
 
+/// The permits have the items start at 0, 50, 100, 220 and 340 ms. None takes as long as it may.
+#[tokio::test(start_paused = true)]
+async fn the_timeout_of_an_item_that_is_ready_at_once_ends_with_it() {
+    let limit = Limit::rate(RateLimit::every(50 * MILLI));
+    let result = executor(1)
+        .batch([20, 0, 120, 120, 120])
+        .limit(limit)
+        .item_timeout(200 * MILLI)
+        .run_async(async |&time: &u32| {
+            if time > 0 {
+                sleep(time * MILLI).await;
+            }
+            Ok::<_, String>(())
+        })
+        .await;
+    assert!(result.is_success(), "{result}");
+}
+
 #[tokio::test(start_paused = true)]
 async fn never_more_are_in_flight_than_there_are_workers() {
     let (now, most) = (Cell::new(0), Cell::new(0));

@@ -580,6 +580,23 @@ fn shards_together_are_one_run_and_what_is_missing_is_told() {
 }
 
 #[test]
+fn shards_that_each_have_run_all_items_are_not_merged() {
+    let folder = Folder::new();
+    let paths = [0, 1].map(|index| {
+        let path = folder.file(&format!("all-{index}"));
+        let plan = Plan::named("words").shard(Shard::new(index, 2).unwrap());
+        let journal = Journal::open(&path, plan).unwrap();
+        // Not the items that the shard selects.
+        let result =
+            collecting(1).batch(["a", "b"]).journal(&journal).run(|word| Ok::<_, String>(word.len()));
+        assert!(result.is_success());
+        path
+    });
+    let error = Journal::merge::<String, usize>(&paths).unwrap_err();
+    assert!(matches!(error, JournalError::DuplicateId { first: 0, second: 1, .. }), "{error}");
+}
+
+#[test]
 fn a_shard_without_items_has_a_journal_without_lines() {
     let (folder, shard) = (Folder::new(), Shard::new(5, 8).unwrap());
     let path = folder.file("j");
