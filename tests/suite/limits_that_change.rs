@@ -118,6 +118,30 @@ fn those_that_wait_at_a_limit_go_on_at_the_rate_that_is_set() {
     });
 }
 
+/// It has taken its permits, which are due in hours, and no other item waits for any.
+#[test]
+fn an_item_that_waits_alone_goes_on_at_the_rate_that_is_set() {
+    within_a_minute(|| {
+        for workers in [1, 2] {
+            let (executor, asked) =
+                (BatchExecutor::builder().workers(workers).build().unwrap(), Barrier::new(2));
+            let limit = RateLimit::every(Duration::from_secs(3_600));
+            thread::scope(|scope| {
+                scope.spawn(|| {
+                    asked.wait();
+                    thread::sleep(Duration::from_millis(5));
+                    limit.set(1_000, Duration::from_secs(1)).unwrap();
+                });
+                let ten = Limit::rate(&limit).cost(|_| {
+                    asked.wait();
+                    10
+                });
+                assert!(executor.batch(0..1).limit(ten).run(|_| Ok::<_, String>(())).is_success());
+            });
+        }
+    });
+}
+
 /// The rate holds behind a pause that was ended: what was given in the pause is not given again.
 #[test]
 fn behind_a_pause_that_is_ended_the_rate_holds() {

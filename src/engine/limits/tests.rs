@@ -417,6 +417,23 @@ fn an_item_whose_permit_moves_away_gives_its_slots_back() {
     assert!(turnstile.next_parked(clock.elapsed()).is_some());
 }
 
+/// It costs ten permits, takes them, and waits with them, in no line.
+#[test]
+fn the_batch_hears_of_a_rate_whose_permits_an_item_has_that_are_not_due() {
+    let clock = TestClock::new();
+    let _entered = clock::enter(Some(&clock));
+    let heard = Arc::new(Heard::default());
+    let mut turnstile = Turnstile::new(clock::now(), 1, Some(Listener::new(&heard)));
+    let limit = Arc::new(RateLimit::every(1_000 * MS));
+    let rate = turnstile.make(Scarce::Permits(Arc::new(limit.clone())), None);
+    assert!(turnstile.admit(Claim::of(0..1), false, vec![Demand::new(rate, 10)], Duration::ZERO).is_none());
+    assert_eq!(turnstile.due(), Some(9_000 * MS));
+    limit.set(1_000, 1_000 * MS).unwrap();
+    assert_eq!(heard.0.load(Ordering::SeqCst), 1);
+    turnstile.rates_changed(clock.elapsed());
+    assert!(turnstile.due().unwrap() <= 10 * MS);
+}
+
 /// Others give slots back again and again, which is no wait.
 #[test]
 fn an_item_takes_no_permit_ahead_because_something_else_changes() {

@@ -266,6 +266,8 @@ impl Turnstile<'_> {
         match tried {
             Ok(Verdict::Granted(at)) if at <= now => return Some(self.start(asked, None, now)),
             Ok(Verdict::Granted(at) | Verdict::Reserved(at)) => {
+                let is_news = at > now + AHEAD && self.hear_of_rates(&asked.demands);
+                let at = if is_news { self.due_of(&mut asked, now) } else { None }.unwrap_or(at);
                 self.alarms.insert((at, turn));
                 asked.alarm = Some(at);
                 asked.waits_for(asked.due_last(), now);
@@ -501,11 +503,12 @@ impl Turnstile<'_> {
         self.timers.extend(until.map(|until| (until, number)));
     }
 
-    /// From now on the batch hears when something else changes what is scarce. It may have changed already.
-    fn hear_of(&mut self, number: usize) {
-        let Some(listener) = self.listener.clone().filter(|_| !self.heard.of(number)) else { return };
+    /// From now on the batch hears when something else changes what is scarce. It may have changed already. Whether the batch has not
+    /// heard of it before.
+    fn hear_of(&mut self, number: usize) -> bool {
+        let Some(listener) = self.listener.clone().filter(|_| !self.heard.of(number)) else { return false };
         match &self.meters.get(number).scarce {
-            Scarce::Slots(slots) if !slots.is_shared() => return,
+            Scarce::Slots(slots) if !slots.is_shared() => return false,
             Scarce::Slots(slots) => {
                 slots.listen(listener);
                 self.heard.slots.insert(number);
@@ -515,10 +518,22 @@ impl Turnstile<'_> {
                     limit.listen(listener);
                     self.heard.rates.insert(number);
                 }
-                None => return,
+                None => return false,
             },
         }
         self.set_ready(number, true);
+        true
+    }
+
+    /// The same of all rates that are needed.
+    fn hear_of_rates(&mut self, demands: &[Demand]) -> bool {
+        let mut are_new = false;
+        for demand in demands {
+            if matches!(self.meters.get(demand.meter).scarce, Scarce::Permits(_)) {
+                are_new |= self.hear_of(demand.meter);
+            }
+        }
+        are_new
     }
 }
 
@@ -544,15 +559,7 @@ impl<'a> Turnstile<'a> {
     pub(super) fn rates_changed(&mut self, now: Duration) {
         for (at, turn) in mem::take(&mut self.alarms) {
             let Some(mut asked) = self.parked.remove(&turn) else { continue };
-            let dues = asked.demands.iter_mut().filter_map(|demand| {
-                let (reserved, meter) = (demand.reserved.as_mut()?, self.meters.get(demand.meter));
-                let Scarce::Permits(limiter) = &meter.scarce else { return None };
-                if let (Some(limit), Some(ticket)) = (limiter.as_rate_limit(), reserved.ticket) {
-                    reserved.due = now.saturating_add(limit.left(ticket, self.began + now));
-                }
-                Some(reserved.due)
-            });
-            let at = dues.max().unwrap_or(at);
+            let at = self.due_of(&mut asked, now).unwrap_or(at);
             asked.alarm = Some(at);
             if at > now + AHEAD && mem::take(&mut asked.has_slots) {
                 self.give_slots_back(&asked.demands);
@@ -564,6 +571,19 @@ impl<'a> Turnstile<'a> {
         self.try_all(&self.heard.rates.clone());
     }
 
+    /// When the permits that it has are due by now.
+    fn due_of(&self, asked: &mut Asked, now: Duration) -> Option<Duration> {
+        let dues = asked.demands.iter_mut().filter_map(|demand| {
+            let (reserved, meter) = (demand.reserved.as_mut()?, self.meters.get(demand.meter));
+            let Scarce::Permits(limiter) = &meter.scarce else { return None };
+            if let (Some(limit), Some(ticket)) = (limiter.as_rate_limit(), reserved.ticket) {
+                reserved.due = now.saturating_add(limit.left(ticket, self.began + now));
+            }
+            Some(reserved.due)
+        });
+        dues.max()
+    }
+
     fn try_all(&mut self, meters: &BTreeSet<usize>) {
         for number in meters {
             self.set_timer(*number, None);
@@ -573,11 +593,7 @@ impl<'a> Turnstile<'a> {
 
     /// The batch hears of what is done to these limiters.
     pub(super) fn hear_of_limiters(&mut self, permit: &Permit) {
-        for demand in &permit.demands {
-            if matches!(self.meters.get(demand.meter).scarce, Scarce::Permits(_)) {
-                self.hear_of(demand.meter);
-            }
-        }
+        self.hear_of_rates(&permit.demands);
     }
 
     /// The stop line has moved, so that these parked items do not start any more. It only ever falls, so each is sorted out once.
