@@ -121,7 +121,7 @@ impl Workers {
     pub(crate) fn in_a_task(self) -> Self {
         match self {
             Workers::Adaptive(adaptive) if adaptive.max.is_none() => {
-                Workers::Adaptive(adaptive.max(adaptive.most_or(DEFAULT_MAX_IN_A_TASK)))
+                Workers::Adaptive(adaptive.max(DEFAULT_MAX_IN_A_TASK))
             }
             other => other,
         }
@@ -287,15 +287,15 @@ impl AdaptiveWorkers {
         AdaptiveWorkers { min: 1, max: None, cpus: None }
     }
 
-    /// Never fewer workers than this, as long as there are items. Default 1.
+    /// Never fewer workers than this, as long as there are items. Default 1. An executor with more than
+    /// [`max`](AdaptiveWorkers::max), be that its default, is refused.
     #[must_use]
     pub const fn min(mut self, workers: usize) -> Self {
         self.min = workers;
         self
     }
 
-    /// Never more workers than this. Default 64; in an async batch, which starts no threads, 1,024. Without this, a greater
-    /// [`min`](AdaptiveWorkers::min) is the most, too.
+    /// Never more workers than this. Default 64; in an async batch, which starts no threads, 1,024.
     ///
     /// Lower it where each item takes much memory, or where the other side expects fewer at a time; raise it for work that waits
     /// long, on a server that is made for it. On Linux, each thread keeps up to two files of `/proc` open besides those of its
@@ -307,15 +307,9 @@ impl AdaptiveWorkers {
     }
 
     pub(crate) const fn most(self) -> usize {
-        self.most_or(DEFAULT_MAX)
-    }
-
-    /// The greatest number, which is this one where the user has set none and wants no more at least.
-    const fn most_or(self, default: usize) -> usize {
         match self.max {
             Some(max) => max,
-            None if self.min > default => self.min,
-            None => default,
+            None => DEFAULT_MAX,
         }
     }
 
@@ -365,18 +359,6 @@ mod tests {
         assert_eq!(most(AdaptiveWorkers::new().max(DEFAULT_MAX)), DEFAULT_MAX);
         assert_eq!((most(AdaptiveWorkers::new().max(16)), most(AdaptiveWorkers::new().max(100))), (16, 100));
         assert_eq!(Workers::Fixed(8).in_a_task().most(), 8);
-    }
-
-    #[test]
-    fn a_least_number_above_the_most_is_the_most_where_none_was_set() {
-        let most = |adaptive: AdaptiveWorkers| Some(adaptive.validated().ok()?.most());
-        assert_eq!(most(AdaptiveWorkers::new().min(64)), Some(64));
-        assert_eq!(most(AdaptiveWorkers::new().min(100)), Some(100));
-        assert_eq!(most(AdaptiveWorkers::new().min(100).max(64)), None);
-        #[cfg(feature = "tokio")]
-        for (min, greatest) in [(100, DEFAULT_MAX_IN_A_TASK), (2_000, 2_000)] {
-            assert_eq!(Workers::from(AdaptiveWorkers::new().min(min)).in_a_task().most(), greatest);
-        }
     }
 
     #[test]
