@@ -356,6 +356,7 @@ mod tests {
     fn in_a_task_a_greatest_number_of_the_users_holds() {
         let most = |adaptive: AdaptiveWorkers| Workers::from(adaptive).in_a_task().most();
         assert_eq!(most(AdaptiveWorkers::new()), DEFAULT_MAX_IN_A_TASK);
+        assert_eq!(most(AdaptiveWorkers::new().min(2)), DEFAULT_MAX_IN_A_TASK);
         assert_eq!(most(AdaptiveWorkers::new().max(DEFAULT_MAX)), DEFAULT_MAX);
         assert_eq!((most(AdaptiveWorkers::new().max(16)), most(AdaptiveWorkers::new().max(100))), (16, 100));
         assert_eq!(Workers::Fixed(8).in_a_task().most(), 8);

@@ -704,6 +704,20 @@ fn a_callback_is_not_called_on_another_thread_than_its_own() {
     assert!(panicked.is_some_and(|text| text.contains("on another thread than the one that made it")));
 }
 
+#[test]
+fn a_batch_whose_callback_is_of_another_thread_may_be_dropped_on_any() {
+    for is_polled in [false, true] {
+        let (executor, kept) = (executor(2), Rc::new(()));
+        let batch = executor.batch(0..3).on_progress(|_| _ = Rc::strong_count(&kept));
+        let mut run = Box::pin(batch.run_async(async |_| pending::<Result<(), String>>().await));
+        if is_polled {
+            assert!(run.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+        }
+        let dropped = std::thread::scope(|scope| scope.spawn(move || drop(run)).join());
+        assert!(dropped.is_ok(), "polled: {is_polled}");
+    }
+}
+
 async fn caught<T>(run: impl Future<Output = T>) -> Option<String> {
     let mut run = std::pin::pin!(run);
     std::future::poll_fn(|cx| {

@@ -36,6 +36,22 @@ fn an_hour_of_back_off_takes_no_time() {
     });
 }
 
+#[test]
+fn retries_that_have_waited_for_a_limit_count_as_retries() {
+    within_a_minute(|| {
+        for workers in [1, 3] {
+            let (executor, mut retries) = (builder(workers).1.build().unwrap(), Vec::new());
+            let batch = executor.batch(0..5).limit(Limit::rate(RateLimit::every(SECOND)));
+            let batch = batch.retry(Retry::delays(|| [Duration::from_millis(1)].into_iter()));
+            let result = batch
+                .on_progress(|progress| retries.push(progress.retries))
+                .run_with(|_, cx| if cx.attempt() == 1 { Err("down") } else { Ok(()) });
+            assert!(result.is_success());
+            assert_eq!(retries.last(), Some(&5), "{workers}: {retries:?}");
+        }
+    });
+}
+
 /// A batch of an executor without a clock, which waits for 2 ms; how long it took.
 fn by_the_machines_clock(workers: usize) -> Duration {
     let executor = BatchExecutor::builder().workers(workers).build().expect("as many are fine");
