@@ -211,14 +211,17 @@ mod tests {
 
     #[test]
     fn those_that_watch_are_told_and_those_that_have_gone_are_not() {
-        let token = CancelToken::new();
-        let (here, gone) = (Arc::new(Told::default()), Arc::new(Told::default()));
-        let _watching = token.watch(here.clone());
-        drop(token.watch(gone.clone()));
-        token.clone().cancel();
-        assert!(token.is_cancelled());
-        assert_eq!((here.times(), gone.times()), (1, 0));
-        assert_eq!(Arc::strong_count(&gone), 1);
+        for is_first in [true, false] {
+            let token = CancelToken::new();
+            let (here, gone) = (Arc::new(Told::default()), Arc::new(Told::default()));
+            let before = is_first.then(|| token.watch(gone.clone()));
+            let _watching = token.watch(here.clone());
+            drop(before.unwrap_or_else(|| token.watch(gone.clone())));
+            token.clone().cancel();
+            assert!(token.is_cancelled());
+            assert_eq!((here.times(), gone.times()), (1, 0));
+            assert_eq!(Arc::strong_count(&gone), 1);
+        }
     }
 
     #[test]

@@ -36,6 +36,31 @@ fn an_hour_of_back_off_takes_no_time() {
     });
 }
 
+/// One item is decided while the other one waits for an hour.
+#[test]
+fn progress_is_told_before_the_clock_goes_on() {
+    within_a_minute(|| {
+        for _ in 0..5 {
+            let ((_, builder), mut told) = (builder(2), Vec::new());
+            let executor = builder.build().unwrap();
+            let result = executor
+                .batch(0..2)
+                .retry(Retry::delays(|| [HOUR].into_iter()))
+                .on_progress(|progress| told.push(progress.elapsed))
+                .run_with(|n, cx| match (*n, cx.attempt()) {
+                    (1, 1) => Err("down"),
+                    (0, _) => {
+                        std::thread::sleep(Duration::from_millis(8)); // the other one waits by now
+                        Ok(())
+                    }
+                    _ => Ok(()),
+                });
+            assert!(result.is_success());
+            assert_eq!(told, [Duration::ZERO, HOUR]);
+        }
+    });
+}
+
 #[test]
 fn retries_that_have_waited_for_a_limit_count_as_retries() {
     within_a_minute(|| {

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use crate::common::{Meeting, collecting, nap, settings, stopping, wait_until, within_a_minute};
+use crate::common::{Gate, Meeting, collecting, nap, settings, stopping, wait_until, within_a_minute};
 use batch_executor::{
     BatchExecutor, Control, ItemContext, Limit, LimiterError, MAX_WORKERS, Retry, StopReason, TestClock,
     Workers, limiter_fn,
@@ -113,6 +113,38 @@ fn a_batch_that_begins_while_the_control_is_paused_begins_with_the_workers_that_
                 assert!(result.is_success());
             });
         }
+    });
+}
+
+/// The second batch begins during the first item of the first one, and its item runs longer than the second.
+#[test]
+fn of_several_batches_the_item_that_has_run_longest_is_the_first() {
+    let (control, [first_runs, other_runs, second_runs, seen]) =
+        (Control::new(), [(); 4].map(|()| Gate::default()));
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let result = BatchExecutor::new().batch(0..2).control(&control).run(|n| {
+                let (runs, goes_on) =
+                    if *n == 0 { (&first_runs, &other_runs) } else { (&second_runs, &seen) };
+                runs.open();
+                goes_on.pass();
+                Ok::<_, ()>(())
+            });
+            assert!(result.is_success());
+        });
+        scope.spawn(|| {
+            first_runs.pass();
+            let result = BatchExecutor::new().batch(0..1).control(&control).run(|_| {
+                other_runs.open();
+                seen.pass();
+                Ok::<_, ()>(())
+            });
+            assert!(result.is_success());
+        });
+        second_runs.pass();
+        let running = control.snapshot().running;
+        seen.open();
+        assert_eq!(running.iter().map(|item| item.index).collect::<Vec<_>>(), [0, 1]);
     });
 }
 

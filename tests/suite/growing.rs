@@ -911,3 +911,23 @@ fn an_item_that_is_pushed_waits_for_a_worker_from_then_on() {
         assert_eq!(waits, [Duration::ZERO; 2], "the only worker takes it up immediately");
     });
 }
+
+/// What the first item pushes at its second attempt comes before what the second one has pushed by then.
+#[test]
+fn the_sample_of_a_timeline_has_the_items_that_were_drawn_wherever_their_places_are() {
+    let executor = BatchExecutor::builder().workers(1).clock(TestClock::new()).build().unwrap();
+    let batch = executor.batch(0..2).retry(Retry::delays(|| [Duration::from_secs(3600)].into_iter()));
+    let result = batch.record_timeline().timeline_spans(100).run_growing(|item, cx, more| {
+        if *item == 0 && cx.attempt() == 1 {
+            return Err("down");
+        }
+        if *item < 2 {
+            (0..2_000).for_each(|_| more.push(2));
+        }
+        Ok(())
+    });
+    assert_eq!((result.succeeded(), result.items()[1]), (4_002, 1));
+    let timeline = result.timeline().unwrap();
+    let sampled = timeline.sample().count();
+    assert!((30..=100).contains(&sampled), "{sampled}");
+}

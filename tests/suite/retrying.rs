@@ -988,3 +988,14 @@ fn the_last_of_two_retries_holds_and_steps_may_stand_under_an_if() {
         assert_eq!(batch.run(|_| Err::<(), _>("no")).attempts(0), attempts);
     }
 }
+
+#[test]
+fn the_last_answer_to_errors_counts() {
+    for (first, last, attempts) in
+        [(RetryDecision::Retry, RetryDecision::GiveUp, 1), (RetryDecision::GiveUp, RetryDecision::Retry, 3)]
+    {
+        let retry = at_once(2).when(move |_: &&str| first).when(move |_| last);
+        let result = BatchExecutor::new().batch(0..1).retry(retry).run(|_| Err::<(), _>("down"));
+        assert_eq!(result.attempts(0), attempts);
+    }
+}
