@@ -103,6 +103,37 @@ fn many_quick_items_and_then_an_input_that_waits_for_all_of_them() {
     });
 }
 
+/// Item 10 waits for item 11. When the consumer makes room for that, it wants to run quick items by itself; and the other worker has
+/// waited for room so long that it sleeps until it is called.
+#[test]
+fn an_item_that_waits_for_the_next_one_gets_it_though_the_consumer_wants_to_run_by_itself() {
+    within_a_minute(|| {
+        let executor = stopping(2);
+        for _ in 0..40 {
+            let eleventh = Gate::default();
+            let streamed = executor.batch(0..20).window(2).stream(
+                |n| {
+                    match *n {
+                        0..=8 => thread::sleep(Duration::from_micros(50)),
+                        10 => eleventh.pass(),
+                        11 => eleventh.open(),
+                        _ => {}
+                    }
+                    Ok::<_, String>(())
+                },
+                |results| {
+                    results
+                        .inspect(|item| {
+                            thread::sleep(if item.index == 9 { 2 * SOON } else { Duration::ZERO })
+                        })
+                        .count()
+                },
+            );
+            assert_eq!((streamed.output, streamed.stopped), (20, None));
+        }
+    });
+}
+
 /// At any place, by a generator's draw: long runs, and pauses in quick succession.
 #[test]
 fn an_input_that_waits_anywhere_for_all_before_hangs_nowhere() {

@@ -49,7 +49,7 @@ const MOMENT: Duration = Duration::from_millis(if cfg!(any(loom, shuttle)) { 0 }
 const PATIENCE: Duration = MOMENT;
 
 /// How long no worker pulls, so that the caller can run by itself, and for how long it does not ask again if it could not.
-const KEPT: Duration = MOMENT;
+pub(super) const KEPT: Duration = MOMENT;
 const REFUSED: Duration = Duration::from_millis(30);
 
 /// Where no worker has come for longer, those that hold several items are in slow ones: no claim is made for longer than 0.4 ms.
@@ -810,8 +810,9 @@ impl Schedule {
         let index = self.fresh.known().0;
         if !is_free || index > handed_on || self.waiting() > 0 {
             self.solo = match self.solo {
-                Solo::Refused { until } if now < until => Solo::Refused { until },
-                Solo::Wanted { until } => Solo::Wanted { until },
+                Solo::Refused { until } | Solo::Wanted { until } if now < until => self.solo,
+                // A worker that would pull may sleep: it is called, since nothing is kept for the caller any more.
+                Solo::Wanted { .. } => Solo::Refused { until: now + REFUSED },
                 _ if asks => Solo::Wanted { until: now + KEPT },
                 _ => Solo::No,
             };
@@ -842,6 +843,11 @@ impl Schedule {
 
     pub(super) fn is_solo(&self) -> bool {
         matches!(self.solo, Solo::Alone | Solo::Overseen)
+    }
+
+    /// Whether the caller has asked for it, and is to look again before long.
+    pub(super) fn is_asked_for(&self) -> bool {
+        matches!(self.solo, Solo::Wanted { .. })
     }
 
     /// The caller does not ask for it any more.
