@@ -500,6 +500,25 @@ fn the_caller_pulls_only_where_no_helper_can() {
     assert!(matches!(schedule.next(&mut caller, ask), Next::Pull { index: 1, .. }));
 }
 
+/// An item waits for the next one, for which the consumer makes room while it wants to run by itself. Else the other worker sleeps on.
+#[test]
+fn what_was_kept_for_the_caller_in_vain_is_there_for_a_worker_that_sleeps() {
+    let mut schedule =
+        Schedule::of_stream(Window::new(1, 1), OnFailure::GoOn, Team::new(2, None, true, false));
+    let [mut caller, mut helper, mut sleeper] = [Role::Caller, Role::Helper, Role::Helper].map(Member::new);
+    let ask = Ask { now: MOMENT, size: 1, handed_on: 0, is_limited: false };
+    assert!(matches!(schedule.next(&mut helper, ask), Next::Pull { index: 0, .. }));
+    assert!(schedule.add(Claim::of(0..1)));
+    schedule.give_back_source(false);
+    assert!(matches!(schedule.next(&mut helper, ask), Next::Run { .. }));
+    assert!(matches!(schedule.next(&mut sleeper, ask), Next::Wait(Some(_))), "the consumer may come soon");
+    assert!(matches!(schedule.next(&mut sleeper, ask), Next::Wait(None)), "it has not");
+    assert_eq!(schedule.lend_solo(&mut caller, MOMENT, 0, true), None);
+    assert!(schedule.is_asked_for() && !schedule.concerns_idle(1));
+    assert_eq!(schedule.lend_solo(&mut caller, MOMENT + KEPT, 0, true), None);
+    assert!(!schedule.is_asked_for() && schedule.concerns_idle(1));
+}
+
 /// Else a caller that looks at this moment would say that no more items come.
 #[test]
 fn an_item_that_asks_its_limits_may_push_others() {
