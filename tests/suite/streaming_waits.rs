@@ -122,11 +122,12 @@ fn an_item_that_waits_for_the_next_one_gets_it_though_the_consumer_wants_to_run_
                     Ok::<_, String>(())
                 },
                 |results| {
-                    results
-                        .inspect(|item| {
-                            thread::sleep(if item.index == 9 { 2 * SOON } else { Duration::ZERO })
-                        })
-                        .count()
+                    let after_nine = |item: &BatchItem<_, _>| {
+                        if item.index == 9 {
+                            thread::sleep(2 * SOON);
+                        }
+                    };
+                    results.inspect(after_nine).count()
                 },
             );
             assert_eq!((streamed.output, streamed.stopped), (20, None));
