@@ -103,8 +103,8 @@ fn many_quick_items_and_then_an_input_that_waits_for_all_of_them() {
     });
 }
 
-/// Item 10 waits for item 11. When the consumer makes room for that, it wants to run quick items by itself; and the other worker has
-/// waited for room so long that it sleeps until it is called.
+/// Item 10 waits for item 11. When the consumer makes room for that, it wants to run quick items by itself. The other worker has
+/// waited for room for more than a millisecond, and sleeps until the dispatcher calls it.
 #[test]
 fn an_item_that_waits_for_the_next_one_gets_it_though_the_consumer_wants_to_run_by_itself() {
     within_a_minute(|| {
