@@ -366,6 +366,14 @@ impl OnChange for Heard {
     }
 }
 
+/// A turnstile with a limit, which it knows by this number.
+fn with_a_permit_a_second(listener: Option<Listener>) -> (Turnstile<'static>, Arc<RateLimit>, usize) {
+    let mut turnstile = Turnstile::new(clock::now(), 1, listener);
+    let limit = Arc::new(RateLimit::every(1_000 * MS));
+    let rate = turnstile.make(Scarce::Permits(Arc::new(limit.clone())), None);
+    (turnstile, limit, rate)
+}
+
 /// The rate of a key is forgotten, and its number goes to the limit of another key.
 #[test]
 fn a_limit_with_the_number_of_another_one_is_listened_to() {
@@ -423,9 +431,7 @@ fn the_batch_hears_of_a_rate_whose_permits_an_item_has_that_are_not_due() {
     let clock = TestClock::new();
     let _entered = clock::enter(Some(&clock));
     let heard = Arc::new(Heard::default());
-    let mut turnstile = Turnstile::new(clock::now(), 1, Some(Listener::new(&heard)));
-    let limit = Arc::new(RateLimit::every(1_000 * MS));
-    let rate = turnstile.make(Scarce::Permits(Arc::new(limit.clone())), None);
+    let (mut turnstile, limit, rate) = with_a_permit_a_second(Some(Listener::new(&heard)));
     assert!(turnstile.admit(Claim::of(0..1), false, vec![Demand::new(rate, 10)], Duration::ZERO).is_none());
     assert_eq!(turnstile.due(), Some(9_000 * MS));
     limit.set(1_000, 1_000 * MS).unwrap();
@@ -440,9 +446,7 @@ fn an_item_takes_no_permit_ahead_because_something_else_changes() {
     let clock = TestClock::new();
     let _entered = clock::enter(Some(&clock));
     let heard = Arc::new(Heard::default());
-    let mut turnstile = Turnstile::new(clock::now(), 1, Some(Listener::new(&heard)));
-    let limit = Arc::new(RateLimit::every(1_000 * MS));
-    let rate = turnstile.make(Scarce::Permits(Arc::new(limit.clone())), None);
+    let (mut turnstile, limit, rate) = with_a_permit_a_second(Some(Listener::new(&heard)));
     limit.take(clock::now(), 1);
     assert!(turnstile.admit(Claim::of(0..1), false, vec![Demand::new(rate, 1)], Duration::ZERO).is_none());
     for _ in 0..5 {
@@ -457,9 +461,7 @@ fn an_item_takes_no_permit_ahead_because_something_else_changes() {
 fn a_permit_that_comes_earlier_than_it_was_said_is_used_then() {
     let clock = TestClock::new();
     let _entered = clock::enter(Some(&clock));
-    let mut turnstile = Turnstile::new(clock::now(), 1, None);
-    let limit = Arc::new(RateLimit::every(1_000 * MS));
-    let rate = turnstile.make(Scarce::Permits(Arc::new(limit.clone())), None);
+    let (mut turnstile, limit, rate) = with_a_permit_a_second(None);
     limit.take(clock::now(), 1);
     assert!(turnstile.admit(Claim::of(0..1), false, vec![Demand::new(rate, 1)], clock.elapsed()).is_none());
     // Each time that it looks, others have taken the next permit.
