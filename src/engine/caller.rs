@@ -18,7 +18,7 @@ use crate::thread_meter::Watch;
 use super::operation::Kinds;
 use super::parking::Signal;
 use super::report::Report;
-use super::schedule::{KEPT, Role, Status};
+use super::schedule::{Role, Status};
 use super::shared::Job;
 use super::worker::{Turn, Worker};
 use crate::slots::Reader;
@@ -114,10 +114,7 @@ impl<'c, 'j, K: Kinds> Caller<'c, 'j, K> {
             if status.tick_in.is_some_and(|wait| wait.is_zero()) {
                 self.job.look_around(status.wants_runnable);
             } else if status.is_looked_after {
-                // Nothing else ends what it has asked for, if the workers sleep.
-                let asks_until = self.asks.then_some(KEPT);
-                let look_in = tick_in.into_iter().chain(asks_until).min();
-                self.job.wait(signal, reader, status.window, self.job.until_next_look(None, look_in));
+                self.job.wait(signal, reader, status.window, self.job.until_next_look(None, tick_in));
             } else if status.is_over {
                 return None;
             } else if self.seats.take(status.tick_in, |time| self.job.glance(signal, reader, time)) {

@@ -82,10 +82,8 @@ impl<K: Kinds> Caller<'_, '_, K> {
             return false;
         }
         let (member, now) = (&mut self.worker.member, job.dispatcher.since(clock::now()));
-        let mut schedule = job.dispatcher.change();
-        let begun = schedule.lend_solo(member, now, reader.taken(), !is_alone);
-        self.asks = schedule.is_asked_for();
-        drop(schedule);
+        let begun = job.dispatcher.change().lend_solo(member, now, reader.taken(), !is_alone);
+        self.asks = begun.is_none() && !is_alone;
         if let Some((index, source)) = begun.zip(job.source.as_ref()) {
             source.lock().solo = Some(index);
             job.dispatcher.set_wanted(false);

@@ -49,7 +49,7 @@ const MOMENT: Duration = Duration::from_millis(if cfg!(any(loom, shuttle)) { 0 }
 const PATIENCE: Duration = MOMENT;
 
 /// How long no worker pulls, so that the caller can run by itself, and for how long it does not ask again if it could not.
-pub(super) const KEPT: Duration = MOMENT;
+const KEPT: Duration = MOMENT;
 const REFUSED: Duration = Duration::from_millis(30);
 
 /// Where no worker has come for longer, those that hold several items are in slow ones: no claim is made for longer than 0.4 ms.
@@ -386,7 +386,7 @@ impl Schedule {
 
     /// How many items the worker may pull while nothing needs it.
     fn may_pull(&mut self, member: &Member, ask: Ask, stop_at: usize) -> usize {
-        if !self.fresh.can_lend(stop_at) || self.is_kept_for_the_caller(ask.now) {
+        if self.is_kept_for_the_caller(ask.now) || !self.fresh.can_lend(stop_at) {
             return 0;
         }
         let has_others = self.team.other_helpers(member) > 0;
@@ -412,19 +412,15 @@ impl Schedule {
         most
     }
 
-    /// Until when a worker waits for the caller to run by itself, or for room for several items: with a slow consumer it is
-    /// content with less.
+    /// Until when a worker waits for room for several items: with a slow consumer it is content with less.
     fn patience(&self, member: &mut Member, now: Duration) -> Option<Duration> {
-        if let Solo::Wanted { until } = self.solo {
-            return Some(until);
-        }
         let is_first_wait = self.wants_room.is_some()
             && member.role != Role::Seat
             && !mem::replace(&mut member.has_waited_for_room, true);
         is_first_wait.then(|| now + PATIENCE)
     }
 
-    /// When an idle worker wakes by itself. Of all that are idle, one does when the next retry is due, and calls others if more are.
+    /// When an idle worker wakes by itself. Of all that are idle, one does when something is due, and calls others if more is.
     fn alarm_for(&mut self, member: &mut Member) -> Option<Duration> {
         let due = self.next_due().filter(|due| self.team.is_before_alarm(*due))?;
         if self.team.busy >= self.team.limit {
@@ -434,13 +430,14 @@ impl Schedule {
         Some(due)
     }
 
-    /// When an item may start that may not now, if that is known.
+    /// When an item may start that may not now, if that is known; or when a worker may pull again.
     fn next_due(&self) -> Option<Duration> {
         if self.is_held() {
             return None;
         }
-        let retry = self.retries.next_due();
-        self.pause.end_after(self.clock).or(retry.into_iter().chain(self.at_limits.due).min())
+        let kept = if let Solo::Wanted { until } = self.solo { Some(until) } else { None };
+        let due = [self.retries.next_due(), self.at_limits.due, kept];
+        self.pause.end_after(self.clock).or(due.into_iter().flatten().min())
     }
 
     /// Whether the schedule has changed in a way that concerns an idle worker.
@@ -810,9 +807,8 @@ impl Schedule {
         let index = self.fresh.known().0;
         if !is_free || index > handed_on || self.waiting() > 0 {
             self.solo = match self.solo {
-                Solo::Refused { until } | Solo::Wanted { until } if now < until => self.solo,
-                // A worker that would pull may sleep: it is called, since nothing is kept for the caller any more.
-                Solo::Wanted { .. } => Solo::Refused { until: now + REFUSED },
+                Solo::Refused { until } if now < until => self.solo,
+                Solo::Wanted { .. } => self.solo,
                 _ if asks => Solo::Wanted { until: now + KEPT },
                 _ => Solo::No,
             };
@@ -843,11 +839,6 @@ impl Schedule {
 
     pub(super) fn is_solo(&self) -> bool {
         matches!(self.solo, Solo::Alone | Solo::Overseen)
-    }
-
-    /// Whether the caller has asked for it, and is to look again before long.
-    pub(super) fn is_asked_for(&self) -> bool {
-        matches!(self.solo, Solo::Wanted { .. })
     }
 
     /// The caller does not ask for it any more.

@@ -500,7 +500,8 @@ fn the_caller_pulls_only_where_no_helper_can() {
     assert!(matches!(schedule.next(&mut caller, ask), Next::Pull { index: 1, .. }));
 }
 
-/// An item waits for the next one, for which the consumer makes room while it wants to run by itself. Else the other worker sleeps on.
+/// An item waits for the next one, for which the consumer makes room while it wants to run by itself; then it is busy itself. Else the
+/// other worker sleeps on.
 #[test]
 fn what_was_kept_for_the_caller_in_vain_is_there_for_a_worker_that_sleeps() {
     let mut schedule =
@@ -514,9 +515,11 @@ fn what_was_kept_for_the_caller_in_vain_is_there_for_a_worker_that_sleeps() {
     assert!(matches!(schedule.next(&mut sleeper, ask), Next::Wait(Some(_))), "the consumer may come soon");
     assert!(matches!(schedule.next(&mut sleeper, ask), Next::Wait(None)), "it has not");
     assert_eq!(schedule.lend_solo(&mut caller, MOMENT, 0, true), None);
-    assert!(schedule.is_asked_for() && !schedule.concerns_idle(1));
-    assert_eq!(schedule.lend_solo(&mut caller, MOMENT + KEPT, 0, true), None);
-    assert!(!schedule.is_asked_for() && schedule.concerns_idle(1));
+    assert!(schedule.concerns_idle(1), "one of the workers has to wake by itself");
+    let look = |now| Ask { now, handed_on: 1, ..ask };
+    assert!(matches!(schedule.next(&mut sleeper, look(MOMENT)), Next::Wait(Some(at)) if at == MOMENT + KEPT));
+    assert!(!schedule.concerns_idle(1), "it is kept for the caller");
+    assert!(matches!(schedule.next(&mut sleeper, look(MOMENT + KEPT)), Next::Pull { index: 1, .. }));
 }
 
 /// Else a caller that looks at this moment would say that no more items come.
