@@ -265,7 +265,7 @@ impl Span {
     }
 
     /// The message of the panic, if it panicked; what the limiter said, if that refused it. The error of one that failed, only in
-    /// [`timeline_with_errors`](crate::BatchResult::timeline_with_errors). Of each at most 200 bytes.
+    /// [`timeline_with_errors`](crate::BatchResult::timeline_with_errors). Of each at most 200 bytes, and `…` where more was there.
     #[must_use]
     pub fn note(&self) -> Option<&str> {
         self.texts.note.as_deref()
