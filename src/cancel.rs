@@ -225,6 +225,17 @@ mod tests {
     }
 
     #[test]
+    fn a_guard_that_a_panic_drops_cancels() {
+        let token = CancelToken::new();
+        let guard = token.drop_guard();
+        let unwound = std::panic::catch_unwind(move || {
+            let _guard = guard;
+            std::panic::resume_unwind(Box::new("on purpose"));
+        });
+        assert!(unwound.is_err() && token.is_cancelled());
+    }
+
+    #[test]
     fn who_comes_after_the_cancel_is_told_at_once() {
         let token = CancelToken::new();
         token.cancel();

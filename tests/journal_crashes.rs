@@ -212,15 +212,14 @@ impl Place {
         compiler.status().ok().filter(ExitStatus::success).map(|_| library)
     }
 
-    /// Of what was not synced, a part is left, perhaps with zeros behind it. Fewer than `most` lines were not synced. How many lines
-    /// are lost.
-    fn lose_power(&self, durable: &Path, most: usize, dice: &mut Dice) -> usize {
+    /// Of what was not synced, a part is left, perhaps with zeros behind it.
+    fn lose_power(&self, durable: &Path, dice: &mut Dice) -> Loss {
         let (image, live) = (durable.join("journal.jsonl"), self.bytes());
         let synced = fs::read(&image).unwrap_or_default();
         assert!(live.starts_with(&synced), "lines that were synced are others now");
         let rest = &live[synced.len()..];
         let lines = |bytes: &[u8]| bytes.split(|byte| *byte == b'\n').count() - 1;
-        assert!(lines(rest) <= most, "{} lines were not synced", lines(rest));
+        let (all, unsynced) = (lines(&live), lines(rest));
         if durable.join("named").exists() {
             let left = dice.below(rest.len() + 1);
             let zeros = vec![0; if left < rest.len() { dice.below(100) } else { 0 }];
@@ -228,12 +227,12 @@ impl Place {
             self.put(&[kept.as_slice(), &zeros].concat());
             let whole = kept.iter().rposition(|byte| *byte == b'\n').map_or(0, |last| last + 1);
             fs::write(image, &kept[..whole]).unwrap();
-            return lines(&rest[left..]);
+            return Loss { all, unsynced, lost: lines(&rest[left..]) };
         }
-        assert!(lines(&live) < 2, "items are recorded in a file whose name may be lost");
+        assert!(all < 2, "items are recorded in a file whose name may be lost");
         let _ = fs::remove_file(self.journal());
         let _ = fs::remove_file(image);
-        lines(&live)
+        Loss { all, unsynced: all, lost: all }
     }
 
     fn child(&self, behind: &[&str], test: &str, told_to: &str) -> Command {
@@ -315,6 +314,14 @@ fn run_to_be_killed(told: &str) {
     drop(ran_to_its_end(result));
 }
 
+/// Lines of a journal at a loss of power.
+#[derive(Debug)]
+struct Loss {
+    all: usize,
+    unsynced: usize,
+    lost: usize,
+}
+
 /// Starts it and kills it: at the start, or when some items have run, and a little later.
 fn kill(mut command: Command, place: &Place, dice: &mut Dice) {
     let mut run = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
@@ -361,25 +368,31 @@ fn after_a_loss_of_power_what_was_synced_is_there() {
     if let Some(told) = told_to() {
         return run_to_be_killed(&told);
     }
-    let (mut dice, mut forgotten) = (Dice::new(), 0);
+    let (mut dice, mut forgotten, mut late, mut in_time) = (Dice::new(), 0, 0, 0);
     for round in 0..kills() / 2 {
         let place = Place::new("power", ITEMS);
         let Some(forgets) = place.disk_that_forgets() else { return skip(TEST, "there is no cc") };
         let durable = place.folder.join("durable");
         fs::create_dir(&durable).unwrap();
         let told = RUNS[round % RUNS.len()];
-        // While one sync lasts, other workers write on, but where each line is synced at once.
         let lines: usize = told.split(' ').next().unwrap().parse().unwrap();
-        let most = if lines == 1 { 5 } else { 4 * lines + 40 };
         for _ in 0..=dice.below(3) {
             let mut run = place.child(&[], TEST, told);
             run.env("LD_PRELOAD", &forgets).env("DURABLE", &durable);
             kill(run, &place, &mut dice);
-            forgotten += place.lose_power(&durable, most, &mut dice);
+            let loss = place.lose_power(&durable, &mut dice);
+            forgotten += loss.lost;
+            // Each of four workers waits for its line, and one line is cut off.
+            assert!(lines > 1 || loss.unsynced <= 5, "round {round}: {loss:?}");
+            // Where not each line is synced, the others write on while a sync lasts; and on a busy machine one lasts long.
+            let most = 4 * lines + 40;
+            late += usize::from(loss.unsynced > most);
+            in_time += usize::from(loss.all > most && loss.unsynced <= most);
         }
         place.assert_goes_on(&format!("round {round}, {told}"));
     }
     assert!(forgotten > 0, "no line was forgotten");
+    assert!(in_time > 0 || late == 0, "{late} times more lines were not synced than in one sync come");
 }
 
 /// F63: many workers, one of which syncs what others have written. A value is a value, with one line.

@@ -4,6 +4,7 @@
 
 pub(crate) mod streams;
 
+use std::cell::Cell;
 use std::collections::HashSet;
 use std::io::{Read, Write};
 use std::panic::{self, AssertUnwindSafe};
@@ -484,6 +485,18 @@ pub(crate) fn assert_counts_add_up<I, T, E>(result: &BatchResult<I, T, E>) {
 /// How the panics begin that a test means to happen. The hook, which is for the whole process, prints all others.
 pub(crate) const MEANT: &str = "meant: ";
 
+thread_local! {
+    /// How often the hook has seen one on this thread.
+    static MEANT_PANICS: Cell<usize> = const { Cell::new(0) };
+}
+
+/// How often the hook runs on this thread for a panic that is meant, while `f` does.
+pub(crate) fn meant_panics_in(f: impl FnOnce()) -> usize {
+    let before = MEANT_PANICS.get();
+    f();
+    MEANT_PANICS.get() - before
+}
+
 pub(crate) fn silence_meant_panics() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
@@ -494,7 +507,9 @@ pub(crate) fn silence_meant_panics() {
                 .downcast_ref::<&str>()
                 .copied()
                 .or_else(|| payload.downcast_ref::<String>().map(String::as_str));
-            if !text.is_some_and(|text| text.starts_with(MEANT)) {
+            if text.is_some_and(|text| text.starts_with(MEANT)) {
+                MEANT_PANICS.set(MEANT_PANICS.get() + 1);
+            } else {
                 other(info);
             }
         }));

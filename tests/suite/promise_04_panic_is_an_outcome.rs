@@ -9,7 +9,7 @@ use std::time::Duration;
 use batch_executor::{BatchExecutor, ItemError, LimiterError, Retry, StopReason, limiter_fn};
 
 use crate::common::{
-    Census, Gate, MEANT, Meeting, Peak, Register, assert_still_works, collecting, panic_of,
+    Census, Gate, MEANT, Meeting, Peak, Register, assert_still_works, collecting, meant_panics_in, panic_of,
     parallel_settings, ran_to_its_end, settings, silence_meant_panics, stopped, stopping, within_a_minute,
 };
 
@@ -66,6 +66,24 @@ fn a_panic_keeps_its_payload() {
             assert_eq!(panic_of(|| plain.resume()), "a plain text");
         }
     });
+}
+
+/// Else its message is printed twice.
+#[test]
+fn a_panic_that_goes_on_does_not_run_the_hook_again() {
+    silence_meant_panics();
+    let fail = |()| -> Result<(), String> { panic!("{MEANT}an item") };
+    let by_the_user = || match stopping(1).execute(|| fail(())) {
+        Err(ItemError::Panicked(panic)) => panic.resume(),
+        other => assert_eq!(other.ok(), None, "it did panic"),
+    };
+    let times = meant_panics_in(|| assert_eq!(panic_of(by_the_user), "meant: an item"));
+    assert_eq!(times, 1);
+
+    let (executor, tell) = (stopping(1), |_: &_| panic!("{MEANT}a callback"));
+    let by_the_batch = || drop(executor.batch([()]).on_progress(tell).run(|()| Ok::<_, String>(())));
+    let times = meant_panics_in(|| assert_eq!(panic_of(by_the_batch), "meant: a callback"));
+    assert_eq!(times, 1);
 }
 
 #[test]
