@@ -98,6 +98,15 @@ mod tests {
         assert_eq!(heard.0.load(Ordering::Relaxed), 1);
     }
 
+    /// However many have come before it is looked for those that have ended.
+    #[test]
+    fn listeners_that_wait_are_kept() {
+        let (listeners, all) = (Listeners::default(), [(); 100].map(|()| Arc::new(Heard::default())));
+        all.iter().for_each(|heard| listeners.add(Listener::new(heard)));
+        listeners.tell(Changed::Slots);
+        assert!(all.iter().all(|heard| heard.0.load(Ordering::Relaxed) == 1));
+    }
+
     #[test]
     fn listeners_that_have_ended_are_forgotten() {
         let listeners = Listeners::default();

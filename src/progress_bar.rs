@@ -478,6 +478,12 @@ mod tests {
         shown.is_now(&progress(3, 0, Some(9), 5 * SECOND));
         let drawn = shown.catch_up().expect("it was not drawn for a minute");
         assert!(drawn.elapsed < 30 * SECOND, "{:?} in all", drawn.elapsed);
+
+        (shown.told_at, shown.drawn_at) = (ago, ago);
+        let drawn = shown.catch_up().expect("it was not drawn for a minute");
+        shown.drawn_at = ago;
+        let again = shown.catch_up().expect("nor was it since");
+        assert!(again.elapsed - drawn.elapsed < 30 * SECOND, "the minute was added twice");
     }
 
     #[test]

@@ -362,7 +362,10 @@ mod tests {
             let delays = exponential.delays();
             longest.iter_mut().zip(delays).for_each(|(longest, delay)| *longest = delay.max(*longest));
         }
-        let is_near = |(retry, longest): (usize, &Duration)| *longest > exponential.ceiling(retry) * 3 / 4;
+        let is_near = |(retry, longest): (usize, &Duration)| {
+            let ceiling = exponential.ceiling(retry);
+            (ceiling * 3 / 4..=ceiling).contains(longest)
+        };
         assert!(longest.iter().enumerate().all(is_near), "{longest:?}");
     }
 

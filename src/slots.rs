@@ -879,6 +879,17 @@ mod tests {
     }
 
     #[test]
+    fn an_unordered_ring_hands_on_what_came_first() {
+        let (slots, mut reader) = Texts::ring(8, Order::Completion);
+        let mut claims: Vec<Claim> = (0..3).map(|n| slots.fill(n, n)).collect();
+        for n in [2, 0, 1] {
+            slots.decide(&mut claims[n], Ok(n), || ());
+        }
+        let taken = std::iter::from_fn(|| slots.take(&mut reader)).map(|(index, ..)| index);
+        assert!(taken.eq([2, 0, 1]));
+    }
+
+    #[test]
     fn the_rest_of_a_claim_is_a_claim() {
         let mut claim = Claim::of(3..9);
         let mut rest = claim.split_rest();

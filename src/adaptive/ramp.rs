@@ -119,6 +119,7 @@ mod tests {
 
     #[test]
     fn a_small_batch_gets_a_worker_an_item_and_a_large_one_more_before_anything_is_known() {
-        assert_eq!([Some(50), Some(65), Some(1_000), Some(1_000_000), None].map(burst), [64, 8, 16, 32, 16]);
+        let items = [Some(50), Some(64), Some(65), Some(1_000), Some(1_000_000), None];
+        assert_eq!(items.map(burst), [64, 64, 8, 16, 32, 16]);
     }
 }

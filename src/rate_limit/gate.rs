@@ -194,6 +194,14 @@ mod tests {
     }
 
     #[test]
+    fn it_is_unused_when_the_whole_burst_is_there_again() {
+        let mut gate = Gate { burst: 3, ..Gate::new(10) };
+        reserve(&mut gate, 100);
+        reserve(&mut gate, 100);
+        assert_eq!([100, 119, 120].map(|now| gate.is_unused(now)), [false, false, true]);
+    }
+
+    #[test]
     fn in_any_window_there_are_no_more_permits_than_rate_and_burst() {
         let mut gate = Gate { burst: 4, ..Gate::new(10) };
         let mut used: Vec<u64> =

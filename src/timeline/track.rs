@@ -362,6 +362,16 @@ mod tests {
         assert!(all.spans.len() <= ROOM);
     }
 
+    /// The samples of both workers have room together, so that nothing is sorted out when they come together.
+    #[test]
+    fn the_first_failures_are_those_of_all_workers() {
+        let room = Room::new(ROOM);
+        let mut tracks = [0, 1].map(|worker| Track::new(worker, room, Level(5)));
+        (0..3_000).for_each(|index| told(&mut tracks[index % 2], attempt(index, 5, Ending::Failed)));
+        let kept = indices(&Recorded::of(tracks.into(), room).spans);
+        assert!((0..100).all(|index| kept.contains(&index)), "{kept:?}");
+    }
+
     #[test]
     fn a_level_keeps_half_of_what_the_one_below_keeps() {
         for level in 0..6 {

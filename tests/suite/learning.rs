@@ -336,6 +336,16 @@ fn a_limit_that_is_set_goes_on_from_there_and_a_share_learns_from_its_share() {
     assert!(share.reserve().unwrap() > Duration::from_millis(90));
 }
 
+/// The server refuses nothing, so the rate does not fall either.
+#[test]
+fn a_rate_that_was_set_is_the_one_that_learning_begins_with() {
+    let (clock, limit) = (TestClock::new(), RateLimit::learning(10));
+    limit.set(1_000, SECOND).unwrap();
+    let result = executor(&clock, 4).batch(0..1_000).limit(Limit::rate(&limit)).run(|_| Ok::<_, String>(()));
+    assert!(result.is_success());
+    assert!(clock.elapsed() < 2 * SECOND, "{:?}", clock.elapsed());
+}
+
 #[test]
 fn what_is_not_used_does_not_rise() {
     let clock = TestClock::new();

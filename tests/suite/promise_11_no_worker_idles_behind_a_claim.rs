@@ -1,9 +1,9 @@
 //! Promise 11: an idle worker gets the items of another worker's claim that are not started yet, at the latest when that worker
 //! ends the item it is in.
 
-use std::collections::HashMap;
+use std::collections::HashSet;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Condvar, Mutex};
 use std::thread::{self, ThreadId};
 use std::time::Duration;
 
@@ -13,32 +13,31 @@ use crate::common::within_a_minute;
 
 const ITEMS: usize = 20_000;
 
-/// In the midst of quick ones, where a claim has hundreds of items.
-const SLOW: std::ops::Range<usize> = 10_000..10_012;
+/// In the midst of quick ones, where a claim has hundreds of items. On a busy machine others come late, so these are many.
+const SLOW: std::ops::Range<usize> = 10_000..10_100;
 
 /// Which thread ran each of the slow items.
 #[derive(Default)]
 struct Runs(Mutex<Vec<ThreadId>>);
 
 impl Runs {
+    /// They are slow until a second worker has come.
     fn run(&self, item: usize) {
         if SLOW.contains(&item) {
-            self.0.lock().expect("no item panics").push(thread::current().id());
-            thread::sleep(Duration::from_millis(20));
+            let mut runs = self.0.lock().expect("no item panics");
+            runs.push(thread::current().id());
+            let is_shared = runs.iter().any(|thread| *thread != runs[0]);
+            drop(runs);
+            thread::sleep(Duration::from_millis(if is_shared { 0 } else { 20 }));
         }
     }
 
-    /// No worker ran all of them, as the owner of their claim would have done by itself. On a busy machine others may come late.
+    /// No worker ran all of them, as the owner of their claim would have done by itself.
     #[track_caller]
     fn assert_shared(self) {
         let runs = self.0.into_inner().expect("no item panics");
-        let mut by_thread = HashMap::new();
-        for thread in &runs {
-            *by_thread.entry(*thread).or_insert(0_usize) += 1;
-        }
-        let most = by_thread.into_values().max();
         assert_eq!(runs.len(), SLOW.len());
-        assert!(most.is_some_and(|most| most < SLOW.len()), "one worker ran all");
+        assert!(runs.iter().any(|thread| *thread != runs[0]), "one worker ran all");
     }
 }
 
@@ -87,30 +86,27 @@ fn idle_adaptive_workers_get_the_rest_of_a_claim() {
 #[test]
 fn more_adaptive_workers_come_for_the_rest_of_a_claim() {
     const QUICK: usize = 100_000;
+    const SLOW: usize = 400;
     within_a_minute(|| {
         for _ in 0..20 {
-            let (executor, ran, came) = (executor(), Mutex::new(HashMap::new()), Condvar::new());
+            let (executor, ran) = (executor(), Mutex::new(HashSet::new()));
             let workers = AdaptiveWorkers::new().max(16);
-            let result = executor.batch(0..QUICK + 16).workers(workers).run(|&item| {
-                if item < QUICK {
-                    return Ok(());
-                }
-                let mut ran = ran.lock().expect("no item panics");
-                let mine = ran.entry(thread::current().id()).or_insert(0);
-                *mine += 1;
-                came.notify_all();
-                // The rest of a claim is free when an item has ended, and the caller has looked around meanwhile.
-                if *mine <= 6 {
+            let result = executor.batch(0..QUICK + SLOW).workers(workers).run(|&item| {
+                if item >= QUICK {
+                    let mut ran = ran.lock().expect("no item panics");
+                    ran.insert(thread::current().id());
+                    let is_shared = ran.len() >= 3;
                     drop(ran);
-                    thread::sleep(Duration::from_millis(30));
-                    return Ok(());
+                    // The rest of a claim is free when an item has ended, and the caller has looked around meanwhile.
+                    thread::sleep(Duration::from_millis(if is_shared { 0 } else { 30 }));
                 }
-                let wait = Duration::from_secs(10);
-                let (ran, _) =
-                    came.wait_timeout_while(ran, wait, |ran| ran.len() < 3).expect("no item panics");
-                if ran.len() < 3 { Err("one worker or two run all slow items") } else { Ok(()) }
+                Ok::<_, String>(())
             });
             assert!(result.is_success(), "{result}");
+            assert!(
+                ran.into_inner().expect("no item panics").len() >= 3,
+                "one worker or two ran all slow items"
+            );
         }
     });
 }

@@ -15,7 +15,7 @@ use crate::listeners::{Changed, Listener, OnChange};
 use crate::rate_limit::RateLimit;
 use crate::sync::Instant;
 use crate::sync::atomic::{AtomicUsize, Ordering};
-use turnstile::{Permit, Start};
+use turnstile::{Changes, Permit, Start};
 
 const MS: Duration = Duration::from_millis(1);
 
@@ -422,6 +422,24 @@ fn an_item_whose_permit_moves_away_gives_its_slots_back() {
     turnstile.rates_changed(clock.elapsed());
     assert_eq!(slots.in_use(), 0);
     clock::sleep(3_600_000 * MS);
+    assert!(turnstile.next_parked(clock.elapsed()).is_some());
+}
+
+/// Before the batch looks again.
+#[test]
+fn slots_and_a_rate_may_change_together() {
+    let clock = TestClock::new();
+    let _entered = clock::enter(Some(&clock));
+    let heard = Arc::new(Heard::default());
+    let (mut turnstile, limit, rate) = with_a_permit_a_second(Some(Listener::new(&heard)));
+    let slots = Concurrency::new(1);
+    let meter = turnstile.make(Scarce::Slots(slots.clone()), None);
+    slots.set(0);
+    let demands = || vec![Demand::new(meter, 1), Demand::new(rate, 1)];
+    assert!(turnstile.admit(Claim::of(0..1), false, demands(), clock.elapsed()).is_none());
+    slots.set(1);
+    limit.set(1_000, 1_000 * MS).unwrap();
+    turnstile.look_at_changes(Changes { all: 2, of_rates: 1 }, clock.elapsed());
     assert!(turnstile.next_parked(clock.elapsed()).is_some());
 }
 
