@@ -424,8 +424,10 @@ fn a_batch_of_ten_thousand_asleep_at_its_limiter_is_let_go_at_once() {
             let (reason, partial) = cancelled_behind(&asked, &token, || {
                 stopped(way.batch(&executor, 0..10_000).cancel_on(&token).run(|_| Ok::<_, String>(())))
             });
-            assert_eq!((reason, partial.succeeded()), (StopReason::Cancelled, 1), "{way:?}");
-            assert_eq!(partial.skipped(), 9_999);
+            assert_eq!(reason, StopReason::Cancelled, "{way:?}");
+            // The first may be about to start, too.
+            assert!(partial.succeeded() <= 1, "{partial}");
+            assert_eq!(partial.skipped(), 10_000 - partial.succeeded());
         }
     });
 }

@@ -8,7 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::common::{
-    Census, Gate, MEANT, Way, assert_survived, collecting, silence_meant_panics, stopped, stopping,
+    Census, Gate, MEANT, Way, assert_survived, collecting, nap, silence_meant_panics, stopped, stopping,
 };
 use batch_executor::{
     AdaptiveWorkers, Batch, BatchExecutor, Ending, Interval, ItemError, Limit, LimiterError, More, Quantiles,
@@ -229,21 +229,25 @@ fn what_makes_ids_may_panic_when_it_goes_and_that_stops_nothing_else() {
 
 #[test]
 fn a_retry_that_is_due_waits_for_a_worker_that_is_busy() {
+    let executor = BatchExecutor::builder().workers(1).clock(TestClock::new()).build().unwrap();
     let retry = Retry::delays(|| [5 * MS].into_iter());
-    let result = collecting(1)
+    let result = executor
         .batch(["again", "slow"])
         .retry(retry)
         .record_timeline()
         .run_with(|id, cx| match (*id, cx.attempt()) {
             ("again", 1) => Err("busy"),
-            ("slow", _) => takes(30 * MS),
+            ("slow", _) => {
+                nap(30 * MS);
+                Ok(())
+            }
             _ => Ok(()),
         })
         .into_result()
         .unwrap();
     let spans = result.timeline().unwrap().spans();
     let again = spans.iter().find(|span| span.attempt() == 2).unwrap();
-    assert!(again.queue_wait() >= 20 * MS, "{spans:?}");
+    assert_eq!(again.queue_wait(), 25 * MS, "{spans:?}");
 }
 
 #[test]

@@ -433,13 +433,15 @@ fn slots_and_a_rate_may_change_together() {
     let heard = Arc::new(Heard::default());
     let (mut turnstile, limit, rate) = with_a_permit_a_second(Some(Listener::new(&heard)));
     let slots = Concurrency::new(1);
-    let meter = turnstile.make(Scarce::Slots(slots.clone()), None);
+    let (meter, _limit) = (turnstile.make(Scarce::Slots(slots.clone()), None), slots.clone());
     slots.set(0);
-    let demands = || vec![Demand::new(meter, 1), Demand::new(rate, 1)];
-    assert!(turnstile.admit(Claim::of(0..1), false, demands(), clock.elapsed()).is_none());
+    let demands = vec![Demand::new(meter, 1), Demand::new(rate, 1)];
+    assert!(turnstile.admit(Claim::of(0..1), false, demands, clock.elapsed()).is_none());
+    assert!(turnstile.next_parked(clock.elapsed()).is_none(), "there is no slot");
     slots.set(1);
     limit.set(1_000, 1_000 * MS).unwrap();
     turnstile.look_at_changes(Changes { all: 2, of_rates: 1 }, clock.elapsed());
+    clock::sleep(MS);
     assert!(turnstile.next_parked(clock.elapsed()).is_some());
 }
 
