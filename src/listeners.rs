@@ -102,7 +102,9 @@ mod tests {
     #[test]
     fn listeners_that_wait_are_kept() {
         let (listeners, all) = (Listeners::default(), [(); 100].map(|()| Arc::new(Heard::default())));
-        all.iter().for_each(|heard| listeners.add(Listener::new(heard)));
+        for heard in &all {
+            listeners.add(Listener::new(heard));
+        }
         listeners.tell(Changed::Slots);
         assert!(all.iter().all(|heard| heard.0.load(Ordering::Relaxed) == 1));
     }
