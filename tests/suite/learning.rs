@@ -312,6 +312,7 @@ fn a_refusal_that_comes_late_is_no_second_one() {
             }
             (1, 1) => {
                 begin(before.max(2) + 3);
+                wait_until("the rate has fallen", || millis() > 21.0);
                 seen.lock().unwrap().push(millis());
                 return Err(200);
             }

@@ -88,7 +88,7 @@ fn more_adaptive_workers_come_for_the_rest_of_a_claim() {
     const QUICK: usize = 100_000;
     const SLOW: usize = 16;
     within_a_minute(|| {
-        for _ in 0..10 {
+        for _ in 0..3 {
             let (executor, ran) = (executor(), Mutex::new(HashSet::new()));
             let workers = AdaptiveWorkers::new().max(16);
             let result = executor.batch(0..QUICK + SLOW).workers(workers).run(|&item| {
@@ -98,7 +98,7 @@ fn more_adaptive_workers_come_for_the_rest_of_a_claim() {
                     let is_shared = ran.len() >= 3;
                     drop(ran);
                     // The rest of a claim is free when an item has ended, and the caller has looked around meanwhile.
-                    thread::sleep(Duration::from_millis(if is_shared { 0 } else { 150 }));
+                    thread::sleep(Duration::from_millis(if is_shared { 0 } else { 600 }));
                 }
                 Ok::<_, String>(())
             });
