@@ -8,7 +8,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::common::{
-    Census, Gate, MEANT, Way, assert_survived, collecting, nap, silence_meant_panics, stopped, stopping,
+    Census, Gate, MEANT, Meeting, Way, assert_survived, collecting, nap, silence_meant_panics, stopped,
+    stopping,
 };
 use batch_executor::{
     AdaptiveWorkers, Batch, BatchExecutor, Ending, Interval, ItemError, Limit, LimiterError, More, Quantiles,
@@ -536,16 +537,12 @@ fn a_timeline_without_room_is_refused() {
 
 #[test]
 fn items_of_workers_that_run_together_overlap() {
-    let gate = Gate::default();
+    let both_run = Meeting::default();
     let result = stopping(2)
         .batch([0, 1])
         .record_timeline()
-        .run(|n| {
-            if *n == 0 {
-                gate.pass();
-            } else {
-                gate.open();
-            }
+        .run(|_| {
+            both_run.of(2);
             Ok::<_, String>(())
         })
         .into_result()
