@@ -8,8 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::common::{
-    Census, Gate, MEANT, Meeting, Way, assert_survived, collecting, nap, silence_meant_panics, stopped,
-    stopping,
+    Census, MEANT, Meeting, Way, assert_survived, collecting, nap, silence_meant_panics, stopped, stopping,
 };
 use batch_executor::{
     AdaptiveWorkers, Batch, BatchExecutor, Ending, Interval, ItemError, Limit, LimiterError, More, Quantiles,
