@@ -428,7 +428,10 @@ fn nine_answers_at_once_are_one_pause() {
             assert_eq!(*limiter.pauses.lock().unwrap(), [PAUSE], "told of more than one pause");
             assert_eq!(limiter.permits.load(Ordering::SeqCst), 18);
             assert!((0..9).all(|n| result.attempts(n) == 2));
-            assert!(result.values().all(|again| *again == PAUSE), "an item waited longer or not so long");
+            assert!(
+                result.values().all(|again| *again == PAUSE),
+                "an item starts again when the one pause ends"
+            );
         }
     });
 }
