@@ -173,20 +173,16 @@ pub(crate) fn since(time: Instant) -> Duration {
 }
 
 /// That clock, if it is one for tests.
-fn test_clock() -> Option<TestClock> {
+pub(crate) fn of_test() -> Option<TestClock> {
     CLOCKS.with_borrow(|clocks| match clocks.last() {
         Some(Clock::Test(clock)) => Some(clock.clone()),
         _ => None,
     })
 }
 
-pub(crate) fn is_test() -> bool {
-    test_clock().is_some()
-}
-
 /// Sleeps by that clock.
 pub(crate) fn sleep(time: Duration) {
-    match test_clock() {
+    match of_test() {
         Some(clock) => clock.wait(clock.now().checked_add(time), || false),
         None => std::thread::sleep(time),
     }
@@ -329,18 +325,18 @@ mod tests {
     #[test]
     fn a_batch_goes_by_its_own_clock_whatever_surrounds_it() {
         let (outer, inner) = (TestClock::new(), TestClock::new());
-        let shown = || (test_clock().map(|clock| clock.elapsed()), is_test());
+        let shown = || of_test().map(|clock| clock.elapsed());
         let entered = enter(Some(&outer));
         sleep(HOUR);
         {
             let _machine = enter(None);
-            assert_eq!(shown(), (None, false));
+            assert_eq!(shown(), None);
             assert!(since(outer.now()) < HOUR, "the machine's clock is an hour behind");
             let _inner = enter(Some(&inner));
-            assert_eq!(shown(), (Some(Duration::ZERO), true));
+            assert_eq!(shown(), Some(Duration::ZERO));
             assert_eq!(now(), inner.now());
         }
-        assert_eq!((shown(), now()), ((Some(HOUR), true), outer.now()));
+        assert_eq!((shown(), now()), (Some(HOUR), outer.now()));
         drop(entered);
         let _machine = enter(None);
         assert!(CLOCKS.with_borrow(Vec::is_empty), "it is the machine's anyway");

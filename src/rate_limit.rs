@@ -7,7 +7,7 @@ use std::fmt;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use crate::clock;
+use crate::clock::{self, TestClock};
 use crate::error::{ConfigError, LimiterError};
 use crate::listeners::{Changed, Listener, Listeners};
 use crate::sync::{Condvar, Instant, Mutex};
@@ -552,9 +552,22 @@ impl RateLimit {
         }
     }
 
+    /// Waits until this permit may be used, which may change meanwhile.
+    fn wait_by(&self, clock: &TestClock, ticket: Ticket) {
+        loop {
+            let now = clock.now();
+            let left = self.left(ticket, now);
+            if left.is_zero() {
+                return;
+            }
+            clock.wait(now.checked_add(left), || self.left(ticket, now) != left);
+        }
+    }
+
     /// Has all that wait look again.
     fn tell(&self, what: Changed) {
         self.changed.notify_all();
+        clock::of_test().iter().for_each(TestClock::changed);
         self.batches.tell(what);
     }
 
@@ -588,8 +601,8 @@ impl RateLimiter for RateLimit {
     }
 
     fn acquire(&self) -> Result<(), LimiterError> {
-        if clock::is_test() {
-            clock::sleep(self.reserve()?);
+        if let Some(clock) = clock::of_test() {
+            self.wait_by(&clock, self.take(clock.now(), 1).0);
             return Ok(());
         }
         let mut now = self.nanos(clock::now());
@@ -754,7 +767,7 @@ mod tests {
 
     #[test]
     fn a_limit_that_learns_goes_on_from_the_rate_that_is_set() {
-        let clock = clock::TestClock::new();
+        let clock = TestClock::new();
         let _entered = clock::enter(Some(&clock));
         let limit = RateLimit::learning(40);
         (0..100).for_each(|_| limit.acquire().unwrap());
@@ -767,7 +780,7 @@ mod tests {
     /// As a client does that is told of a 429 outside of any batch.
     #[test]
     fn a_pause_from_elsewhere_lowers_a_learnt_rate_once_until_a_permit_has_come() {
-        let clock = clock::TestClock::new();
+        let clock = TestClock::new();
         let _entered = clock::enter(Some(&clock));
         let limit = RateLimit::learning(10);
         (0..5).for_each(|_| limit.acquire().unwrap());
@@ -783,7 +796,7 @@ mod tests {
     #[test]
     fn a_share_of_a_limit_that_learns_starts_at_its_part() {
         let rises = |limit: &RateLimit| {
-            let clock = clock::TestClock::new();
+            let clock = TestClock::new();
             let _entered = clock::enter(Some(&clock));
             let acquire = |_| {
                 limit.acquire().unwrap();
@@ -870,9 +883,38 @@ mod tests {
         });
     }
 
+    /// The thread that sets it waits itself before those that wait have looked.
+    #[test]
+    fn those_that_wait_by_a_clock_for_tests_hear_of_another_rate_and_of_the_end_of_a_pause() {
+        let (clock, limit) = (TestClock::new(), RateLimit::every(Duration::from_secs(86_400)));
+        let second = Duration::from_secs(1);
+        let _entered = clock::enter(Some(&clock));
+        limit.acquire().unwrap();
+        let changes: [fn(&RateLimit); 2] =
+            [|limit| limit.set(1, Duration::from_secs(1)).unwrap(), |limit| limit.resume()];
+        for change in changes {
+            let (before, entered) = (clock.elapsed(), std::sync::Barrier::new(2));
+            thread::scope(|scope| {
+                let waits = scope.spawn(|| {
+                    let _entered = clock::enter(Some(&clock));
+                    entered.wait();
+                    limit.acquire().unwrap();
+                    clock.elapsed()
+                });
+                entered.wait();
+                clock::sleep(second);
+                change(&limit);
+                clock::sleep(7 * 86_400 * second);
+                let waited_until = waits.join().unwrap();
+                assert!(waited_until <= before + 2 * second, "{before:?}, and then {waited_until:?}");
+            });
+            limit.pause(Duration::from_secs(86_400));
+        }
+    }
+
     #[test]
     fn a_rate_that_has_learnt_something_is_not_as_good_as_a_new_one() {
-        let clock = clock::TestClock::new();
+        let clock = TestClock::new();
         let _entered = clock::enter(Some(&clock));
         for (limit, is_forgotten) in [(RateLimit::per_second(10), true), (RateLimit::learning(10), false)] {
             (0..5).for_each(|_| limit.acquire().unwrap());
@@ -885,7 +927,7 @@ mod tests {
     /// What was taken until then counts from the end of the pause on. If that is in an hour, the rate stays where it has fallen to.
     #[test]
     fn a_rate_that_learns_rises_again_after_a_pause_that_was_ended() {
-        let clock = clock::TestClock::new();
+        let clock = TestClock::new();
         let _entered = clock::enter(Some(&clock));
         let limit = RateLimit::learning(10);
         (0..5).for_each(|_| limit.acquire().unwrap());
