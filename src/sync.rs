@@ -21,7 +21,7 @@
 //! 3. **Flags of which one thread gets the first value**, and that guard no memory: `is_kept` and `is_syncing` of the journal are
 //!    swapped, and a swap reads the last value on every processor. What their owner then uses has locks of its own. `is_admitted` is
 //!    written before the pool's lock hands the batch to its workers.
-//! 4. **Hints and statistics**, of which an old value makes nothing wrong: `item_nanos`, `began`, `refusals`, `is_wanted`.
+//! 4. **Hints and statistics**, of which an old value makes nothing wrong: `item_nanos`, `refusals`, `is_wanted`.
 //! 5. **In the ring of a stream**, beside something that orders: a slot's `state` becomes FILLED before its claim goes to a worker through
 //!    the schedule's lock, and its reader acts on READY alone, which is written with `Release`; LENT comes and goes in the one task that has the claim; `awaited` has a `SeqCst` fence behind its
 //!    writing and one before its reading, so that either the worker sees that the reader waits, or the reader the worker's item.

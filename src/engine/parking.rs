@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 use std::ops::{Deref, DerefMut};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use crate::batch_error::StopReason;
@@ -86,8 +86,8 @@ pub(super) struct Dispatcher {
     /// How often something else has changed what items wait for.
     limits_changes: AtomicUsize,
     rates_changes: AtomicUsize,
-    /// In a batch with a journal: when the first item began that is not recorded there, in nanoseconds.
-    began: AtomicUsize,
+    /// In a batch with a journal: when the first item began that is not recorded there.
+    began: OnceLock<Duration>,
     wants_room: AtomicUsize,
     /// How many items the consumer of a stream is done with.
     handed_on: AtomicUsize,
@@ -133,7 +133,7 @@ impl Dispatcher {
             pauses: AtomicUsize::new(0),
             limits_changes: AtomicUsize::new(0),
             rates_changes: AtomicUsize::new(0),
-            began: AtomicUsize::new(usize::MAX),
+            began: OnceLock::new(),
             wants_room: AtomicUsize::new(usize::MAX),
             handed_on: AtomicUsize::new(0),
             is_wanted: AtomicBool::new(false),
@@ -458,18 +458,15 @@ impl Dispatcher {
 
     /// An item begins that is not recorded.
     pub(super) fn begins(&self) {
-        if self.began.load(Ordering::Relaxed) == usize::MAX {
-            let now = usize::try_from(clock::since(self.since).as_nanos()).unwrap_or(usize::MAX);
-            self.began.fetch_min(now, Ordering::Relaxed);
+        if self.began.get().is_none() {
+            let _ = self.began.set(clock::since(self.since)); // or another thread has
         }
     }
 
     /// How far the batch is.
     pub(super) fn status(&self, now: Duration) -> Status {
         let mut status = self.schedule.lock().status(now);
-        let began = self.began.load(Ordering::Relaxed);
-        status.load.began =
-            if began == usize::MAX { Duration::ZERO } else { Duration::from_nanos(began as u64) };
+        status.load.began = self.began.get().copied().unwrap_or_default();
         status
     }
 }
