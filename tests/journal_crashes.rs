@@ -361,7 +361,10 @@ fn a_run_that_is_killed_at_a_random_moment_is_gone_on_with() {
 /// F63: the power is lost at any moment, by a disk that forgets what was not synced, but for a part of it. What was synced is there and
 /// is not done again; of the rest, what is whole is believed and is right.
 #[test]
-#[cfg(all(target_os = "linux", target_arch = "x86_64"))] // elsewhere it may run in an emulator, which loads nothing of `cc`
+#[cfg_attr(
+    not(all(target_os = "linux", target_arch = "x86_64")),
+    ignore = "it may run in an emulator, which loads nothing of `cc`"
+)]
 fn after_a_loss_of_power_what_was_synced_is_there() {
     const TEST: &str = "after_a_loss_of_power_what_was_synced_is_there";
     const ITEMS: usize = 300;

@@ -579,7 +579,7 @@ fn a_batch_that_has_a_control_twice_is_one() {
 #[test]
 fn the_sum_of_more_items_than_can_be_counted_is_the_most() {
     let (executor, control) = (collecting(1), Control::new());
-    let streamed = executor.batch(0..u64::MAX).control(&control).stream(
+    let streamed = executor.batch(0..usize::MAX).control(&control).stream(
         |_| {
             let inner = executor.batch(0..3).control(&control);
             inner.run(|_| Ok::<_, String>(control.snapshot().progress.total)).into_values()
