@@ -610,6 +610,9 @@ mod tests {
         assert_eq!(told, expected);
         assert_eq!([9_949, 9_950].map(|millis| readable(Duration::from_millis(millis))), ["9.9 s", "10 s"]);
         assert_eq!(readable(Duration::from_millis(250)), "0.2 s");
+        let nearly = |seconds: u64| readable(Duration::from_millis(1_000 * seconds - 300));
+        assert_eq!([60, 120].map(nearly), ["1 min 0 s", "2 min 0 s"]);
+        assert_eq!([7_200, 172_800].map(nearly), ["2 h 0 min", "2 d 0 h"]);
         readable(Duration::MAX);
     }
 

@@ -410,6 +410,18 @@ mod tests {
         );
     }
 
+    /// As of a script whose own variable is unset.
+    #[test]
+    fn an_empty_shard_is_not_taken_for_none() {
+        for more in ["", &slurm(3, 0, 63, 1, 64)] {
+            let refused = found(&format!("BATCH_EXECUTOR_SHARD= {more}")).unwrap_err();
+            assert!(
+                refused.starts_with(r#"BATCH_EXECUTOR_SHARD cannot be used: "" is no shard"#),
+                "{refused}"
+            );
+        }
+    }
+
     #[test]
     fn every_engine_is_known() {
         assert_shard("BATCH_EXECUTOR_SHARD=3/64", "3/64");

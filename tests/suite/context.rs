@@ -344,6 +344,19 @@ fn the_earlier_of_deadline_and_timeout_is_told() {
     });
 }
 
+/// A time that no clock can tell is not over at once.
+#[test]
+fn an_item_timeout_without_end_is_none_that_is_felt() {
+    let executor = crate::common::collecting(1);
+    let seen = executor
+        .batch(0..1)
+        .item_timeout(Duration::MAX)
+        .run_with(|_, cx| Ok::<_, String>((cx.deadline(), cx.is_cancelled())));
+    let (deadline, is_cancelled) = seen.into_values().unwrap()[0];
+    let year = Duration::from_secs(365 * 24 * 60 * 60);
+    assert!(deadline > Some(Instant::now() + 20 * year) && !is_cancelled, "{deadline:?}");
+}
+
 #[test]
 fn an_item_above_a_failure_sees_that_it_is_not_wanted_and_one_below_does_not() {
     within_a_minute(|| {

@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs;
+use std::iter;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -13,8 +14,8 @@ use std::time::Duration;
 
 use crate::common::{Census, Way, assert_survived, collecting, ran_to_its_end, stopped, stopping};
 use batch_executor::{
-    AdaptiveWorkers, BatchExecutor, BatchItem, CancelToken, ItemError, Journal, JournalError, LimiterError,
-    Outcome, Plan, RateLimit, Retry, RetryDecision, Shard, StopReason, TestClock, limiter_fn,
+    AdaptiveWorkers, BatchExecutor, BatchItem, CancelToken, ItemContext, ItemError, Journal, JournalError,
+    LimiterError, Outcome, Plan, RateLimit, Retry, RetryDecision, Shard, StopReason, TestClock, limiter_fn,
 };
 
 /// A folder of the test's own, gone when the test is.
@@ -219,7 +220,7 @@ fn an_item_that_is_refused_in_a_resumed_run_is_refused_for_all() {
     let path = folder.file("j");
     let run = |refusals: usize| {
         let refused = AtomicUsize::new(0);
-        let retry = Retry::delays(|| std::iter::once(Duration::from_millis(1)))
+        let retry = Retry::delays(|| iter::once(Duration::from_millis(1)))
             .when(|_: &&str| RetryDecision::PauseAll(Duration::from_millis(1)));
         let journal = open(&path, 6);
         let executor = collecting(1);
@@ -550,19 +551,24 @@ fn a_batch_that_is_cancelled_again_and_again_does_each_item_once() {
 fn shards_together_are_one_run_and_what_is_missing_is_told() {
     let folder = Folder::new();
     let mut paths = Vec::new();
-    let op = |n: &usize| if *n == 5 { Err(format!("not {n}")) } else { Ok(n * n) };
+    let op = |n: &usize, cx: &mut ItemContext<'_>| match *n {
+        5 => Err(format!("not {n}")),
+        11 if cx.attempt() < 3 => Err("later".to_owned()),
+        n => Ok(n * n),
+    };
+    let retry = || Retry::delays(|| iter::repeat_n(Duration::ZERO, 3));
     for index in 0..3 {
         let shard = Shard::new(index, 3).unwrap();
         let path = folder.file(&format!("{shard}").replace('/', "-"));
         let journal = Journal::open(&path, Plan::of(0..20).unwrap().shard(shard)).unwrap();
         let mine = shard.select(0..20_usize).map(|(_, n)| n);
-        let result = ran_to_its_end(collecting(2).batch(mine).journal(&journal).run(op));
+        let result = ran_to_its_end(collecting(2).batch(mine).journal(&journal).retry(retry()).run_with(op));
         assert_eq!(result.total(), if index < 2 { 7 } else { 6 });
         paths.push(path);
     }
     let merged = Journal::merge::<usize, usize>(&paths).unwrap();
     assert!(merged.missing.is_empty());
-    let whole = ran_to_its_end(collecting(1).batch(0..20_usize).run(op));
+    let whole = ran_to_its_end(collecting(1).batch(0..20_usize).retry(retry()).run_with(op));
     let outcome = |item: BatchItem<&usize, &Outcome<usize, String>>| {
         (item.index, *item.item, item.outcome.as_ref().map(|n| *n).map_err(ToString::to_string))
     };
@@ -572,6 +578,12 @@ fn shards_together_are_one_run_and_what_is_missing_is_told() {
     let two = Journal::merge::<usize, usize>(&paths[..2]).unwrap();
     assert_eq!(two.missing, [2, 5, 8, 11, 14, 17]);
     assert_eq!(two.result.total(), 14);
+    let others = Journal::merge::<usize, usize>([&paths[0], &paths[2]]).unwrap();
+    for merged in [&merged, &others] {
+        let attempts =
+            merged.result.items().iter().enumerate().map(|(at, n)| (*n, merged.result.attempts(at)));
+        assert_eq!(attempts.filter(|(_, attempts)| *attempts > 1).collect::<Vec<_>>(), [(5, 4), (11, 3)]);
+    }
 
     let others = folder.file("others");
     drop(open(&others, 20));
@@ -1053,6 +1065,23 @@ fn damage_that_is_valid_json_is_seen() {
     fs::write(&path, bare.collect::<String>()).unwrap();
     let words = Journal::open(&path, Plan::of(0..3).unwrap()).unwrap_err().to_string();
     assert!(words.ends_with("line 3 is damaged: it has no checksum"), "{words}");
+}
+
+#[test]
+fn a_damaged_line_has_its_number_where_an_item_has_several_lines() {
+    let folder = Folder::new();
+    let path = folder.file("j");
+    for run in 0..3 {
+        let result = collecting(1).batch(0..3_usize).journal(&open(&path, 3)).run(|n| match n {
+            1 => Err(format!("not in run {run}")),
+            n => Ok(*n),
+        });
+        assert_eq!(ran_to_its_end(result).failed(), 1);
+    }
+    let damaged = fs::read_to_string(&path).unwrap().replace("not in run 2", "not in run 7");
+    fs::write(&path, damaged).unwrap();
+    let words = Journal::open(&path, Plan::of(0..3).unwrap()).unwrap_err().to_string();
+    assert!(words.contains("line 6 is damaged: its checksum is "), "{words}");
 }
 
 #[test]

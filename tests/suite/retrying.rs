@@ -598,8 +598,9 @@ fn an_item_that_alone_is_refused_pauses_all_once_and_uses_up_a_delay_each_time()
                 let builder = way.builder().stop_on_error(false).rate_limiter(Arc::clone(&limiter));
                 let executor = builder.build().unwrap();
                 let workers = executor.workers_for(ITEMS).max(16) + 1;
-                let retry = Retry::delays(move || iter::repeat_n(EVER, retries))
-                    .when(|(): &()| RetryDecision::PauseAll(MS(2)));
+                let asked = AtomicUsize::new(0);
+                let longer = |(): &()| RetryDecision::PauseAll(MS(2 << asked.fetch_add(1, Ordering::SeqCst)));
+                let retry = Retry::delays(move || iter::repeat_n(EVER, retries)).when(longer);
                 let batch = way.batch(&executor, 0..ITEMS).retry(retry);
                 let result = ran_to_its_end(batch.run(|&n| {
                     let is_lone = !way.is_parallel();

@@ -564,7 +564,8 @@ fn items_that_a_growing_batch_begins_with_have_waited_since_then() {
     assert_eq!(spans.iter().map(Span::queue_wait).collect::<Vec<_>>(), [Duration::ZERO, 20 * MS, 40 * MS]);
 }
 
-/// Of these lengths, half end in a part of an interval that is too short to be one.
+/// All but the last are equally long, and the last has half to three halves of that. Of these lengths, half end in a part of an
+/// interval that is too short to be one.
 #[test]
 fn intervals_have_all_that_happened_however_short_the_last_is() {
     for length in (100..140).map(|length| length * MS) {
@@ -581,6 +582,14 @@ fn intervals_have_all_that_happened_however_short_the_last_is() {
         let all = (sum(|part| part.busy_workers), sum(|part| part.rate));
         assert!((all.0 - length.as_secs_f64()).abs() < 1e-9, "{length:?}: {} s busy", all.0);
         assert!((all.1 - 1.0).abs() < 1e-9, "{length:?}: {} items", all.1);
+        let (last, others) = intervals.split_last().unwrap();
+        let whole = others[0].length;
+        assert!(others.iter().all(|part| part.length == whole), "{length:?}");
+        assert!(
+            (whole / 2..whole * 3 / 2).contains(&last.length),
+            "{length:?}: {:?}, {whole:?}",
+            last.length
+        );
     }
 }
 

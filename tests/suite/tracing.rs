@@ -8,7 +8,7 @@ use std::thread;
 use std::time::Duration;
 
 use crate::common::{Meeting, Way, assert_survived, collecting, stopping};
-use batch_executor::{BatchExecutor, Retry};
+use batch_executor::{BatchExecutor, LimiterError, Retry, limiter_fn};
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::subscriber::Interest;
@@ -149,6 +149,24 @@ fn each_failure_and_each_retry_is_an_event_and_no_success_is() {
         assert_eq!(told("WARN"), [bad, loud], "{way:?}");
         assert!(ear.lines("WARN")[1].ends_with("note=\"boom\""));
         assert!(ear.lines("TRACE").is_empty());
+    }
+}
+
+#[test]
+fn an_item_without_a_permit_is_an_event_that_says_so() {
+    for way in Way::with_threads() {
+        let refuse = || Err(LimiterError::new("the service is closed"));
+        let builder = way.builder().stop_on_error(false).rate_limiter(limiter_fn(refuse));
+        let (ear, executor) = (Ear::new(Level::DEBUG), builder.build().unwrap());
+        ear.hears(|| {
+            let retry = Retry::delays(|| [Duration::ZERO].into_iter());
+            let result = way.batch(&executor, [7]).retry(retry).run(|n| Ok::<_, String>(*n));
+            assert_eq!(result.failed(), 1);
+        });
+        assert!(ear.lines("DEBUG").is_empty(), "{way:?}");
+        let told = ear.lines("WARN").concat();
+        assert!(told.starts_with("WARN in batch message=item got no permit index=0 "), "{way:?}: {told}");
+        assert!(told.ends_with("the service is closed\""), "{way:?}: {told}");
     }
 }
 
