@@ -73,8 +73,8 @@ impl<'a, It: Iterator, T, E> Batch<'a, It, T, E> {
     /// How many items of this batch run at the same time, instead of the executor's [`workers`]: a number, or one of [`Workers`].
     /// The last call wins.
     ///
-    /// May be more than the executor has: the executor's pool then gets as many threads as it needs, up to
-    /// [`MAX_WORKERS`].
+    /// May be more than the executor has: the executor's pool then gets as many threads as it needs, up to 4,096 (see
+    /// [`MAX_WORKERS`]).
     ///
     /// [`workers`]: crate::BatchExecutorBuilder::workers
     ///

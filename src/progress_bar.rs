@@ -370,7 +370,7 @@ impl Told {
             0.016.. => (rate * 60.0, "min"),
             _ => (rate * 3600.0, "h"),
         };
-        let digits = usize::from(number < 10.0);
+        let digits = usize::from(number < 9.95); // else it would be rounded to 10.0
         if rate > 0.0 { format!("{number:.digits$}/{unit}") } else { String::new() }
     }
 
@@ -587,6 +587,7 @@ mod tests {
         let rate = |completed, time| running(progress(completed, 0, None, time)).rate();
         assert_eq!(rate(3_812_345, SECOND), "3812345/s");
         assert_eq!(rate(9, 2 * SECOND), "4.5/s");
+        assert_eq!([993, 997].map(|completed| rate(completed, 100 * SECOND)), ["9.9/s", "10/s"]);
         assert_eq!(rate(1, 8 * SECOND), "7.5/min");
         assert_eq!(rate(1, 1200 * SECOND), "3.0/h");
     }

@@ -311,7 +311,7 @@ impl<'a, I, T, E> Settings<'a, I, T, E> {
     fn window(&self, workers: usize, room: usize) -> Window {
         match self.flow.window {
             Some(window) => Window::new(window.min(room), window.min(room)),
-            None => Window::for_workers(self.most_workers(workers), room),
+            None => Window::for_workers(self.most_workers(workers), room.min(self.most_under_way(workers))),
         }
     }
 }
@@ -325,4 +325,27 @@ fn controller(workers: Workers, items: Option<usize>, at_once: usize) -> Option<
     let bounds = workers.adaptive_bounds().filter(|bounds| bounds.most().min(at_once) > 1)?;
     let (least, most, cpus) = (bounds.least(), bounds.most().min(at_once), bounds.cpus());
     Some(Box::new(Controller::new(Setup { least, most, cpus, items })))
+}
+
+#[cfg(test)]
+#[cfg(not(any(loom, shuttle)))]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::pool::PoolConfig;
+
+    /// The ring has room for a power of two.
+    #[test]
+    fn a_window_that_grows_stays_below_what_is_promised() {
+        let (thread_name, keep_alive) = (String::new(), Duration::ZERO);
+        let pool = Pool::new(PoolConfig { thread_name, stack_size: None, keep_alive, max_threads: 0 });
+        let (workers, on_failure) = (Workers::Fixed(1), OnFailure::Stop);
+        let engine = Engine { workers, on_failure, limiter: None, pool, clock: None };
+        let settings = Settings::<(), (), ()>::new(&engine);
+        for (workers, most) in [(2, 4_096), (1_024, 4_096), (1_500, 6_000)] {
+            let (slots, _) = Slots::<(), (), ()>::ring(settings.most_under_way(workers), Order::Input);
+            assert_eq!(settings.window(workers, slots.room()), Window::for_workers(workers, most));
+        }
+    }
 }

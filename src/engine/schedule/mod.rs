@@ -99,7 +99,7 @@ enum Solo {
 }
 
 /// How many items of a stream may be under way at a time.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Window {
     size: usize,
     /// It grows up to `most` while items are quick, and shrinks back to this where they are slow.
