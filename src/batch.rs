@@ -154,7 +154,7 @@ impl<'a, It: Iterator, T, E> Batch<'a, It, T, E> {
     /// # Panics
     ///
     /// A panic of the callback stops the batch: no further call comes, no further item starts, and the panic unwinds out
-    /// of `run` when running operations have ended.
+    /// of `run` when running operations have ended. An async batch drops those that are in flight.
     ///
     /// ```
     /// use batch_executor::{BatchExecutor, Workers};
@@ -369,8 +369,8 @@ impl<'a, It: Iterator, T, E> Batch<'a, It, T, E> {
         self
     }
 
-    /// Stops the batch when `timeout` has passed since the call of `run`, like a [`deadline`](Batch::deadline). The last call wins. A timeout
-    /// that overflows the clock means no timeout.
+    /// Stops the batch when `timeout` has passed since the call of `run`, like a [`deadline`](Batch::deadline); of an async batch,
+    /// since its future was polled first. The last call wins. A timeout that overflows the clock means no timeout.
     ///
     /// ```
     /// use batch_executor::{BatchExecutor, StopReason};
@@ -820,8 +820,8 @@ where
     /// Like [`run_init`](Batch::run_init), with an `init` that may fail, such as one that opens a connection.
     ///
     /// An error of `init` is the outcome of the worker's item, [`ItemError::Failed`](crate::ItemError::Failed). It counts as
-    /// an attempt at that item, which a [`retry`](Batch::retry) may follow with another. The worker calls `init` again for
-    /// its next item.
+    /// an attempt at that item, which a [`retry`](Batch::retry) may follow with another; so does a panic of `init`, which no
+    /// retry follows. The worker calls `init` again for its next item.
     ///
     /// # Panics
     ///

@@ -124,7 +124,7 @@ impl<'a, E> Retry<'a, E> {
         Retry { delays: Delays::Exponential(Exponential { first, max, retries }), when: None }
     }
 
-    /// Delays from any iterator. `delays` is called for each item when it fails for the first time, on the worker. An
+    /// Delays from any iterator. `delays` is called for each item when it is to be tried again for the first time, on the worker. An
     /// iterator without end makes retries without end.
     ///
     /// ```

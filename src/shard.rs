@@ -96,7 +96,7 @@ impl Shard {
     /// | Bitbucket Pipelines | `BITBUCKET_PARALLEL_STEP` | `BITBUCKET_PARALLEL_STEP_COUNT` |
     /// | Azure Pipelines | `SYSTEM_JOBPOSITIONINPHASE`, less 1 | `SYSTEM_TOTALJOBSINPHASE` |
     ///
-    /// If `BATCH_EXECUTOR_SHARD` is set, it alone decides. With two engines, such as GNU parallel inside a Slurm array, set
+    /// If `BATCH_EXECUTOR_SHARD` is set, it alone decides; `BATCH_EXECUTOR_SHARDS` must not give another count. With two engines, such as GNU parallel inside a Slurm array, set
     /// it: otherwise the call returns an error. A job of a single task, as `srun` and CI systems number it, does not count
     /// as a second engine. `BATCH_EXECUTOR_SHARDS` may be set with every engine, and must then equal the engine's count. So
     /// set it: then some shards that run again in a smaller array get an error, and are not taken for the whole.

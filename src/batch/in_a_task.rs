@@ -19,7 +19,8 @@ use super::Batch;
 ///   [Adaptive](crate::Workers::adaptive) workers go up to 1,024, unless `max` is set.
 /// - **A cancel and a deadline cut off items in flight**, as [`Interrupted`](crate::ItemError::Interrupted).
 ///   [`item_timeout`](Batch::item_timeout) cuts off one attempt, as [`TimedOut`](crate::ItemError::TimedOut). The batch drops the
-///   future where it awaits. A failure that stops the batch cuts off nothing: items that have started come to their end.
+///   future where it awaits. A failure that stops the batch cuts off nothing: items that have started come to their end. A
+///   panic that stops it, such as one of a callback, drops them.
 /// - **The future of an operation runs on the task's thread.** One that computes for long, or blocks, holds up all others: give
 ///   such work to `spawn_blocking`. After a tenth of a millisecond the batch lets other tasks have the thread.
 /// - **Callbacks** of [`on_progress`](Batch::on_progress) and [`on_tick`](Batch::on_tick) need not be `Send`, so only the thread

@@ -288,7 +288,7 @@ impl<'j, K: Kinds> Worker<'_, 'j, K> {
 
     /// The item has its outcome: nothing of the attempts before is needed any more.
     fn close(&self, attempt: &mut Attempt<'j, K::Error>, panic: Option<Panic>) {
-        let attempts = attempt.attempts();
+        let attempts = attempt.number - usize::from(attempt.is_refused);
         if attempt.number > 1 || attempt.is_refused || panic.is_some() {
             self.job.tell_trials(Trials { index: attempt.index, attempts, panic });
         }

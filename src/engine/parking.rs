@@ -463,6 +463,12 @@ impl Dispatcher {
         }
     }
 
+    /// Whether a consumer that has drawn this many items has them all: the iterator has ended, or has no more by its size hint.
+    pub(super) fn is_complete(&self, drawn: usize) -> bool {
+        let (pulled, has_ended) = self.schedule().known();
+        drawn == pulled && (has_ended || self.foreseen.items == Some(pulled))
+    }
+
     /// How far the batch is.
     pub(super) fn status(&self, now: Duration) -> Status {
         let mut status = self.schedule.lock().status(now);

@@ -25,7 +25,7 @@ pub(crate) struct Flow {
 pub(super) struct Consumed<R> {
     output: Result<R, Panic>,
     drawn: Drawn,
-    /// Whether it has got every item of an input that has ended.
+    /// Whether it has got every item that there is.
     is_complete: bool,
 }
 
@@ -45,8 +45,7 @@ pub(super) fn consume<O: Operation, R>(
     let mut results = Results::new(&mut feed);
     let output = panic::catch(|| consume(&mut results));
     let drawn = results.drawn();
-    let (pulled, has_ended) = job.dispatcher.schedule().known();
-    let is_complete = has_ended && drawn.counts.decided() == pulled;
+    let is_complete = job.dispatcher.is_complete(drawn.counts.decided());
     job.dispatcher.close(None);
     let ended = caller.watch_to_the_end();
     let ended = ended.and(caller.leave());

@@ -114,8 +114,8 @@ const ENGINES: [Engine; 21] = [
     Engine::new(Kind::Pipeline, "SYSTEM_JOBPOSITIONINPHASE", Count::From("SYSTEM_TOTALJOBSINPHASE", 1)),
 ];
 
-/// Numbers of tasks that come without their count, or begin where no document says it. With one of these and no engine from
-/// above, each task would take all items.
+/// Numbers of tasks that come without their count, or begin where no document says it. With one of these and no array from
+/// above, each task would take all items, or those of its own launcher's processes.
 const NOT_UNDERSTOOD: [&str; 7] = [
     "MOAB_JOBARRAYINDEX",
     "OAR_ARRAY_INDEX",
@@ -139,6 +139,9 @@ impl Environment<'_> {
             return self.our_shard(&text).map(Some);
         }
         let engines: Vec<&Engine> = ENGINES.iter().filter(|engine| self.has(engine)).collect();
+        if engines.iter().all(|engine| engine.kind != Kind::Array) {
+            self.check_others(!engines.is_empty())?;
+        }
         match engines[..] {
             [] => self.no_shard(),
             [engine] => self.shard_of(engine).map(Some),
@@ -195,17 +198,22 @@ impl Environment<'_> {
         self.number(SHARDS)?.map(|count| positive(SHARDS, count)).transpose()
     }
 
-    /// With a count and no index, each of them would do everything, as when a Kubernetes job is not an indexed one; and so
-    /// with a number that is not understood.
-    fn no_shard(&self) -> Result<Option<Shard>, ConfigError> {
-        if let Some(variable) = NOT_UNDERSTOOD.iter().find(|variable| (self.0)(variable).is_some()) {
-            return Err(problem(
+    /// Whether another number, which is not understood, may be that of the task. A launcher sets `PMIX_RANK` beside its own.
+    fn check_others(&self, are_launched: bool) -> Result<(), ConfigError> {
+        let mut others = NOT_UNDERSTOOD.iter().filter(|variable| !are_launched || **variable != "PMIX_RANK");
+        match others.find(|variable| (self.0)(variable).is_some()) {
+            None => Ok(()),
+            Some(variable) => Err(problem(
                 variable,
                 format!(
                     "is set, and the shard cannot be told from it; set {SHARD}=0/64 and so on, or 0/1 for all items"
                 ),
-            ));
+            )),
         }
+    }
+
+    /// With a count and no index, each of them would do everything, as when a Kubernetes job is not an indexed one.
+    fn no_shard(&self) -> Result<Option<Shard>, ConfigError> {
         if let Some(tasks) = (self.0)("SLURM_PROCID").and_then(|_| (self.0)("SLURM_NTASKS")) {
             if tasks != "1" {
                 return Err(problem(
@@ -531,6 +539,18 @@ mod tests {
             "SLURM_ARRAY_TASK_ID is set, and so is PARALLEL_SEQ; \
              set BATCH_EXECUTOR_SHARD to the shard that is meant",
         );
+    }
+
+    /// Each task of the array starts its processes by a launcher, or is a single one of a pipeline.
+    #[test]
+    fn an_array_that_is_not_understood_is_seen_beside_a_launcher() {
+        let launched = |tasks| format!("OMPI_COMM_WORLD_RANK=0 OMPI_COMM_WORLD_SIZE={tasks} PMIX_RANK=0");
+        for engine in [launched(1), launched(4), "CI_NODE_INDEX=1 CI_NODE_TOTAL=1".to_owned()] {
+            let refused = found(&format!("OAR_ARRAY_INDEX=3 {engine}")).unwrap_err();
+            assert!(refused.starts_with("OAR_ARRAY_INDEX is set, and the shard cannot be told"), "{refused}");
+        }
+        assert_shard(&launched(4), "0/4");
+        assert_shard("NOMAD_ALLOC_INDEX=0 PARALLEL_SEQ=2 BATCH_EXECUTOR_SHARDS=4", "1/4");
     }
 
     #[test]

@@ -206,6 +206,23 @@ fn an_init_that_always_panics_fails_every_item_and_is_not_retried() {
     });
 }
 
+/// As an error of `init` does, in the first attempt and in a later one.
+#[test]
+fn a_panic_of_init_counts_as_an_attempt() {
+    silence_meant_panics();
+    for errors in 0..3 {
+        let (executor, calls) = (crate::common::collecting(1), AtomicUsize::new(0));
+        let init = || -> Result<(), &str> {
+            assert!(calls.fetch_add(1, Ordering::SeqCst) < errors, "{MEANT}no connection");
+            Err("refused")
+        };
+        let retry = Retry::delays(|| std::iter::repeat(Duration::ZERO));
+        let result = executor.batch([7]).retry(retry).try_run_init(init, |_, _| Ok(()));
+        assert!(matches!(result.outcomes()[0], Err(ItemError::Panicked(_))));
+        assert_eq!(result.attempts(0), errors + 1);
+    }
+}
+
 /// Its destructor panics.
 struct Touchy<'a>(&'a AtomicUsize);
 

@@ -350,3 +350,30 @@ fn a_cancel_is_the_reason_where_an_item_below_the_failure_never_ran_in_whatever_
         }
     });
 }
+
+/// Nobody asks the iterator for its end then, but its size hint has told it. Any number of workers returns the same, as `run` does.
+#[test]
+fn a_cancel_by_the_last_item_of_a_known_number_stops_nothing() {
+    within_a_minute(|| {
+        for way in Way::all() {
+            for is_ordered in [true, false] {
+                let (executor, token) = (way.stopping(), CancelToken::new());
+                let batch = way.batch(&executor, 0..30).cancel_on(&token);
+                let batch = if is_ordered { batch } else { batch.unordered() };
+                let others = AtomicUsize::new(0);
+                let op = |&n: &i32| {
+                    if n == 29 {
+                        wait_until("the others are done", || {
+                            !way.is_parallel() || others.load(Ordering::SeqCst) == 29
+                        });
+                        token.cancel();
+                    }
+                    others.fetch_add(1, Ordering::SeqCst);
+                    Ok::<_, String>(n)
+                };
+                let streamed = batch.stream(op, |results| results.count());
+                assert_eq!((streamed.output, streamed.stopped), (30, None), "{way:?}, {is_ordered}");
+            }
+        }
+    });
+}

@@ -157,9 +157,7 @@ impl Engine {
         drop(entered);
         let output = beside(|cx| driver.poll(cx), consume(&mut results), held.dispatcher()).await;
         let drawn = results.drawn();
-        let (pulled, has_ended) = job.dispatcher.schedule().known();
-        let is_complete = has_ended && drawn.counts.decided() == pulled;
-        let consumed = Consumed::new(output, drawn, is_complete);
+        let consumed = Consumed::new(output, drawn, job.dispatcher.is_complete(drawn.counts.decided()));
         sync(&job).await;
         let ended = driver.end();
         let _clock = self.enter_clock();
