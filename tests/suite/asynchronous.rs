@@ -3,6 +3,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::future::pending;
+use std::panic::AssertUnwindSafe;
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -14,9 +15,10 @@ use batch_executor::{
     AdaptiveWorkers, BatchExecutor, CancelToken, Concurrency, Control, ItemError, Limit, RateLimit,
     RateLimiter, Retry, RetryDecision, StopReason, TestClock, Workers,
 };
+use futures_util::FutureExt;
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::common::{nap, wait_until, within_a_minute};
+use crate::common::{MEANT, nap, silence_meant_panics, wait_until, within_a_minute};
 
 const SECOND: Duration = Duration::from_secs(1);
 const MILLI: Duration = Duration::from_millis(1);
@@ -348,6 +350,66 @@ async fn a_future_that_is_dropped_drops_everything() {
             assert!(timeout(millis * MILLI, run).await.is_err() || millis > 3);
             assert_eq!(Rc::strong_count(&alive), 1, "{workers} workers, {millis} ms");
         }
+    }
+}
+
+#[tokio::test]
+async fn a_callback_that_panics_in_a_task_is_not_called_again() {
+    silence_meant_panics();
+    let (executor, calls) = (executor(2), Cell::new(0));
+    let batch = executor.batch(0..3).on_progress(|progress| {
+        calls.set(calls.get() + 1);
+        assert!(progress.completed != 1, "{MEANT}callback");
+    });
+    let run = AssertUnwindSafe(batch.run_async(async |_| Ok::<_, String>(()))).catch_unwind();
+    assert!(run.await.is_err());
+    assert_eq!(calls.get(), 1);
+}
+
+/// What it waits for takes the time that it takes, and none by this clock.
+#[tokio::test]
+async fn a_test_clock_stands_still_while_a_future_is_in_flight() {
+    let clock = TestClock::new();
+    let executor = BatchExecutor::builder().clock(clock.clone()).build().unwrap();
+    let batch = executor.batch([()]).item_timeout(SECOND);
+    let result = batch
+        .run_async(async |()| {
+            sleep(20 * MILLI).await;
+            Ok::<_, String>(())
+        })
+        .await;
+    assert_eq!((result.succeeded(), clock.elapsed()), (1, Duration::ZERO));
+}
+
+/// Its iterator may give more after its end, which are not wanted.
+#[tokio::test(start_paused = true)]
+async fn the_input_of_a_stream_is_not_asked_again_after_its_end() {
+    for (window, is_ready) in [(1, true), (7, true), (100, true), (7, false)] {
+        let calls = Cell::new(0_usize);
+        let items = std::iter::from_fn(|| {
+            calls.set(calls.get() + 1);
+            (calls.get() != 51).then(|| calls.get())
+        });
+        let streamed = executor(3)
+            .batch(items)
+            .window(window)
+            .stream_async(
+                async |n| {
+                    if !is_ready {
+                        sleep(MILLI).await;
+                    }
+                    Ok::<_, String>(*n)
+                },
+                async |results| {
+                    let mut count = 0;
+                    while results.next().await.is_some() {
+                        count += 1;
+                    }
+                    count
+                },
+            )
+            .await;
+        assert_eq!((streamed.output, calls.get()), (50, 51), "window {window}, ready at once: {is_ready}");
     }
 }
 

@@ -132,6 +132,14 @@ fn a_batch_that_stopped_says_why_and_holds_what_it_had_done() {
             r#"{"index":3,"item":4,"outcome":{"Err":"Skipped"},"attempts":0}]}"#
         )
     );
+    let collected =
+        collecting(1).run([1, 2], |&n| if n == 2 { Err("no") } else { Ok(n) }).into_values().unwrap_err();
+    let json = to_value(&collected).unwrap();
+    assert_eq!(
+        (&json["stopped"], &json["index"]),
+        (&Value::Null, &json!(1)),
+        "the first failure, whatever stopped"
+    );
     let refused = stopping(1).batch([1, 2]).run_tasks([|| Ok::<(), ()>(())]);
     assert_eq!(
         timeless(&to_string(&refused).unwrap()),

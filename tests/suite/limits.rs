@@ -504,6 +504,20 @@ fn many_keys_are_no_trouble() {
     });
 }
 
+/// Of two costs, that of the key's own limit holds, also beside one of 0.
+#[test]
+fn the_cost_of_a_limit_by_key_is_for_keys_that_have_none() {
+    let (one, other) = (Concurrency::new(1), Concurrency::new(1));
+    let of_key = |key: &usize| match key {
+        0 => Limit::at_once(&one).cost(|_| 1),
+        _ => Limit::at_once(&other),
+    };
+    let limit = Limit::per_key(|n: &usize| n % 2, of_key).cost(|_| 0);
+    let result =
+        stopping(1).batch(0..4usize).limit(limit).run(|_| Ok::<_, String>((one.in_use(), other.in_use())));
+    assert_eq!(result.into_values().unwrap(), [(1, 0), (0, 0), (1, 0), (0, 0)]);
+}
+
 /// Of two limiters that open one after the other, an item holds no permit of the first while it waits for the second.
 #[test]
 fn a_permit_is_not_held_while_another_limit_is_waited_for() {
