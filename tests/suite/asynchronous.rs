@@ -366,6 +366,17 @@ async fn a_callback_that_panics_in_a_task_is_not_called_again() {
     assert_eq!(calls.get(), 1);
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_panic_of_the_delays_is_told_where_the_attempt_had_timed_out() {
+    silence_meant_panics();
+    let delays = || std::iter::from_fn(|| -> Option<Duration> { panic!("{MEANT}delays") });
+    let executor = executor(1);
+    let batch = executor.batch([()]).item_timeout(SECOND).retry(Retry::delays(delays));
+    let result = batch.run_async(async |()| pending::<Result<(), String>>().await).await;
+    assert!(matches!(result.outcomes()[0], Err(ItemError::TimedOut)));
+    assert_eq!(result.retry_panic(0).map(|panic| panic.message().to_owned()), Some(format!("{MEANT}delays")));
+}
+
 /// What it waits for takes the time that it takes, and none by this clock.
 #[tokio::test]
 async fn a_test_clock_stands_still_while_a_future_is_in_flight() {

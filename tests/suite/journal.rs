@@ -1096,6 +1096,8 @@ fn a_name_that_is_too_long_is_refused_before_there_is_a_file() {
             assert!(opened.map_or_else(|error| error.to_string().ends_with(&words), |_| true));
         }
     }
+    let two_bytes_each = Journal::open(folder.file("letters"), Plan::named("\u{e4}".repeat(257)));
+    assert!(two_bytes_each.unwrap_err().to_string().contains("has 514 bytes"));
 }
 
 #[test]

@@ -284,8 +284,10 @@ fn refusals_of_one_overload_count_once_also_for_batches_that_share_the_limit() {
             });
         }
     });
-    let fell = fell.into_inner().unwrap();
-    assert!(fell.iter().all(|now| *now == fell[0] && *now != before), "{before}, then {fell:?}");
+    // The limit may hear of a refusal when another item of the same pause has begun again.
+    let mut fell = fell.into_inner().unwrap();
+    fell.retain(|now| *now != before);
+    assert!(!fell.is_empty() && fell.iter().all(|now| *now == fell[0]), "{before}, then {fell:?}");
 }
 
 /// Though permits have come since the rate fell, and though it asks for a longer pause. By the machine's clock, since an item waits for
