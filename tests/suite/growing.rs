@@ -400,8 +400,9 @@ fn a_cancel_leaves_what_runs_and_nothing_that_was_pushed_is_lost() {
             let place = result.items().iter().position(|item| *item == n);
             matches!(result.outcomes()[place.unwrap()], Err(ItemError::Skipped))
         };
-        assert!(skipped(21) && skipped(99));
-        assert!(result.skipped() >= 2 && result.total() >= 8);
+        // Another worker may have run the first before the cancel.
+        assert!(skipped(99) && (workers > 1 || skipped(21)));
+        assert!(result.total() >= 8);
     }
 }
 
