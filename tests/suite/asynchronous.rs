@@ -794,7 +794,7 @@ fn a_batch_whose_callback_is_of_another_thread_may_be_dropped_on_any() {
 async fn caught<T>(run: impl Future<Output = T>) -> Option<String> {
     let mut run = std::pin::pin!(run);
     std::future::poll_fn(|cx| {
-        let polled = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| run.as_mut().poll(cx)));
+        let polled = std::panic::catch_unwind(AssertUnwindSafe(|| run.as_mut().poll(cx)));
         match polled {
             Ok(polled) => polled.map(|_| None),
             Err(panic) => {

@@ -597,7 +597,7 @@ fn an_item_that_alone_is_refused_pauses_all_once_and_uses_up_a_delay_each_time()
                 let (limiter, service) = (Arc::new(Counting::default()), Service::that_refuses(&[5]));
                 let builder = way.builder().stop_on_error(false).rate_limiter(Arc::clone(&limiter));
                 let executor = builder.build().unwrap();
-                let workers = executor.workers_for(ITEMS).max(16) + 1;
+                let workers = executor.workers_for(ITEMS).max(64) + 1;
                 let asked = AtomicUsize::new(0);
                 let longer = |(): &()| RetryDecision::PauseAll(MS(2 << asked.fetch_add(1, Ordering::SeqCst)));
                 let retry = Retry::delays(move || iter::repeat_n(EVER, retries)).when(longer);
@@ -619,7 +619,7 @@ fn an_item_that_alone_is_refused_pauses_all_once_and_uses_up_a_delay_each_time()
 fn an_item_that_alone_is_refused_ends_in_streams_and_where_a_failure_stops() {
     within_a_minute(|| {
         for way in Way::all() {
-            let (workers, is_lone) = (way.stopping().workers_for(ITEMS).max(16) + 1, !way.is_parallel());
+            let (workers, is_lone) = (way.stopping().workers_for(ITEMS).max(64) + 1, !way.is_parallel());
             let retry =
                 || Retry::delays(|| iter::repeat_n(EVER, 3)).when(|(): &()| RetryDecision::PauseAll(MS(2)));
             let ask = |service: &Service, n| service.ask(n, if is_lone { 0 } else { workers });

@@ -564,6 +564,42 @@ fn items_that_a_growing_batch_begins_with_have_waited_since_then() {
     assert_eq!(spans.iter().map(Span::queue_wait).collect::<Vec<_>>(), [Duration::ZERO, 20 * MS, 40 * MS]);
 }
 
+#[test]
+fn the_first_failures_are_those_that_ended_first() {
+    let executor = BatchExecutor::builder().workers(2).stop_on_error(false).clock(TestClock::new());
+    let executor = executor.build().unwrap();
+    let result = executor.batch([5_u64, 1]).record_timeline().run(|seconds| {
+        nap(Duration::from_secs(*seconds));
+        Err::<(), _>("no")
+    });
+    let failures: Vec<_> = result.timeline().unwrap().failures().map(Span::index).collect();
+    assert_eq!(failures, [1, 0]);
+}
+
+/// Of attempts, not of items.
+#[test]
+fn the_statistics_say_that_they_are_those_of_a_sample() {
+    for (spans, is_sample) in [(1_500, true), (3_000, false)] {
+        let executor = stopping(1);
+        let batch = executor.batch(0..1_000).retry(Retry::delays(|| [Duration::ZERO; 2].into_iter()));
+        let batch = batch.record_timeline().timeline_spans(spans);
+        let result = batch.run_with(|_, cx| if cx.attempt() < 3 { Err("busy") } else { Ok(()) });
+        let stats = result.timeline().unwrap().stats().to_string();
+        assert_eq!(stats.contains("quantiles are those of a sample of "), is_sample, "{stats}");
+    }
+}
+
+/// Beyond that, it keeps a sample.
+#[test]
+fn as_many_attempts_as_there_is_room_for_are_kept() {
+    for (items, is_complete) in [(999, true), (1_000, true), (1_001, false)] {
+        let result =
+            stopping(1).batch(0..items).record_timeline().timeline_spans(1_000).run(|_| Ok::<_, String>(()));
+        let timeline = result.timeline().unwrap();
+        assert_eq!((timeline.is_complete(), timeline.spans().len() == items), (is_complete, is_complete));
+    }
+}
+
 /// All but the last are equally long, and the last has half to three halves of that. Of these lengths, half end in a part of an
 /// interval that is too short to be one.
 #[test]

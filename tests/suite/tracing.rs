@@ -90,6 +90,7 @@ impl<S: Subscriber + for<'s> LookupSpan<'s>> Layer<S> for Ear {
         attributes.record(&mut fields);
         let span = context.span(id).expect("it is new");
         let parent = span.parent().map_or("nothing", |parent| parent.name());
+        self.note(format!("target {}", span.metadata().target()));
         self.note(format!("span {} in {parent}{}", span.name(), fields.0));
     }
 
@@ -102,6 +103,7 @@ impl<S: Subscriber + for<'s> LookupSpan<'s>> Layer<S> for Ear {
     fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {
         let mut fields = Fields(String::new());
         event.record(&mut fields);
+        self.note(format!("target {}", event.metadata().target()));
         let within = context.event_span(event).map_or("nothing", |span| span.name());
         self.note(format!("{} in {within}{}", event.metadata().level(), fields.0));
     }
@@ -148,6 +150,8 @@ fn each_failure_and_each_retry_is_an_event_and_no_success_is() {
         let loud = "WARN in batch message=item panicked index=3 attempt=1";
         assert_eq!(told("WARN"), [bad, loud], "{way:?}");
         assert!(ear.lines("WARN")[1].ends_with("note=\"boom\""));
+        // That of the span, of two attempts that are followed by others, and of two failures.
+        assert_eq!(ear.lines("target "), ["target batch_executor"; 5], "{way:?}");
         assert!(ear.lines("TRACE").is_empty());
     }
 }
