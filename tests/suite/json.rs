@@ -132,14 +132,6 @@ fn a_batch_that_stopped_says_why_and_holds_what_it_had_done() {
             r#"{"index":3,"item":4,"outcome":{"Err":"Skipped"},"attempts":0}]}"#
         )
     );
-    let collected =
-        collecting(1).run([1, 2], |&n| if n == 2 { Err("no") } else { Ok(n) }).into_values().unwrap_err();
-    let json = to_value(&collected).unwrap();
-    assert_eq!(
-        (&json["stopped"], &json["index"]),
-        (&Value::Null, &json!(1)),
-        "the first failure, whatever stopped"
-    );
     let refused = stopping(1).batch([1, 2]).run_tasks([|| Ok::<(), ()>(())]);
     assert_eq!(
         timeless(&to_string(&refused).unwrap()),
@@ -182,6 +174,14 @@ fn an_error_of_a_batch_has_its_text_and_what_its_accessors_say() {
             ),
             error
         )
+    );
+    let collected =
+        collecting(1).run([1, 2], |&n| if n == 2 { Err("no") } else { Ok(n) }).into_values().unwrap_err();
+    let json = to_value(&collected).unwrap();
+    assert_eq!(
+        (&json["stopped"], &json["index"]),
+        (&Value::Null, &json!(1)),
+        "the first failure, whatever stopped"
     );
     let refused = stopping(1).batch([1, 2]).run_tasks([|| Ok::<(), String>(())]).into_result().unwrap_err();
     let json = to_value(&refused).unwrap();
