@@ -913,6 +913,15 @@ mod tests {
     }
 
     #[test]
+    fn another_rate_holds_from_now_on_by_the_clock_of_the_batch() {
+        let (clock, limit) = (TestClock::new(), RateLimit::every(Duration::from_secs(1)));
+        let _entered = clock::enter(Some(&clock));
+        (0..10).for_each(|_| limit.acquire().unwrap());
+        limit.set(1, Duration::from_secs(10)).unwrap();
+        assert_eq!(limit.reserve().unwrap(), Duration::from_secs(10), "a whole interval was left of the old");
+    }
+
+    #[test]
     fn a_rate_that_has_learnt_something_is_not_as_good_as_a_new_one() {
         let clock = TestClock::new();
         let _entered = clock::enter(Some(&clock));
