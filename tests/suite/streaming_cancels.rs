@@ -351,7 +351,7 @@ fn a_cancel_is_the_reason_where_an_item_below_the_failure_never_ran_in_whatever_
     });
 }
 
-/// Nobody asks the iterator for its end then, but its size hint has told it. Any number of workers returns the same, as `run` does.
+/// No worker asks the iterator for its end then, but its size hint has told it. With any number of workers the stream says what `run` says.
 #[test]
 fn a_cancel_by_the_last_item_of_a_known_number_stops_nothing() {
     within_a_minute(|| {
