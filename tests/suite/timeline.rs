@@ -568,7 +568,11 @@ fn items_that_a_growing_batch_begins_with_have_waited_since_then() {
 fn the_first_failures_are_those_that_ended_first() {
     let executor = BatchExecutor::builder().workers(2).stop_on_error(false).clock(TestClock::new());
     let executor = executor.build().unwrap();
-    let result = executor.batch([5_u64, 1, 1]).record_timeline().run(|seconds| {
+    let both_run = Meeting::default();
+    let result = executor.batch([5_u64, 1, 2]).record_timeline().run(|seconds| {
+        if *seconds != 2 {
+            both_run.of(2);
+        }
         nap(Duration::from_secs(*seconds));
         Err::<(), _>("no")
     });
