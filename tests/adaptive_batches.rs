@@ -42,6 +42,18 @@ fn items_that_wait_for_each_other_get_there() {
 }
 
 #[test]
+fn two_items_that_wait_for_each_other_get_there() {
+    within_a_minute(|| {
+        let (executor, meeting) = (collecting(Workers::adaptive()), Meeting::default());
+        let result = executor.run([(); 2], |()| {
+            meeting.of(2);
+            Ok::<_, String>(())
+        });
+        assert_eq!(ran_to_its_end(result).workers(), 2);
+    });
+}
+
+#[test]
 fn a_limiter_that_sets_the_pace_gets_as_many_workers_as_that_needs() {
     within_a_minute(|| {
         let executor = BatchExecutor::builder()

@@ -2,13 +2,13 @@
 #![cfg(feature = "tokio")]
 
 use std::cell::{Cell, RefCell};
-use std::future::pending;
+use std::future::{pending, poll_fn};
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::task::{Context, Wake, Waker};
+use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
 use batch_executor::{
@@ -356,14 +356,19 @@ async fn a_future_that_is_dropped_drops_everything() {
 #[tokio::test]
 async fn a_callback_that_panics_in_a_task_is_not_called_again() {
     silence_meant_panics();
-    let (executor, calls) = (executor(2), Cell::new(0));
-    let batch = executor.batch(0..3).on_progress(|progress| {
+    let (executor, calls, began) = (executor(2), Cell::new(0), Cell::new(0));
+    let batch = executor.batch(0..100).on_progress(|progress| {
         calls.set(calls.get() + 1);
         assert!(progress.completed != 1, "{MEANT}callback");
     });
-    let run = AssertUnwindSafe(batch.run_async(async |_| Ok::<_, String>(()))).catch_unwind();
-    assert!(run.await.is_err());
+    let op = async |n: &u32| {
+        began.set(began.get() + 1);
+        sleep(SECOND * (n + 1)).await;
+        Ok::<_, String>(())
+    };
+    assert!(AssertUnwindSafe(batch.run_async(op)).catch_unwind().await.is_err());
     assert_eq!(calls.get(), 1);
+    assert!(began.get() <= 3, "{} began: two, and the next of the first", began.get());
 }
 
 #[tokio::test(start_paused = true)]
@@ -737,7 +742,7 @@ fn a_batch_that_waits_for_nothing_needs_no_runtime() {
     let mut run = std::pin::pin!(run);
     let mut cx = Context::from_waker(Waker::noop());
     let result = loop {
-        if let std::task::Poll::Ready(result) = run.as_mut().poll(&mut cx) {
+        if let Poll::Ready(result) = run.as_mut().poll(&mut cx) {
             break result;
         }
     };
@@ -793,13 +798,13 @@ fn a_batch_whose_callback_is_of_another_thread_may_be_dropped_on_any() {
 
 async fn caught<T>(run: impl Future<Output = T>) -> Option<String> {
     let mut run = std::pin::pin!(run);
-    std::future::poll_fn(|cx| {
+    poll_fn(|cx| {
         let polled = std::panic::catch_unwind(AssertUnwindSafe(|| run.as_mut().poll(cx)));
         match polled {
             Ok(polled) => polled.map(|_| None),
             Err(panic) => {
                 let text = panic.downcast_ref::<&str>().map(ToString::to_string);
-                std::task::Poll::Ready(text.or_else(|| panic.downcast_ref::<String>().cloned()))
+                Poll::Ready(text.or_else(|| panic.downcast_ref::<String>().cloned()))
             }
         }
     })
@@ -843,6 +848,74 @@ async fn in_a_task_workers_have_numbers_and_items_attempts() {
     let mut seen = result.into_values().unwrap();
     seen.sort_unstable();
     assert_eq!(seen, [(0, 2), (1, 2), (2, 2)]);
+}
+
+/// Each item waits for its permit, and has no place meanwhile.
+#[tokio::test(start_paused = true)]
+async fn an_item_in_a_task_has_the_number_of_a_worker_that_is_free() {
+    let limit = Limit::rate(RateLimit::per_second(1));
+    let executor = executor(2);
+    let batch = executor.batch(0..20).limit(limit);
+    let result = batch
+        .run_async_with(async |_, cx| {
+            sleep(1_500 * MILLI).await;
+            Ok::<_, String>(cx.worker())
+        })
+        .await;
+    assert_eq!(result.into_values().unwrap().into_iter().max(), Some(1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_number_of_workers_of_a_stream_in_a_task_is_told_over_time() {
+    let (control, executor) = (Control::new(), executor(1));
+    let stream = executor.batch(0..2).control(&control).record_timeline().stream_async(
+        async |n| {
+            sleep(SECOND).await;
+            control.set_workers(5 + n);
+            Ok::<_, String>(())
+        },
+        async |results| while results.next().await.is_some() {},
+    );
+    let streamed = stream.await;
+    assert_eq!(streamed.timeline().unwrap().limits(), [(Duration::ZERO, 1), (SECOND, 5), (2 * SECOND, 6)]);
+}
+
+/// What a future has kept is dropped when its item ends, before the next begins.
+#[tokio::test(start_paused = true)]
+async fn a_future_is_dropped_when_its_item_ends() {
+    silence_meant_panics();
+    let executor = executor(1);
+    for polls in [1, 2] {
+        let kept = Rc::new(());
+        let make = |n: &i32| {
+            let (n, kept, mut polled) = (*n, Rc::clone(&kept), 0);
+            let others = Rc::strong_count(&kept) - 2;
+            poll_fn(move |cx| {
+                let _kept = &kept;
+                polled += 1;
+                cx.waker().wake_by_ref();
+                match n {
+                    _ if polled < polls => Poll::Pending,
+                    1 => panic!("{MEANT}item"),
+                    2 => Poll::Ready(Err("no")),
+                    _ => Poll::Ready(Ok(others)),
+                }
+            })
+        };
+        let result = executor.batch(0..4).run_async(make).await;
+        let values: Vec<_> = result.outcomes().iter().map(|outcome| outcome.as_ref().ok().copied()).collect();
+        assert_eq!(values, [Some(0), None, None, Some(0)], "{polls} polls");
+        assert_eq!(Rc::strong_count(&kept), 1);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_item_is_cut_off_when_its_own_time_is_over() {
+    let (executor, limit) = (executor(3), Limit::rate(RateLimit::every(400 * MILLI)));
+    let batch = executor.batch(0..3).limit(limit).item_timeout(SECOND).record_timeline();
+    let result = batch.run_async(async |_| pending::<Result<(), ()>>().await).await;
+    let times: Vec<_> = result.timeline().unwrap().spans().iter().map(|span| span.run_time()).collect();
+    assert_eq!(times, [SECOND; 3]);
 }
 
 #[tokio::test(start_paused = true)]

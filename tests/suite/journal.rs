@@ -404,9 +404,13 @@ fn another_plan_another_shard_and_another_number_of_shards_are_refused() {
         "{words}"
     );
     let swapped = Plan::of([1, 0, 2, 3, 4, 5, 6, 7, 8]).unwrap();
-    assert!(conflict(plan(9), swapped).starts_with("it was begun for other items"), "the order counts");
+    let words = conflict(plan(9), swapped);
+    assert!(words.starts_with("it was begun for other items"), "the order counts: {words}");
+    assert!(!words.contains("HashSet"), "no item is a list: {words}");
     let words = conflict(Plan::named("may"), Plan::named("june"));
     assert_eq!(words, "it was begun for other items: its plan is may, that of this run june");
+    let words = conflict(Plan::of([[1, 2]]).unwrap(), Plan::of([[1, 2], [3, 4]]).unwrap());
+    assert!(!words.contains("HashSet"), "a set in another order is as many items: {words}");
 }
 
 #[test]

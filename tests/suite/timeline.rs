@@ -634,6 +634,31 @@ fn intervals_have_all_that_happened_however_short_the_last_is() {
     }
 }
 
+/// Also those that are not kept, of which only the sums remain.
+#[test]
+fn attempts_of_one_worker_do_not_overlap() {
+    let executor = stopping(1);
+    let batch = executor.batch(0..20_000).record_timeline().timeline_spans(1);
+    let result = batch.run(|n| Ok::<_, String>(*n)).into_result().unwrap();
+    let timeline = result.timeline().unwrap();
+    let busy = |part: &Interval| part.busy_workers * part.length.as_secs_f64();
+    let busy: f64 = timeline.intervals().iter().map(busy).sum();
+    assert!(busy <= timeline.elapsed().as_secs_f64() * (1.0 + 1e-9), "{busy} s of {:?}", timeline.elapsed());
+    assert!(timeline.stats().utilisation <= 1.0, "{}", timeline.stats().utilisation);
+}
+
+/// An interval that is not whole is none, but for the first.
+#[test]
+fn a_batch_that_is_shorter_than_an_interval_has_one() {
+    let executor = BatchExecutor::builder().workers(1).clock(TestClock::new()).build().unwrap();
+    let result = executor.batch([()]).record_timeline().run(|()| {
+        nap(Duration::from_nanos(1));
+        Ok::<_, String>(())
+    });
+    let intervals = result.timeline().unwrap().intervals();
+    assert_eq!(intervals.iter().map(|part| part.length).collect::<Vec<_>>(), [Duration::from_nanos(1)]);
+}
+
 #[test]
 fn of_two_permits_a_span_names_the_one_that_was_due_last() {
     for is_first in [false, true] {

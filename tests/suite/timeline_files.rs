@@ -244,6 +244,9 @@ fn the_trace_has_an_event_for_each_span_and_each_wait_and_its_counters() {
     }
     let workers: HashSet<_> = timeline.spans().iter().map(Span::worker).collect();
     assert_eq!(of("M", "name", "thread_name").len(), workers.len());
+    assert_eq!(of("M", "name", "process_name").len(), 1);
+    let rates = ["busy workers", "items per second"].map(|name| of("C", "name", name).len());
+    assert!(rates == [timeline.intervals().len() + 1; 2], "each interval, and the end: {rates:?}");
     for counter in ["busy workers", "items per second", "worker limit"] {
         let values = of("C", "name", counter);
         assert!(
@@ -308,6 +311,7 @@ fn an_item_that_gets_its_permit_at_once_is_drawn_without_a_wait() {
         .run(|_| Ok::<_, String>(()));
     let (timeline, mut trace) = (result.timeline().unwrap(), Vec::new());
     assert!(timeline.spans().iter().all(|span| span.waited_for().is_none()));
+    assert_eq!(numbers(&data(&page(timeline))["spans"]["waited"]), [0; 3]);
     timeline.write_chrome_trace(&mut trace).unwrap();
     let trace: Value = serde_json::from_slice(&trace).unwrap();
     let phases = trace["traceEvents"].as_array().unwrap().iter().map(|event| event["ph"].as_str().unwrap());

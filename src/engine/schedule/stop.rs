@@ -160,6 +160,15 @@ mod tests {
     }
 
     #[test]
+    fn the_line_for_an_item_is_above_it_if_it_may_start() {
+        let mut stop = Stop::new(OnFailure::Stop);
+        stop.failed(2);
+        assert_eq!([0, 2, 3].map(|index| stop.line_for(index)), [3, 3, 0]);
+        stop.close(Some(StopReason::Cancelled));
+        assert_eq!([0, 2, 3].map(|index| stop.line_for(index)), [0; 3]);
+    }
+
+    #[test]
     fn a_batch_that_was_closed_without_a_reason_has_none() {
         let mut stop = Stop::new(OnFailure::GoOn);
         stop.close(None);

@@ -522,6 +522,59 @@ fn what_was_kept_for_the_caller_in_vain_is_there_for_a_worker_that_sleeps() {
     assert!(matches!(schedule.next(&mut sleeper, look(MOMENT + KEPT)), Next::Pull { index: 1, .. }));
 }
 
+/// A stream of two workers and a helper. The first item is under way, by another helper.
+fn with_an_item_under_way() -> (Schedule, [Member; 3]) {
+    let window = Window::new(8, 8);
+    let mut schedule = Schedule::of_stream(window, OnFailure::GoOn, Team::new(3, None, true, false));
+    let [caller, mut helper, other] = [Role::Caller, Role::Helper, Role::Helper].map(Member::new);
+    assert!(matches!(schedule.next(&mut helper, ASK), Next::Pull { index: 0, .. }));
+    assert!(schedule.add(Claim::of(0..1)));
+    schedule.give_back_source(false);
+    assert!(matches!(schedule.next(&mut helper, ASK), Next::Run { .. }));
+    (schedule, [caller, helper, other])
+}
+
+const ASK: Ask = Ask { now: MOMENT, size: 1, handed_on: 0, is_limited: false };
+
+#[test]
+fn an_iterator_is_kept_for_the_caller_only_as_long_as_it_asks_for_it() {
+    let (mut schedule, [mut caller, _, mut other]) = with_an_item_under_way();
+    assert_eq!(schedule.lend_solo(&mut caller, MOMENT, 0, true), None);
+    assert!(matches!(schedule.next(&mut other, ASK), Next::Wait(Some(_))));
+    schedule.forget_solo();
+    assert!(matches!(schedule.next(&mut other, ASK), Next::Pull { index: 1, .. }));
+}
+
+/// A caller that has asked in vain is refused for a while: else the workers would wait for it again and again.
+#[test]
+fn an_iterator_that_was_kept_in_vain_is_not_kept_again_at_once() {
+    let (mut schedule, [mut caller, _, mut other]) = with_an_item_under_way();
+    let late = |time| Ask { now: MOMENT + time, ..ASK };
+    assert_eq!(schedule.lend_solo(&mut caller, MOMENT, 0, true), None);
+    for (index, time) in [(1, KEPT), (2, 2 * KEPT)] {
+        assert!(matches!(schedule.next(&mut other, late(time)), Next::Pull { index: at, .. } if at == index));
+        assert!(schedule.add(Claim::of(index..index + 1)));
+        schedule.give_back_source(false);
+        assert!(matches!(schedule.next(&mut other, late(time)), Next::Run { .. }));
+        schedule.done(&mut other, MOMENT + time, Done { counts: Counts::SUCCEEDED, ..Done::default() });
+        assert_eq!(schedule.lend_solo(&mut caller, MOMENT + time, 0, true), None);
+    }
+    assert_eq!(schedule.lend_solo(&mut caller, MOMENT + KEPT + REFUSED, 0, true), None);
+    assert!(matches!(schedule.next(&mut other, late(KEPT + REFUSED)), Next::Wait(Some(_))), "kept once more");
+}
+
+#[test]
+fn one_helper_oversees_a_caller_that_runs_by_itself() {
+    let window = Window::new(8, 8);
+    let mut schedule = Schedule::of_stream(window, OnFailure::GoOn, Team::new(3, None, true, false));
+    let [mut caller, mut helper, mut other] = [Role::Caller, Role::Helper, Role::Helper].map(Member::new);
+    assert_eq!(schedule.lend_solo(&mut caller, MOMENT, 0, true), Some(0));
+    assert!(matches!(schedule.next(&mut helper, ASK), Next::Oversee));
+    assert!(matches!(schedule.next(&mut other, ASK), Next::Wait(_)));
+    schedule.end_solo(5, false);
+    assert!(matches!(schedule.next(&mut other, ASK), Next::Pull { index: 5, .. }));
+}
+
 /// Else a caller that looks at this moment would say that no more items come.
 #[test]
 fn an_item_that_asks_its_limits_may_push_others() {
