@@ -246,6 +246,24 @@ fn wait_for_answers(executor: &BatchExecutor, plan: Plan, needs: impl Fn(usize) 
     course.free();
 }
 
+/// Item 0 waits for item 1, which the operation says when it begins.
+fn wait_for_the_next(executor: &BatchExecutor, plan: Plan) {
+    let course = Course::with_answers(plan);
+    let streamed = plan.batch(executor, course.source(|_| ())).stream(
+        |&item| {
+            course.memory.touch();
+            match item {
+                0 => course.wait_for(1),
+                _ => course.answer(item),
+            }
+            Ok(item)
+        },
+        |results| course.take(results, usize::MAX),
+    );
+    assert_complete(plan, &streamed);
+    course.free();
+}
+
 /// Item 0 fails once and is tried again after `delay`. Before item `item` is there, the consumer has to have got `needs(item)`
 /// others.
 fn try_again(
@@ -348,6 +366,15 @@ fn pulled_items_are_run_while_the_worker_that_pulls_waits_for_them() {
     check_long(|| {
         let_time_pass_up_to(MOMENT);
         wait_for_answers(&executor(2), ordered(5, 8), |item| if item < 3 { 0 } else { item });
+    });
+}
+
+/// Where the caller runs item 0 by itself, a helper that oversees it takes the source.
+#[test]
+fn an_item_that_waits_for_the_next_one_gets_it() {
+    check_long(|| {
+        let_time_pass_up_to(MOMENT);
+        wait_for_the_next(&executor(2), ordered(2, 2));
     });
 }
 

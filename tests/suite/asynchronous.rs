@@ -897,16 +897,29 @@ async fn a_future_is_dropped_when_its_item_ends() {
                 match n {
                     _ if polled < polls => Poll::Pending,
                     1 => panic!("{MEANT}item"),
-                    2 => Poll::Ready(Err("no")),
+                    3 => Poll::Ready(Err("no")),
                     _ => Poll::Ready(Ok(others)),
                 }
             })
         };
         let result = executor.batch(0..4).run_async(make).await;
         let values: Vec<_> = result.outcomes().iter().map(|outcome| outcome.as_ref().ok().copied()).collect();
-        assert_eq!(values, [Some(0), None, None, Some(0)], "{polls} polls");
+        assert_eq!(values, [Some(0), None, Some(0), None], "{polls} polls");
         assert_eq!(Rc::strong_count(&kept), 1);
     }
+}
+
+/// Also where no other begins.
+#[tokio::test(start_paused = true)]
+async fn a_future_is_dropped_when_its_item_ends_though_none_follows() {
+    let kept = Rc::new(());
+    let executor = executor(2);
+    let op = |n: &u32| {
+        let (kept, mut pause) = (Rc::clone(&kept), Box::pin(sleep(*n * SECOND)));
+        poll_fn(move |cx| pause.as_mut().poll(cx).map(|()| Ok::<_, String>(Rc::strong_count(&kept))))
+    };
+    let counts = executor.batch(1..3).run_async(op).await.into_values().unwrap();
+    assert_eq!(counts, [3, 2], "both are in flight, and then one");
 }
 
 #[tokio::test(start_paused = true)]

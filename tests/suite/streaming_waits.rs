@@ -135,26 +135,6 @@ fn an_item_that_waits_for_the_next_one_gets_it_though_the_consumer_wants_to_run_
     });
 }
 
-/// The caller runs quick items by itself, up to one that waits. A helper that looks sees it stand still, and takes the iterator.
-#[test]
-fn an_item_that_waits_for_the_next_one_gets_it_though_the_consumer_runs_by_itself() {
-    within_a_minute(|| {
-        let (executor, next) = (stopping(2), Gate::default());
-        let streamed = executor.batch(0..20_000).stream(
-            |n| {
-                match *n {
-                    19_000 => next.pass(),
-                    19_001 => next.open(),
-                    _ => {}
-                }
-                Ok::<_, String>(())
-            },
-            |results| results.count(),
-        );
-        assert_eq!((streamed.output, streamed.stopped), (20_000, None));
-    });
-}
-
 /// At any place, by a generator's draw: long runs, and pauses in quick succession.
 #[test]
 fn an_input_that_waits_anywhere_for_all_before_hangs_nowhere() {
