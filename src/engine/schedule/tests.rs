@@ -9,6 +9,9 @@ use crate::adaptive::{Controller, Setup};
 
 use super::*;
 
+/// A worker that asks for an item, in a stream whose consumer has none yet.
+const ASK: Ask = Ask { now: MOMENT, size: 1, handed_on: 0, is_limited: false };
+
 mod orders;
 
 /// What a worker of the model holds.
@@ -483,21 +486,42 @@ fn a_window_grows_with_quick_items_and_shrinks_with_slow_ones() {
     assert!(window.size < 16, "by a sixteenth each time: {}", window.size);
 }
 
+#[test]
+fn the_window_of_a_stream_grows_as_its_workers_pull_quick_items() {
+    let window = Window::new(8, 1_000);
+    let mut schedule = Schedule::of_stream(window, OnFailure::GoOn, Team::new(3, None, true, false));
+    let [mut other, mut helper] = [Role::Helper; 2].map(Member::new);
+    assert_eq!(pull_and_run(&mut schedule, &mut other, Ask { size: 1, ..ASK }), 1);
+    for handed_on in 1..30 {
+        pull_and_run(&mut schedule, &mut helper, Ask { size: 100, handed_on, ..ASK });
+        schedule.done(&mut helper, MOMENT, Done { counts: Counts::SUCCEEDED, ..Done::default() });
+    }
+    assert!(schedule.window.size >= 100, "{}", schedule.window.size);
+}
+
+/// How many items the worker has pulled, if it could, before it runs some.
+fn pull_and_run(schedule: &mut Schedule, member: &mut Member, ask: Ask) -> usize {
+    let Next::Pull { index, most } = schedule.next(member, ask) else { return 0 };
+    schedule.add(Claim::of(index..index + most));
+    schedule.give_back_source(false);
+    assert!(matches!(schedule.next(member, ask), Next::Run { .. }));
+    most
+}
+
 /// Else the consumer waits for the input, though outcomes are there.
 #[test]
 fn the_caller_pulls_only_where_no_helper_can() {
     let window = Window::new(8, 8);
     let mut schedule = Schedule::of_stream(window, OnFailure::GoOn, Team::new(2, None, true, false));
     let [mut caller, mut helper] = [Role::Caller, Role::Helper].map(Member::new);
-    let ask = Ask { now: MOMENT, size: 1, handed_on: 0, is_limited: false };
-    assert!(matches!(schedule.next(&mut helper, ask), Next::Pull { index: 0, .. }));
+    assert!(matches!(schedule.next(&mut helper, ASK), Next::Pull { index: 0, .. }));
     assert!(schedule.add(Claim::of(0..1)));
     schedule.give_back_source(false);
-    assert!(matches!(schedule.next(&mut helper, ask), Next::Run { .. }));
-    assert!(!matches!(schedule.next(&mut caller, ask), Next::Pull { .. }), "the helper will");
+    assert!(matches!(schedule.next(&mut helper, ASK), Next::Run { .. }));
+    assert!(!matches!(schedule.next(&mut caller, ASK), Next::Pull { .. }), "the helper will");
     schedule.done(&mut helper, MOMENT, Done { counts: Counts::SUCCEEDED, ..Done::default() });
     schedule.leave(&mut helper);
-    assert!(matches!(schedule.next(&mut caller, ask), Next::Pull { index: 1, .. }));
+    assert!(matches!(schedule.next(&mut caller, ASK), Next::Pull { index: 1, .. }));
 }
 
 /// An item waits for the next one, for which the consumer makes room while it wants to run by itself; then it is busy itself. Else the
@@ -507,16 +531,15 @@ fn what_was_kept_for_the_caller_in_vain_is_there_for_a_worker_that_sleeps() {
     let mut schedule =
         Schedule::of_stream(Window::new(1, 1), OnFailure::GoOn, Team::new(2, None, true, false));
     let [mut caller, mut helper, mut sleeper] = [Role::Caller, Role::Helper, Role::Helper].map(Member::new);
-    let ask = Ask { now: MOMENT, size: 1, handed_on: 0, is_limited: false };
-    assert!(matches!(schedule.next(&mut helper, ask), Next::Pull { index: 0, .. }));
+    assert!(matches!(schedule.next(&mut helper, ASK), Next::Pull { index: 0, .. }));
     assert!(schedule.add(Claim::of(0..1)));
     schedule.give_back_source(false);
-    assert!(matches!(schedule.next(&mut helper, ask), Next::Run { .. }));
-    assert!(matches!(schedule.next(&mut sleeper, ask), Next::Wait(Some(_))), "the consumer may come soon");
-    assert!(matches!(schedule.next(&mut sleeper, ask), Next::Wait(None)), "it has not");
+    assert!(matches!(schedule.next(&mut helper, ASK), Next::Run { .. }));
+    assert!(matches!(schedule.next(&mut sleeper, ASK), Next::Wait(Some(_))), "the consumer may come soon");
+    assert!(matches!(schedule.next(&mut sleeper, ASK), Next::Wait(None)), "it has not");
     assert_eq!(schedule.lend_solo(&mut caller, MOMENT, 0, true), None);
     assert!(schedule.concerns_idle(1), "one of the workers has to wake by itself");
-    let look = |now| Ask { now, handed_on: 1, ..ask };
+    let look = |now| Ask { now, handed_on: 1, ..ASK };
     assert!(matches!(schedule.next(&mut sleeper, look(MOMENT)), Next::Wait(Some(at)) if at == MOMENT + KEPT));
     assert!(!schedule.concerns_idle(1), "it is kept for the caller");
     assert!(matches!(schedule.next(&mut sleeper, look(MOMENT + KEPT)), Next::Pull { index: 1, .. }));
@@ -527,14 +550,9 @@ fn with_an_item_under_way() -> (Schedule, [Member; 3]) {
     let window = Window::new(8, 8);
     let mut schedule = Schedule::of_stream(window, OnFailure::GoOn, Team::new(3, None, true, false));
     let [caller, mut helper, other] = [Role::Caller, Role::Helper, Role::Helper].map(Member::new);
-    assert!(matches!(schedule.next(&mut helper, ASK), Next::Pull { index: 0, .. }));
-    assert!(schedule.add(Claim::of(0..1)));
-    schedule.give_back_source(false);
-    assert!(matches!(schedule.next(&mut helper, ASK), Next::Run { .. }));
+    assert_eq!(pull_and_run(&mut schedule, &mut helper, ASK), 1);
     (schedule, [caller, helper, other])
 }
-
-const ASK: Ask = Ask { now: MOMENT, size: 1, handed_on: 0, is_limited: false };
 
 #[test]
 fn an_iterator_is_kept_for_the_caller_only_as_long_as_it_asks_for_it() {
@@ -551,11 +569,8 @@ fn an_iterator_that_was_kept_in_vain_is_not_kept_again_at_once() {
     let (mut schedule, [mut caller, _, mut other]) = with_an_item_under_way();
     let late = |time| Ask { now: MOMENT + time, ..ASK };
     assert_eq!(schedule.lend_solo(&mut caller, MOMENT, 0, true), None);
-    for (index, time) in [(1, KEPT), (2, 2 * KEPT)] {
-        assert!(matches!(schedule.next(&mut other, late(time)), Next::Pull { index: at, .. } if at == index));
-        assert!(schedule.add(Claim::of(index..index + 1)));
-        schedule.give_back_source(false);
-        assert!(matches!(schedule.next(&mut other, late(time)), Next::Run { .. }));
+    for time in [KEPT, 2 * KEPT] {
+        assert_eq!(pull_and_run(&mut schedule, &mut other, late(time)), 1);
         schedule.done(&mut other, MOMENT + time, Done { counts: Counts::SUCCEEDED, ..Done::default() });
         assert_eq!(schedule.lend_solo(&mut caller, MOMENT + time, 0, true), None);
     }
@@ -614,12 +629,11 @@ fn a_retry_that_was_handed_back_is_no_item_more() {
     let team = Team::new(1, Some(Box::new(Controller::new(setup))), true, false);
     let mut schedule = Schedule::of_batch(Claim::of(0..1), OnFailure::GoOn, team);
     let mut member = Member::new(Role::Helper);
-    let ask = Ask { now: MOMENT, size: 1, handed_on: 0, is_limited: false };
-    let Next::Run { claim, .. } = schedule.next(&mut member, ask) else { panic!("there is an item") };
+    let Next::Run { claim, .. } = schedule.next(&mut member, ASK) else { panic!("there is an item") };
     schedule.later(MOMENT, claim);
     schedule.done(&mut member, MOMENT, Done::default());
     for _ in 0..3 {
-        let Next::Run { claim, is_retry: true } = schedule.next(&mut member, ask) else {
+        let Next::Run { claim, is_retry: true } = schedule.next(&mut member, ASK) else {
             panic!("it is due")
         };
         schedule.hold(0, true);
