@@ -2,7 +2,7 @@
 //!
 //! One test, since the counting is for the whole process.
 
-use batch_executor::{BatchExecutor, CancelToken, Outcome};
+use batch_executor::{BatchExecutor, CancelToken, More, Outcome};
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 
 #[global_allocator]
@@ -31,6 +31,33 @@ fn left_by_batches_with_a_token(executor: &BatchExecutor) -> usize {
     stats.allocations.saturating_sub(stats.deallocations)
 }
 
+/// Each block goes back with the size with which it came, whatever sizes items and values have; a block of none is none.
+fn assert_each_block_goes_back<I: Clone + Send + Sync, T: Clone + Send + Sync>(item: I, value: T) {
+    let executor = BatchExecutor::builder().stop_on_error(false).build().unwrap();
+    for count in 0..40 {
+        let region = Region::new(ALLOCATOR);
+        let items = || vec![item.clone(); count];
+        let run = |fails: bool| executor.run(items(), |_| if fails { Err("no") } else { Ok(value.clone()) });
+        drop((run(false).into_values(), run(false).into_parts(), run(true).into_failed()));
+        drop(
+            executor
+                .batch(items())
+                .run_growing(|_, _, _: &More<I>| Ok::<_, &str>(value.clone()))
+                .into_values(),
+        );
+        drop(executor.batch(items()).stream(|_| Ok::<_, &str>(value.clone()), |results| results.count()));
+        let stats = region.change();
+        let (came, went) = (stats.allocations, stats.deallocations);
+        assert_eq!(
+            (came, stats.bytes_allocated),
+            (went, stats.bytes_deallocated),
+            "{count} items of {} bytes, values of {}",
+            size_of::<I>(),
+            size_of::<T>()
+        );
+    }
+}
+
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "operations get a reference")]
 fn value_of(item: &u64) -> Result<u64, String> {
     if *item == u64::MAX { Err("none".to_owned()) } else { Ok(item + 1) }
@@ -47,6 +74,13 @@ fn a_batch_allocates_its_result_and_little_else() {
             "a tag, and the largest that it can hold"
         );
     };
+
+    assert_each_block_goes_back((), ());
+    assert_each_block_goes_back((), [0_u8; 3]);
+    assert_each_block_goes_back([0_u8; 3], ());
+    assert_each_block_goes_back(0_u8, [0_u64; 3]);
+    assert_each_block_goes_back([0_u64; 5], 0_u16);
+    assert_each_block_goes_back(String::from("item"), [0_u32; 5]);
 
     // The outcomes; the items stay in the vector in which they came.
     let sequential = BatchExecutor::new();
