@@ -33,7 +33,7 @@ fn left_by_batches_with_a_token(executor: &BatchExecutor) -> usize {
 
 /// Each block goes back with the size with which it came, whatever sizes items and values have; a block of none is none.
 fn assert_each_block_goes_back<I: Clone + Send + Sync, T: Clone + Send + Sync>(item: I, value: T) {
-    let executor = BatchExecutor::builder().stop_on_error(false).build().unwrap();
+    let executor = BatchExecutor::builder().workers(1).stop_on_error(false).build().unwrap();
     for count in 0..40 {
         let region = Region::new(ALLOCATOR);
         let items = || vec![item.clone(); count];
