@@ -32,8 +32,11 @@ fn left_by_batches_with_a_token(executor: &BatchExecutor) -> usize {
 }
 
 /// Each block goes back with the size with which it came, whatever sizes items and values have; a block of none is none.
-fn assert_each_block_goes_back<I: Clone + Send + Sync, T: Clone + Send + Sync>(item: I, value: T) {
-    let executor = BatchExecutor::builder().workers(1).stop_on_error(false).build().unwrap();
+fn assert_each_block_goes_back<I, T>(executor: &BatchExecutor, item: I, value: T)
+where
+    I: Clone + Send + Sync,
+    T: Clone + Send + Sync,
+{
     for count in 0..40 {
         let region = Region::new(ALLOCATOR);
         let items = || vec![item.clone(); count];
@@ -75,12 +78,13 @@ fn a_batch_allocates_its_result_and_little_else() {
         );
     };
 
-    assert_each_block_goes_back((), ());
-    assert_each_block_goes_back((), [0_u8; 3]);
-    assert_each_block_goes_back([0_u8; 3], ());
-    assert_each_block_goes_back(0_u8, [0_u64; 3]);
-    assert_each_block_goes_back([0_u64; 5], 0_u16);
-    assert_each_block_goes_back(String::from("item"), [0_u32; 5]);
+    let alone = BatchExecutor::builder().workers(1).stop_on_error(false).build().unwrap();
+    assert_each_block_goes_back(&alone, (), ());
+    assert_each_block_goes_back(&alone, (), [0_u8; 3]);
+    assert_each_block_goes_back(&alone, [0_u8; 3], ());
+    assert_each_block_goes_back(&alone, 0_u8, [0_u64; 3]);
+    assert_each_block_goes_back(&alone, [0_u64; 5], 0_u16);
+    assert_each_block_goes_back(&alone, String::from("item"), [0_u32; 5]);
 
     // The outcomes; the items stay in the vector in which they came.
     let sequential = BatchExecutor::new();

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use batch_executor::{
     AdaptiveWorkers, BatchExecutor, CancelToken, Concurrency, Control, ItemError, Limit, RateLimit,
-    RateLimiter, Retry, RetryDecision, StopReason, TestClock, Workers,
+    RateLimiter, Retry, RetryDecision, Span, StopReason, TestClock, Workers,
 };
 use futures_util::FutureExt;
 use tokio::time::{Instant, sleep, timeout};
@@ -880,54 +880,12 @@ async fn the_number_of_workers_of_a_stream_in_a_task_is_told_over_time() {
     assert_eq!(streamed.timeline().unwrap().limits(), [(Duration::ZERO, 1), (SECOND, 5), (2 * SECOND, 6)]);
 }
 
-/// What a future has kept is dropped when its item ends, before the next begins.
-#[tokio::test(start_paused = true)]
-async fn a_future_is_dropped_when_its_item_ends() {
-    silence_meant_panics();
-    let executor = executor(1);
-    for polls in [1, 2] {
-        let kept = Rc::new(());
-        let make = |n: &i32| {
-            let (n, kept, mut polled) = (*n, Rc::clone(&kept), 0);
-            let others = Rc::strong_count(&kept) - 2;
-            poll_fn(move |cx| {
-                let _kept = &kept;
-                polled += 1;
-                cx.waker().wake_by_ref();
-                match n {
-                    _ if polled < polls => Poll::Pending,
-                    1 => panic!("{MEANT}item"),
-                    3 => Poll::Ready(Err("no")),
-                    _ => Poll::Ready(Ok(others)),
-                }
-            })
-        };
-        let result = executor.batch(0..4).run_async(make).await;
-        let values: Vec<_> = result.outcomes().iter().map(|outcome| outcome.as_ref().ok().copied()).collect();
-        assert_eq!(values, [Some(0), None, Some(0), None], "{polls} polls");
-        assert_eq!(Rc::strong_count(&kept), 1);
-    }
-}
-
-/// Also where no other begins.
-#[tokio::test(start_paused = true)]
-async fn a_future_is_dropped_when_its_item_ends_though_none_follows() {
-    let kept = Rc::new(());
-    let executor = executor(2);
-    let op = |n: &u32| {
-        let (kept, mut pause) = (Rc::clone(&kept), Box::pin(sleep(*n * SECOND)));
-        poll_fn(move |cx| pause.as_mut().poll(cx).map(|()| Ok::<_, String>(Rc::strong_count(&kept))))
-    };
-    let counts = executor.batch(1..3).run_async(op).await.into_values().unwrap();
-    assert_eq!(counts, [3, 2], "both are in flight, and then one");
-}
-
 #[tokio::test(start_paused = true)]
 async fn each_item_is_cut_off_when_its_own_time_is_over() {
     let (executor, limit) = (executor(3), Limit::rate(RateLimit::every(400 * MILLI)));
     let batch = executor.batch(0..3).limit(limit).item_timeout(SECOND).record_timeline();
     let result = batch.run_async(async |_| pending::<Result<(), ()>>().await).await;
-    let times: Vec<_> = result.timeline().unwrap().spans().iter().map(|span| span.run_time()).collect();
+    let times: Vec<_> = result.timeline().unwrap().spans().iter().map(Span::run_time).collect();
     assert_eq!(times, [SECOND; 3]);
 }
 
