@@ -545,7 +545,7 @@ fn what_was_kept_for_the_caller_in_vain_is_there_for_a_worker_that_sleeps() {
     assert!(matches!(schedule.next(&mut sleeper, look(MOMENT + KEPT)), Next::Pull { index: 1, .. }));
 }
 
-/// A stream of two workers and a helper. The first item is under way, by another helper.
+/// A stream, its caller and two helpers. The first of these has the first item under way.
 fn with_an_item_under_way() -> (Schedule, [Member; 3]) {
     let window = Window::new(8, 8);
     let mut schedule = Schedule::of_stream(window, OnFailure::GoOn, Team::new(3, None, true, false));
