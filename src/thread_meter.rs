@@ -292,11 +292,14 @@ mod tests {
     fn computing_takes_cpu_time_and_a_core_that_is_shared_is_waited_for() {
         let compute = || {
             let mut meter = Meter::new();
+            let since = Instant::now();
             let (first, mut last) = (meter.read()?, meter.read()?);
             while last.cpu < first.cpu + 20 * MS {
                 last = meter.read()?;
             }
-            last.run_delay.zip(first.run_delay).map(|(last, first)| last.saturating_sub(first))
+            let delay = last.run_delay?.saturating_sub(first.run_delay?);
+            assert!(delay < 2 * since.elapsed(), "it has waited for {delay:?}");
+            Some(delay)
         };
         let cores = thread::available_parallelism().map_or(1, std::num::NonZero::get);
         thread::scope(|scope| {

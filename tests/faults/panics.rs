@@ -357,6 +357,10 @@ fn a_limiter_that_panics_fails_the_items_that_ask_and_no_others() {
             census.assert_none_ran_twice();
             drop(result);
             values.assert_all_dropped(30);
+            let alone = executor.execute(|| -> Result<(), String> { unreachable!("it has no permit") });
+            assert!(
+                matches!(alone, Err(ItemError::Panicked(panic)) if panic.message() == format!("{MEANT}no more"))
+            );
             // I5: the limiter panics for good.
         }
     });

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use batch_executor::{BatchExecutor, CancelToken, ItemError};
+use batch_executor::{BatchExecutor, CancelToken, ItemError, Results, StopReason};
 
 use crate::common::streams::{Ledger, WINDOWS};
 use crate::common::{
@@ -125,6 +125,26 @@ fn an_input_that_panics_ends_its_stream_and_is_not_asked_again() {
                 }
             }
             assert_it_survived(way, executor);
+        }
+    });
+}
+
+#[test]
+fn a_panic_of_an_operation_stops_its_stream() {
+    silence_meant_panics();
+    within_a_minute(|| {
+        for way in Way::all() {
+            let executor = way.stopping();
+            for window in WINDOWS {
+                let fails = |&n: &usize| {
+                    assert_ne!(n, 3, "{MEANT}");
+                    Ok::<_, String>(n)
+                };
+                let count = |results: &mut Results<'_, _, _, _>| results.count();
+                let streamed = way.batch(&executor, 0..100usize).window(window).stream(fails, count);
+                assert_eq!(streamed.stopped, Some(StopReason::ItemFailed { index: 3 }), "{way:?}");
+                assert_eq!((streamed.output, streamed.succeeded, streamed.failed), (4, 3, 1), "{way:?}");
+            }
         }
     });
 }

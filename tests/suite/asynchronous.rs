@@ -328,6 +328,18 @@ async fn a_deadline_cuts_off_what_is_in_flight() {
     );
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_deadline_comes_before_later_timeouts_of_items() {
+    let since = Instant::now();
+    let hangs = async |_: &i32| {
+        pending::<()>().await;
+        Ok::<_, String>(())
+    };
+    let result = executor(3).batch(0..9).timeout(2 * SECOND).item_timeout(60 * SECOND).run_async(hangs).await;
+    assert_eq!(result.stopped(), Some(StopReason::DeadlineExceeded));
+    assert_eq!((result.failed(), since.elapsed().as_secs()), (0, 2));
+}
+
 /// Counts what of it is alive.
 #[derive(Clone)]
 struct Counted(#[expect(dead_code, reason = "counted")] Rc<()>);

@@ -457,7 +457,10 @@ fn a_value_that_could_not_be_read_again_is_not_recorded() {
     assert!(words.contains("item 1 could not be read again: invalid type: null, expected f64"), "{words}");
     drop(journal);
     assert_eq!(lines(&path).len(), 2, "the first line, and item 0");
-    drop(Journal::open(&path, Plan::of(0..3_u8).unwrap()).unwrap());
+    let many = |_: &usize| Ok::<_, String>(vec![f64::NAN; 10_000]);
+    let (_, partial) = stopped(stopping(1).batch(0..3).journal(&open(&folder.file("long"), 3)).run(many));
+    let words = partial.journal_error().unwrap();
+    assert!(words.contains("item 0 could not be read again"), "{words}");
 }
 
 #[test]
@@ -1062,6 +1065,13 @@ fn damage_that_is_valid_json_is_seen() {
         assert!(words.contains(line) && merged.contains(line), "{words}\n{merged}");
         assert_eq!(fs::read_to_string(&path).unwrap(), damaged);
     }
+    let long = folder.file("long");
+    let text = |_: &usize| Ok::<_, String>(format!("{}0", "text ".repeat(100_000)));
+    let result = stopping(1).batch(0..3_usize).journal(&open(&long, 3)).run(text);
+    assert!(ran_to_its_end(result).is_success());
+    fs::write(&long, fs::read_to_string(&long).unwrap().replacen("text 0", "text 1", 1)).unwrap();
+    let words = Journal::open(&long, Plan::of(0..3).unwrap()).unwrap_err().to_string();
+    assert!(words.contains("line 2 is damaged: its checksum is "), "{words}");
     let bare = whole.lines().enumerate().map(|(number, line)| match number {
         2 => format!("{}}}\n", line.rsplit_once(r#","sum":""#).unwrap().0),
         _ => format!("{line}\n"),

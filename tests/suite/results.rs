@@ -438,6 +438,9 @@ fn items_come_with_their_index_from_either_end() {
     let every_other = [0, 1].map(|first| result.iter().skip(first).step_by(2));
     let every_other = every_other.map(|items| items.map(|item| (item.index, *item.item)).collect::<Vec<_>>());
     assert_eq!(every_other, [[(0, 0), (2, 2)], [(1, 1), (3, 3)]]);
+    let mut owned = collecting(2).run(0..4usize, fails).into_iter();
+    let ends = [owned.next().unwrap(), owned.next_back().unwrap(), owned.next_back().unwrap()];
+    assert_eq!(ends.map(|item| (item.index, item.item)), [(0, 0), (3, 3), (2, 2)]);
     let mut backwards =
         result.into_iter().rev().map(|BatchItem { index, item, outcome, .. }| (index, item, outcome.ok()));
     assert_eq!(backwards.next(), Some((3, 3, Some(30))));
