@@ -457,6 +457,7 @@ fn a_value_that_could_not_be_read_again_is_not_recorded() {
     assert!(words.contains("item 1 could not be read again: invalid type: null, expected f64"), "{words}");
     drop(journal);
     assert_eq!(lines(&path).len(), 2, "the first line, and item 0");
+    drop(Journal::open(&path, Plan::of(0..3_u8).unwrap()).unwrap());
     let many = |_: &usize| Ok::<_, String>(vec![f64::NAN; 10_000]);
     let (_, partial) = stopped(stopping(1).batch(0..3).journal(&open(&folder.file("long"), 3)).run(many));
     let words = partial.journal_error().unwrap();
